@@ -1,0 +1,1 @@
+"""vla-harness: benchmarking of vision-language-action policies."""

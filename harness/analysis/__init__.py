@@ -1,0 +1,1 @@
+"""Statistics over ledgers: pure functions of data frames."""

@@ -1,0 +1,1 @@
+"""Ray: controller, rollout workers, policy servers, probe leases."""

@@ -1,0 +1,1 @@
+"""Preflight checks, one function per known failure."""

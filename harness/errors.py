@@ -1,0 +1,69 @@
+"""Typed errors: each names the offending value and says what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INCONCLUSIVE = 2
+EXIT_USAGE = 64
+
+
+class HarnessError(Exception):
+    """Base of every error that a user is meant to read.
+
+    The message is one or two sentences: what is wrong, with the value, and the remedy.
+    The command line prints it without a traceback and exits with `exit_code`.
+    """
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(HarnessError):
+    """The request itself is wrong: an unknown name, a bad value, a contradiction. Exit code 64."""
+
+    exit_code = EXIT_USAGE
+
+
+class SpecError(UsageError):
+    """A suite, protocol, policy or hardware profile does not validate."""
+
+
+class LedgerError(HarnessError):
+    """A ledger cannot be read, written, or merged."""
+
+
+class SimulatorError(HarnessError):
+    """LIBERO, MuJoCo or the GL stack cannot do what was asked."""
+
+
+class RenderError(SimulatorError):
+    """No usable GL backend, or a frame that is black or constant."""
+
+
+class PolicyError(HarnessError):
+    """A policy cannot be built, raised, hung, or returned something that is no action."""
+
+
+class NodeError(HarnessError):
+    """A node cannot do its part: wrong renderer, missing package, too little disk or memory."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Build the error for a name that is not known, answered with the nearest known one.
+
+    Args:
+        kind: What was looked up, singular ("suite", "policy", "task").
+        name: The name that was asked for.
+        known: Every valid name.
+
+    Returns:
+        The error to raise.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listing = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
+    return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {listing or 'none'}.")

@@ -1,0 +1,1 @@
+"""Probes, component timing, telemetry."""

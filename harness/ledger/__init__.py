@@ -1,0 +1,1 @@
+"""The durable unit: Parquet tables, appended and read."""

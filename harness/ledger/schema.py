@@ -1,0 +1,122 @@
+"""Arrow schemas of the ledger's tables. Raw samples only: rates and percentiles are computed by readers."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+# History of the schema version (in the metadata of every part; readers accept every version listed here):
+#   1  2026-11  first version: episodes, decisions, latency, nodes, runs.
+SCHEMA_VERSION = 1
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+TABLES: dict[str, pa.Schema] = {
+    "episodes": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("episode_key", pa.string()),
+            ("protocol_sha256", pa.string()),
+            ("suite", pa.string()),
+            ("task_id", pa.int32()),
+            ("task", pa.string()),
+            ("init_state_id", pa.int32()),
+            ("trial", pa.int32()),
+            ("policy_id", pa.string()),
+            ("checkpoint", pa.string()),
+            ("checkpoint_sha256", pa.string()),
+            ("nfe", pa.int32()),
+            ("dtype", pa.string()),
+            ("clock", pa.string()),
+            ("outcome", pa.string()),
+            ("success", pa.bool_()),
+            ("steps", pa.int32()),
+            ("decisions", pa.int32()),
+            ("clipped", pa.int32()),
+            ("sim_s", pa.float64()),
+            ("wall_s", pa.float64()),
+            ("reset_s", pa.float64()),
+            ("physics_s", pa.float64()),
+            ("render_s", pa.float64()),
+            ("policy_wait_s", pa.float64()),
+            ("attempt", pa.int32()),
+            ("node_id", pa.string()),
+            ("hardware", pa.string()),
+            ("trajectory_sha256", pa.string()),
+            ("video", pa.string()),
+            ("error_type", pa.string()),
+            ("error_message", pa.string()),
+            ("started_at", TIMESTAMP),
+        ]
+    ),
+    "decisions": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("episode_key", pa.string()),
+            ("policy_id", pa.string()),
+            ("nfe", pa.int32()),
+            ("decision", pa.int32()),
+            ("queue_ms", pa.float64()),
+            ("infer_ms", pa.float64()),
+            ("batch_size", pa.int32()),
+            ("delay_steps", pa.int32()),
+            ("hardware", pa.string()),
+        ]
+    ),
+    "latency": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("node_id", pa.string()),
+            ("hardware", pa.string()),
+            ("policy_id", pa.string()),
+            ("nfe", pa.int32()),
+            ("dtype", pa.string()),
+            ("compile", pa.string()),
+            ("batch_size", pa.int32()),
+            ("component", pa.string()),
+            ("sample", pa.int64()),
+            ("latency_ms", pa.float64()),
+            ("sm_clock_mhz", pa.float64()),
+            ("temperature_c", pa.float64()),
+            ("power_w", pa.float64()),
+            ("throttled", pa.bool_()),
+            ("started_at", TIMESTAMP),
+        ]
+    ),
+    "nodes": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("node_id", pa.string()),
+            ("hardware", pa.string()),
+            ("cpu", pa.string()),
+            ("cores", pa.int32()),
+            ("memory_bytes", pa.int64()),
+            ("accelerator", pa.string()),
+            ("driver", pa.string()),
+            ("versions", pa.map_(pa.string(), pa.string())),
+            ("copy_gb_s", pa.float64()),
+            ("matmul_tflop_s", pa.float64()),
+            ("launch_us", pa.float64()),
+        ]
+    ),
+    "runs": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("suite", pa.string()),
+            ("protocol", pa.string()),
+            ("protocol_sha256", pa.string()),
+            ("git_revision", pa.string()),
+            ("versions", pa.map_(pa.string(), pa.string())),
+            ("started_at", TIMESTAMP),
+            ("ended_at", TIMESTAMP),
+            ("status", pa.string()),
+        ]
+    ),
+}
+"""Table name → schema. Contracts only grow: columns are added at the end of a version, never renamed or removed.
+
+Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes a second.
+`runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly when `outcome` is "error".
+"""
+
+OUTCOMES = ("success", "timeout", "error")
+COMPONENTS = ("e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport")

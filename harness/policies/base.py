@@ -1,0 +1,62 @@
+"""The contract between a policy and everything that drives one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.spec.observation import ActionChunks, Observation, PolicyInfo
+
+SpanTimer = Callable[[str], AbstractContextManager[Any]]
+"""Called by a policy as `with span("prefix"): …` around each component of `act`. Names: preprocess, vision, prefix,
+denoise_step (once per function evaluation), postprocess. The default does nothing; the probe installs one that
+synchronises the device and records the time."""
+
+
+def no_span(name: str) -> AbstractContextManager[None]:
+    """The span timer of a policy that nobody probes."""
+    del name
+    return nullcontext()
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A robot policy, as the harness sees it: batched, explicit in its noise, free of global state."""
+
+    info: PolicyInfo
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        """Decide for a batch of observations, each of its own episode.
+
+        Args:
+            observations: B observations; the batch may mix tasks and episodes.
+            noise: Shape (B, *info.noise_shape), standard normal, keyed by episode and decision; None when
+                `info.noise_shape` is None. A policy never draws noise of its own.
+            nfe: Number of function evaluations; None for `info.default_nfe`.
+
+        Returns:
+            Chunks of shape (B, info.chunk_length, 7).
+        """
+        ...
+
+
+@runtime_checkable
+class EpisodicPolicy(Policy, Protocol):
+    """A policy that keeps state per episode and wants to be told when one ends."""
+
+    def end_episode(self, episode_key: str) -> None:
+        """Forget the state of an episode; unknown keys are fine."""
+        ...
+
+
+@runtime_checkable
+class TimedPolicy(Policy, Protocol):
+    """A policy whose components can be timed: it wraps them in `self.span(name)`."""
+
+    span: SpanTimer

@@ -1,0 +1,1 @@
+"""One episode: simulator × policy × control clock."""

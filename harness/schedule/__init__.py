@@ -1,0 +1,1 @@
+"""Pure functions: episode keys, noise, units, order, retry."""

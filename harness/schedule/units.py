@@ -1,0 +1,31 @@
+"""Units of work: what a plan is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeUnit:
+    """One episode to run with one policy at one NFE."""
+
+    policy: str
+    """Label of the policy in the suite (unique within a run); `policy_id` in ledgers."""
+    nfe: int | None
+    suite: str
+    """LIBERO task suite, e.g. "libero_spatial"."""
+    task_id: int
+    init_state_id: int
+    trial: int
+    episode_key: str
+    protocol_sha256: str
+
+    @property
+    def identity(self) -> tuple[str, int | None, str]:
+        """What makes a unit unique in a ledger: (policy, nfe, episode key)."""
+        return (self.policy, self.nfe, self.episode_key)
+
+    @property
+    def task(self) -> tuple[str, int]:
+        """(suite, task id): what a worker has to build a simulator for."""
+        return (self.suite, self.task_id)

@@ -1,0 +1,1 @@
+"""Simulators: exact and fast LIBERO, GL backends, the stub world."""

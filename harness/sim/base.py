@@ -1,0 +1,133 @@
+"""The contract between a world and whoever runs episodes in it. No simulator is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.spec.observation import Observation
+
+
+@dataclass(frozen=True, slots=True)
+class SimConfig:
+    """What of a protocol the simulator itself has to know."""
+
+    resolution: int = 256
+    """Height and width of every frame, pixels."""
+    image_orientation: str = "rotated_180"
+    """"rotated_180": turned by 180°, as LIBERO fine-tunes expect; "raw": as robosuite returns it (upside down)."""
+    settle_steps: int = 10
+    """Control steps with the settle action after the init state is set, before the first decision."""
+    control_hz: int = 20
+    """Control rate, Hz; physics runs at 500 Hz, so 20 Hz is 25 substeps."""
+    control_mode: str = "relative"
+    """"relative": OSC_POSE deltas; "absolute": OSC_POSE targets."""
+    cameras: tuple[str, ...] = ()
+    """Cameras rendered when an observation is asked for; empty: the GL stack is never started."""
+    privileged: bool = False
+    """Whether observations carry object poses."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteDescription:
+    """What a world says of one of its task suites."""
+
+    suite: str
+    tasks: tuple[str, ...]
+    """Task names by task id."""
+    instructions: tuple[str, ...]
+    """Language instructions by task id."""
+    n_init_states: tuple[int, ...]
+    """Number of init states by task id."""
+    init_states_sha256: str
+    """Digest over the values of every init state of the suite: equal in packages that ship equal states."""
+    versions: Mapping[str, str]
+    """Versions that decide scores: mujoco, robosuite, LIBERO package."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Outcome of one control step."""
+
+    success: bool
+    """The task's goal predicates hold."""
+    done: bool
+    """The episode is over for the simulator (success)."""
+    observation: Observation | None
+    """Filled when `observe=True` was asked for."""
+
+
+@dataclass(slots=True)
+class SimTimings:
+    """Seconds spent since the last reset began, by cause."""
+
+    reset_s: float = 0.0
+    """Restoring, setting the init state and settling (its rendering apart)."""
+    physics_s: float = 0.0
+    render_s: float = 0.0
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """One task of one suite, ready to run episodes."""
+
+    instruction: str
+    timings: SimTimings
+
+    @property
+    def qpos(self) -> NDArray[np.float64]:
+        """Generalised positions of the whole model, shape (nq,), a copy."""
+        ...
+
+    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
+        """Start an episode: set the init state and settle. Returns the first observation, or None when `observe` is False."""
+        ...
+
+    def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
+        """Run one control step. Nothing is rendered unless `observe` is True."""
+        ...
+
+    def frame(self, camera: str, resolution: int) -> NDArray[np.uint8]:
+        """Render the present state for a video, shape (resolution, resolution, 3), without disturbing the episode."""
+        ...
+
+    def close(self) -> None:
+        """Free the model and the GL context."""
+        ...
+
+
+@runtime_checkable
+class World(Protocol):
+    """A source of simulators: LIBERO, or the stub that scheduling tests use."""
+
+    name: str
+
+    def suites(self) -> tuple[str, ...]:
+        """Names of the task suites whose resources are complete."""
+        ...
+
+    def describe(self, suite: str) -> SuiteDescription:
+        """Describe a suite. Unknown names answer with the nearest known one (`UsageError`)."""
+        ...
+
+    def make(self, suite: str, task_id: int, config: SimConfig) -> Simulator:
+        """Build the simulator of one task."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GLBackend:
+    """A GL backend that rendered a frame in a child process."""
+
+    name: str
+    """"egl" or "osmesa": the value for MUJOCO_GL."""
+    renderer: str
+    """Renderer class in protocol manifests: "egl-gpu", "egl-software" or "osmesa"."""
+    device: str
+    """GL_RENDERER string, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)"."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment for a process that renders with it: MUJOCO_GL, PYOPENGL_PLATFORM, MUJOCO_EGL_DEVICE_ID."""

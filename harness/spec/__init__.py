@@ -1,0 +1,1 @@
+"""Contracts: suites, protocols, policies, hardware profiles, observations."""

@@ -1,0 +1,83 @@
+"""What a simulator shows a policy, and what a policy answers. Plain numpy: importable on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+"""The two cameras of every LIBERO protocol, by robosuite's names: third person and wrist."""
+
+ACTION_DIM = 7
+"""LIBERO's action: OSC_POSE delta position (3), delta axis-angle (3), gripper (1); each in [-1, 1]; gripper -1 opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One observation of one episode, taken at a decision (or whenever a frame was asked for)."""
+
+    instruction: str
+    """The task's language instruction, as LIBERO's BDDL file states it."""
+    state: NDArray[np.float32]
+    """Proprioception, shape (8,): end-effector position (3, m), orientation as axis-angle (3, rad), gripper qpos (2, m).
+    The layout of LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
+    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Camera name → RGB frame, shape (H, W, 3), uint8, in the protocol's orientation. Only rendered cameras are present."""
+    privileged: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Object name → pose, shape (7,): position (3, m) and quaternion (4, wxyz), world frame. Filled only for policies that
+    declare `PolicyInfo.privileged`; a learned policy never sees it."""
+    episode_key: str = ""
+    """Key of the episode, so that a policy that keeps per-episode state can tell its episodes apart."""
+    decision: int = 0
+    """Index of this decision in its episode, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionChunks:
+    """A policy's answer to a batch of observations."""
+
+    actions: NDArray[np.float32]
+    """Shape (B, T, 7): T actions for each of the B observations, in LIBERO's units (see `ACTION_DIM`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInfo:
+    """What a policy consumes and offers: the harness renders, keys noise and places by it."""
+
+    policy_id: str
+    """Name in ledgers and reports, e.g. "scripted", "flow", "lerobot:lerobot/pi05-libero"."""
+    cameras: tuple[str, ...] = ()
+    """Cameras it reads; empty means that nothing is ever rendered for it."""
+    privileged: bool = False
+    """Whether it reads object poses (a control, not a contestant)."""
+    chunk_length: int = 1
+    """T, the number of actions one decision returns."""
+    replan_interval: int = 1
+    """How many of them the policy itself would have executed before it decides again (`n_action_steps`); the protocol may
+    set another."""
+    nfe_options: tuple[int, ...] = ()
+    """NFE values it can run at; empty means that it has no denoising loop; `()` and a requested NFE is an error.
+    `(0,)` is never valid. A policy that takes any NFE ≥ 1 says `ANY_NFE`."""
+    default_nfe: int | None = None
+    """NFE used when none is asked for; None for policies without."""
+    noise_shape: tuple[int, ...] | None = None
+    """Shape of one decision's noise, e.g. (chunk, action dim); None when the policy draws none."""
+    placement: str = "worker"
+    """"worker": cheap and torch-free, runs inside the rollout worker. "server": runs in a policy server."""
+    control_mode: str = "relative"
+    """"relative" (OSC_POSE deltas) or "absolute"."""
+    checkpoint: str | None = None
+    """Resolved checkpoint (repository@revision or absolute path); None for policies without weights."""
+    checkpoint_sha256: str | None = None
+    """Digest of the weights; None for policies without."""
+    dtype: str | None = None
+    """Parameter dtype, e.g. "float32", "bfloat16"; None for policies without weights."""
+    max_batch: int = 64
+    """Largest batch that `act` takes at once."""
+
+
+ANY_NFE: tuple[int, ...] = (-1,)
+"""`PolicyInfo.nfe_options` of a policy that takes every NFE ≥ 1."""
