@@ -12,7 +12,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 """The two cameras of every LIBERO protocol, by robosuite's names: third person and wrist."""
 
 ACTION_DIM = 7
-"""LIBERO's action: OSC_POSE delta position (3), delta axis-angle (3), gripper (1); each in [-1, 1]; gripper -1 opens."""
+"""LIBERO's action: OSC_POSE delta position (3), delta axis-angle (3), gripper (1, -1 opens); each in [-1, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,11 @@ class Observation:
     instruction: str
     """The task's language instruction, as LIBERO's BDDL file states it."""
     state: NDArray[np.float32]
-    """Proprioception, shape (8,): end-effector position (3, m), orientation as axis-angle (3, rad), gripper qpos (2, m).
-    The layout of LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
+    """Proprioception, shape (8,): end-effector position (3, m), axis-angle (3, rad), gripper qpos (2, m). The layout of LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
     images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """Camera name → RGB frame, shape (H, W, 3), uint8, in the protocol's orientation. Only rendered cameras are present."""
+    """Camera → RGB frame, shape (H, W, 3), uint8, in the protocol's orientation. Only rendered cameras are present."""
     privileged: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Object name → pose, shape (7,): position (3, m) and quaternion (4, wxyz), world frame. Filled only for policies that
+    """Object name → pose, shape (7,): position (3, m), quaternion (4, wxyz), world frame. Filled only for policies that
     declare `PolicyInfo.privileged`; a learned policy never sees it."""
     episode_key: str = ""
     """Key of the episode, so that a policy that keeps per-episode state can tell its episodes apart."""
@@ -56,8 +55,8 @@ class PolicyInfo:
     chunk_length: int = 1
     """T, the number of actions one decision returns."""
     replan_interval: int = 1
-    """How many of them the policy itself would have executed before it decides again (`n_action_steps`); the protocol may
-    set another."""
+    """How many of them the policy itself would have executed before it decides again (`n_action_steps`); the protocol
+    may set another."""
     nfe_options: tuple[int, ...] = ()
     """NFE values it can run at; empty means that it has no denoising loop; `()` and a requested NFE is an error.
     `(0,)` is never valid. A policy that takes any NFE ≥ 1 says `ANY_NFE`."""

@@ -1,0 +1,78 @@
+"""PolicySpec: which policy, in YAML or as text on a command line."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import Field, model_validator
+
+from harness.spec.resolve import SpecModel
+
+OptionValue = str | int | float | bool
+
+
+class PolicySpec(SpecModel):
+    """A policy: its kind, what it loads, and its options.
+
+    Text forms: `scripted`, `noop`, `random`, `flow[:PATH]`, `lerobot:REPO_OR_PATH[@REVISION]`,
+    `lerobot:pi05?weights=random`, `openpi://HOST:PORT`. In YAML either the text or a mapping.
+    """
+
+    kind: str
+    """Registered kind: scripted, noop, random, flow, lerobot, openpi, …"""
+    path: str | None = None
+    """What the kind loads: a path, a hub repository, a host and port."""
+    options: dict[str, OptionValue] = Field(default_factory=dict)
+    """Options of the kind, e.g. weights, dtype, device."""
+    label: str = ""
+    """Name in ledgers and reports; by default the text form."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return _split(data) if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _default_label(self) -> PolicySpec:
+        if not self.kind:
+            raise ValueError("a policy needs a kind, e.g. scripted or lerobot:REPO")
+        if not self.label:
+            object.__setattr__(self, "label", self.text)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The text form, which parses back to an equal spec."""
+        separator = "://" if self.kind == "openpi" else ":"
+        body = self.kind + (f"{separator}{self.path}" if self.path else "")
+        return body + (f"?{urlencode(self.options)}" if self.options else "")
+
+
+def parse_policy(text: str) -> PolicySpec:
+    """Parse the text form of a policy.
+
+    Raises:
+        pydantic.ValidationError: Never for a non-empty kind; whether the kind exists is the registry's business.
+    """
+    return PolicySpec.model_validate(text)
+
+
+def _split(text: str) -> dict[str, Any]:
+    """Split "kind:path?a=b" into fields."""
+    body, _, query = text.partition("?")
+    kind, separator, path = body.partition("://") if "://" in body else body.partition(":")
+    options = {key: _value(raw) for key, raw in parse_qsl(query, keep_blank_values=True)}
+    return {"kind": kind, "path": path if separator and path else None, "options": options}
+
+
+def _value(raw: str) -> OptionValue:
+    """A query value as the narrowest of bool, int, float, text."""
+    if raw.lower() in {"true", "false"}:
+        return raw.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(raw)
+        except ValueError:
+            continue
+    return raw

@@ -1,0 +1,129 @@
+"""Protocol: everything that decides a score besides the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.errors import UsageError, unknown_name
+from harness.spec.manifest import manifest_sha256
+from harness.spec.resolve import PACKAGE, SpecModel, load_yaml
+
+PHYSICS_HZ = 500
+"""LIBERO's MuJoCo time step is 2 ms (robosuite's SIMULATION_TIMESTEP)."""
+
+
+@cache
+def presets() -> Mapping[str, Mapping[str, Any]]:
+    """Protocol presets by name, each with its `source`."""
+    return load_yaml(PACKAGE / "spec" / "presets.yaml")
+
+
+class Protocol(SpecModel):
+    """The rules of an evaluation. Written in YAML as a preset's name, or as a mapping that may change one."""
+
+    preset: str | None = None
+    """Preset that unset keys come from: "lerobot" or "openpi"."""
+    source: str = "user"
+    """Where the rules come from: code or paper."""
+    max_steps: dict[str, Annotated[int, Field(ge=1)]]
+    """Control steps after settling before an episode is a timeout, by LIBERO suite."""
+    settle_steps: Annotated[int, Field(ge=0)] = 10
+    """Control steps with the settle action after the init state is set."""
+    replan_interval: Annotated[int, Field(ge=1)] | None = None
+    """Actions of a chunk executed before the next decision; null: what the checkpoint itself says. A policy whose chunk
+    is shorter replans at the chunk's end."""
+    resolution: Annotated[int, Field(ge=16, le=1024)] = 256
+    """Height and width of camera frames, pixels."""
+    image_orientation: Literal["rotated_180", "raw"] = "rotated_180"
+    """Orientation of the frames that policies see."""
+    control_hz: Annotated[int, Field(ge=1, le=PHYSICS_HZ)] = 20
+    """Control rate, Hz."""
+    control_mode: Literal["relative", "absolute"] = "relative"
+    """OSC_POSE deltas or absolute targets."""
+    success_rule: Literal["goal_predicates"] = "goal_predicates"
+    """LIBERO's BDDL goal, checked after every control step; the episode ends at the first step that meets it."""
+    clock: Literal["synchronous"] = "synchronous"
+    """The simulation waits for the policy: inference takes no simulated time."""
+    renderer: Literal["auto", "egl-gpu", "egl-software", "osmesa"] = "auto"
+    """Renderer class; "auto" takes what the node has and records it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"preset": data}
+        if not isinstance(data, dict) or not (name := data.get("preset")):
+            return data
+        if name not in presets():
+            raise ValueError(str(unknown_name("protocol preset", str(name), presets())))
+        preset = presets()[name]
+        lengths = data.get("max_steps", {})
+        merged = {**preset["max_steps"], **lengths} if isinstance(lengths, dict) else lengths
+        return {**preset, **data, "max_steps": merged}
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Protocol:
+        if not self.max_steps:
+            raise ValueError("max_steps is empty; give at least one suite's number of control steps")
+        shortest = min(self.max_steps.values())
+        if self.replan_interval is not None and self.replan_interval > shortest:
+            raise ValueError(
+                f"replan_interval {self.replan_interval} exceeds max_steps {shortest}: no episode would reach a second "
+                "decision; lower replan_interval or raise max_steps"
+            )
+        if PHYSICS_HZ % self.control_hz:
+            raise ValueError(
+                f"control_hz {self.control_hz} does not divide the physics rate of {PHYSICS_HZ} Hz; "
+                "use 10, 20, 25 or 50"
+            )
+        return self
+
+    def max_steps_of(self, suite: str) -> int:
+        """Episode length of a suite; a variant such as "libero_spatial_swap" takes its base suite's.
+
+        Raises:
+            UsageError: The protocol gives no length for the suite.
+        """
+        bases = [name for name in self.max_steps if suite == name or suite.startswith(f"{name}_")]
+        if not bases:
+            raise UsageError(
+                f"The protocol gives no max_steps for suite {suite!r}; it has {', '.join(sorted(self.max_steps))}. "
+                f"Add `max_steps: {{{suite}: N}}` to the protocol."
+            )
+        return self.max_steps[max(bases, key=len)]
+
+    def manifest(
+        self, suite: str, *, init_states_sha256: str, versions: Mapping[str, str], renderer: str
+    ) -> dict[str, Any]:
+        """Everything that decides a score of this suite besides the checkpoint; its hash keys every episode.
+
+        Args:
+            suite: LIBERO suite.
+            init_states_sha256: Digest of the suite's init states.
+            versions: Versions that decide scores (mujoco, robosuite, LIBERO package).
+            renderer: Renderer class that policies' frames come from; "none" when no policy of the run reads frames.
+        """
+        return {
+            "suite": suite,
+            "max_steps": self.max_steps_of(suite),
+            "settle_steps": self.settle_steps,
+            "replan_interval": self.replan_interval or "checkpoint",
+            "resolution": self.resolution,
+            "image_orientation": self.image_orientation,
+            "control_hz": self.control_hz,
+            "control_mode": self.control_mode,
+            "success_rule": self.success_rule,
+            "init_states": init_states_sha256,
+            "clock": self.clock,
+            "renderer": renderer,
+            **{f"version.{name}": version for name, version in sorted(versions.items())},
+        }
+
+
+def run_protocol_sha256(manifests: Mapping[str, Mapping[str, Any]]) -> str:
+    """Digest of a whole run's protocol: over its suites' manifests."""
+    return manifest_sha256({suite: dict(manifest) for suite, manifest in manifests.items()})

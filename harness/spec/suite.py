@@ -1,0 +1,167 @@
+"""Suite: which tasks, under which protocol, with which policies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from harness.errors import SpecError, UsageError
+from harness.spec.policy import PolicySpec
+from harness.spec.protocol import Protocol
+from harness.spec.resolve import SpecModel, find, load_yaml, parse
+
+Nfe = Annotated[int, Field(ge=1)]
+
+
+class TaskSet(SpecModel):
+    """Tasks of one LIBERO suite with their init states."""
+
+    suite: str
+    """LIBERO suite, e.g. libero_spatial; in a parametrised suite file "{variant}"."""
+    tasks: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    """Task ids."""
+    init_states: Literal["all"] | Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    """Init states of each task: all of them, the first N, or a list of ids."""
+    trials: Annotated[int, Field(ge=1)] = 1
+    """Repetitions of each init state; each has its own noise."""
+
+    @model_validator(mode="after")
+    def _refuse_repeats(self) -> TaskSet:
+        for name, ids in (("tasks", self.tasks), ("init_states", self.init_states)):
+            if isinstance(ids, tuple):
+                if not ids:
+                    raise ValueError(f"{name} is an empty list; write `all` or at least one id")
+                repeated = [i for i, n in Counter(ids).items() if n > 1]
+                if repeated:
+                    raise ValueError(f"{name} repeats {repeated}; use trials to repeat an episode")
+        return self
+
+
+class ProbePlan(SpecModel):
+    """Latency probes that a run makes besides its episodes."""
+
+    policies: tuple[PolicySpec, ...]
+    """Policies to time."""
+    nfe: tuple[Nfe, ...] = ()
+    """NFE values for policies that have a denoising loop; empty: their default."""
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
+    """Observations in one `act`."""
+    min_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Least measuring time of a configuration, seconds."""
+    min_samples: Annotated[int, Field(ge=2)] = 50
+    """Least number of timed decisions of a configuration."""
+
+
+class Limits(SpecModel):
+    """Time limits, wall-clock seconds."""
+
+    decision_s: Annotated[float, Field(gt=0)] = 120.0
+    """A policy that has not answered by then makes the episode an error."""
+    episode_s: Annotated[float, Field(gt=0)] = 1800.0
+    """An episode that has not ended by then is an error, and its worker is replaced."""
+
+
+class Suite(SpecModel):
+    """A benchmark: tasks × protocol × policies × NFE, and latency probes."""
+
+    name: str
+    """Name in reports."""
+    description: str
+    """One line for `harness list suites`."""
+    world: Literal["libero", "stub"] = "libero"
+    """Where episodes run; "stub" is for scheduling tests."""
+    variant: str | None = None
+    """Value that "{variant}" stands for in a parametrised file (`NAME:VARIANT` on the command line)."""
+    tasks: tuple[TaskSet, ...] = ()
+    """What to roll out; may be empty for a suite that only probes."""
+    protocol: Protocol
+    """The rules."""
+    policies: tuple[PolicySpec, ...] = ()
+    """Policies to evaluate; the command line's --policy replaces them."""
+    nfe: tuple[Nfe, ...] = ()
+    """NFE values as an axis; empty: each policy's default."""
+    probe: ProbePlan | None = None
+    """Latency probes after the rollouts."""
+    video: Literal["none", "failures", "all"] = "none"
+    """Videos: none, one failed episode per task, or one episode per task."""
+    limits: Limits = Limits()
+    """Time limits per decision and per episode."""
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """How often an episode is tried when the infrastructure fails."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Suite:
+        if not self.tasks and self.probe is None:
+            raise ValueError("the suite has neither tasks nor a probe: there is nothing to run")
+        for what, values in (
+            ("policies", [policy.label for policy in self.policies]),
+            ("tasks", [task_set.suite for task_set in self.tasks]),
+            ("nfe", list(self.nfe)),
+        ):
+            repeated = [value for value, count in Counter(values).items() if count > 1]
+            if repeated:
+                raise ValueError(f"{what} names {repeated[0]!r} twice")
+        for task_set in self.tasks:
+            if "{" not in task_set.suite:
+                self._require_length(task_set.suite)
+        return self
+
+    def _require_length(self, suite: str) -> None:
+        try:
+            self.protocol.max_steps_of(suite)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    def to_yaml(self) -> str:
+        """The suite as YAML text with everything filled in: what the ledger's `runs` table records."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def replace(self, **changes: Any) -> Suite:
+        """A validated copy with changed fields; None values leave a field as it is."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        return parse(Suite, {**self.model_dump(), **given}, f"suite {self.name}")
+
+
+def load_suite(name: str) -> Suite:
+    """Load a suite by name or path; `NAME:VARIANT` fills in a parametrised file.
+
+    Args:
+        name: e.g. "libero_spatial", "suites/mine.yaml", "libero_pro:libero_spatial_swap".
+
+    Raises:
+        SpecError: Unknown name, unknown key, or values that contradict each other.
+    """
+    stem, _, variant = name.partition(":")
+    path = find("suites", "suite", stem)
+    data = load_yaml(path)
+    parametrised = _mentions_variant(data)
+    if parametrised and not variant:
+        raise SpecError(
+            f"Suite {stem!r} is parametrised: name a variant, e.g. `{stem}:libero_spatial_swap`. "
+            "`harness list suites` lists them."
+        )
+    if variant and not parametrised:
+        raise SpecError(f"Suite {stem!r} takes no variant (got {variant!r}); drop the part after the colon.")
+    return parse(Suite, {**_fill(data, variant), **({"variant": variant} if variant else {})}, str(path))
+
+
+def is_parametrised(path: Path) -> bool:
+    """Whether a suite file stands for a family (`NAME:VARIANT`)."""
+    return _mentions_variant(load_yaml(path))
+
+
+def _mentions_variant(value: Any) -> bool:
+    return "{variant}" in yaml.safe_dump(value)
+
+
+def _fill(value: Any, variant: str) -> Any:
+    """Replace "{variant}" in every string of a YAML value."""
+    if isinstance(value, dict):
+        return {key: _fill(inner, variant) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, variant) for inner in value]
+    return value.replace("{variant}", variant) if isinstance(value, str) else value
