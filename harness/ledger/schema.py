@@ -114,8 +114,9 @@ TABLES: dict[str, pa.Schema] = {
 }
 """Table name → schema. Contracts only grow: columns are added at the end of a version, never renamed or removed.
 
-Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes a second.
-`runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly when `outcome` is "error".
+Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes
+a second. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly when
+`outcome` is "error".
 """
 
 OUTCOMES = ("success", "timeout", "error")

@@ -1,0 +1,75 @@
+"""Read the parts of one table. A part that cannot be read is an error that names it: nothing is skipped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import LedgerError
+from harness.ledger.migrate import upgrade
+from harness.ledger.schema import SCHEMA_VERSION, TABLES
+from harness.ledger.storage import Location
+
+VERSION_KEY = b"vla_harness.schema_version"
+"""Key of the schema version in a part's file metadata."""
+
+_READERS = 8
+
+
+def read_table(location: Location, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read all parts of a table, oldest part first, in the current schema.
+
+    Args:
+        location: The ledger.
+        table: Table name.
+        columns: Columns to keep; None for all.
+
+    Raises:
+        LedgerError: A part is corrupt, or of a newer schema version; names the file.
+    """
+    schema = TABLES[table]
+    wanted = list(columns) if columns is not None else schema.names
+    paths = location.parts(table)
+    if not paths:
+        return schema.empty_table().select(wanted)
+    with ThreadPoolExecutor(min(_READERS, len(paths))) as pool:
+        tables = list(pool.map(lambda path: _read_part(location, table, path, wanted), paths))
+    return pa.concat_tables(tables)
+
+
+def read_rows(location: Location, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Read a (small) table as Python rows; see `read_table`."""
+    rows: list[dict[str, Any]] = read_table(location, table, columns).to_pylist()
+    return rows
+
+
+def _read_part(location: Location, table: str, path: str, columns: list[str]) -> pa.Table:
+    try:
+        with location.filesystem.open_input_file(path) as source:
+            part = pq.ParquetFile(source)
+            version = _version(part)
+            # Migrations may need columns that nobody asked for; parts of today are read by column.
+            names = [name for name in columns if name in part.schema_arrow.names]
+            rows = part.read(columns=names if version == SCHEMA_VERSION else None)
+        return upgrade(table, rows, version).select(columns)
+    except LedgerError as error:
+        raise LedgerError(f"Cannot read {path!r}. {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise LedgerError(
+            f"Cannot read {path!r}: {reason}. The part is damaged: restore it from a copy, or move it out of the "
+            "ledger and run again with --resume to repeat what it held."
+        ) from error
+
+
+def _version(part: pq.ParquetFile) -> int:
+    metadata = part.schema_arrow.metadata or {}
+    if VERSION_KEY not in metadata:
+        raise LedgerError(
+            "It states no ledger schema version, so this harness did not write it. Move it out of the ledger."
+        )
+    return int(metadata[VERSION_KEY])

@@ -1,0 +1,154 @@
+"""Where a ledger lies: a local directory or any `pyarrow.fs` URI, with parts that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from harness.errors import LedgerError
+
+PART = re.compile(r"^part-.+\.parquet$")
+"""File names that readers take for parts. A part being written has another name."""
+
+# Object stores show an object only when its upload has ended, and have no rename: there the temporary name would only
+# cost a copy.
+_ATOMIC_STORES = frozenset({"s3", "gcs", "abfs"})
+
+
+@dataclass(frozen=True)
+class Location:
+    """A directory on some file system."""
+
+    filesystem: Any
+    """A `pyarrow.fs.FileSystem`."""
+    root: str
+    """Directory inside it, without a trailing slash."""
+    label: str
+    """The directory as the user wrote it, for messages."""
+
+    @classmethod
+    def of(cls, path: str | Path, filesystem: Any = None) -> Location:
+        """Resolve a local path or a URI (`file://`, `s3://`, `gs://`, `abfss://`, `hdfs://`).
+
+        Args:
+            path: Directory; `~` is expanded in local paths.
+            filesystem: A `pyarrow.fs.FileSystem` to use with `path` as it is, for stores that no URI can describe.
+
+        Raises:
+            LedgerError: The URI has a scheme that pyarrow does not know, or it does not parse.
+        """
+        text = str(path)
+        if filesystem is not None:
+            return cls(filesystem, text.rstrip("/"), text)
+        if "://" not in text:
+            return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()), text)
+        try:
+            resolved, root = pafs.FileSystem.from_uri(text)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise LedgerError(
+                f"The ledger URI {text!r} cannot be opened: {_first_line(error)}. "
+                "Use a local path, or a URI that pyarrow.fs knows (file://, s3://, gs://, abfss://, hdfs://)."
+            ) from error
+        return cls(resolved, root.rstrip("/"), text)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files can be reached with `os` calls."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def table_dir(self, table: str) -> str:
+        """Directory of one table's parts."""
+        return f"{self.root}/{table}"
+
+    def exists(self) -> bool:
+        """Whether the directory itself is there."""
+        try:
+            return bool(self.filesystem.get_file_info(self.root).type == pafs.FileType.Directory)
+        except OSError as error:
+            raise self.failure("look at", error) from error
+
+    def parts(self, table: str) -> list[str]:
+        """Full paths of a table's parts, oldest first (their names begin with the time of writing)."""
+        try:
+            selector = pafs.FileSelector(self.table_dir(table), allow_not_found=True)
+            infos = self.filesystem.get_file_info(selector)
+        except OSError as error:
+            raise self.failure("list", error) from error
+        return sorted(info.path for info in infos if info.is_file and PART.match(info.base_name))
+
+    def make_dir(self, path: str) -> None:
+        """Create a directory and its parents; one that exists is fine."""
+        try:
+            self.filesystem.create_dir(path, recursive=True)
+        except OSError as error:
+            raise self.failure("create", error) from error
+
+    def write_whole(self, path: str, data: pa.Buffer) -> None:
+        """Write a file so that readers see it whole or not at all, also after a crash or power loss.
+
+        Raises:
+            LedgerError: Names the location and the remedy.
+        """
+        try:
+            if self.is_local:
+                _write_local(path, data)
+            elif self.filesystem.type_name in _ATOMIC_STORES:
+                self._put(path, data)
+            else:
+                temporary = _temporary_name(path)
+                self._put(temporary, data)
+                self.filesystem.move(temporary, path)
+        except OSError as error:
+            raise self.failure("write", error) from error
+
+    def _put(self, path: str, data: pa.Buffer) -> None:
+        with self.filesystem.open_output_stream(path, compression=None) as stream:
+            stream.write(data)
+
+    def failure(self, verb: str, error: OSError) -> LedgerError:
+        """Build the error for a failed file operation: what, where, and the remedy that fits its cause."""
+        remedies = {
+            errno.ENOSPC: "The disk is full: free some space or give another --out",
+            errno.EDQUOT: "The disk quota is used up: free some space or give another --out",
+            errno.EFBIG: "The file system or a limit (ulimit -f) refuses files of this size: give another --out",
+            errno.EROFS: "The file system is read-only: give an --out that can be written",
+            errno.EACCES: "Permission denied: change its owner or mode, or give another --out",
+            errno.EPERM: "Permission denied: change its owner or mode, or give another --out",
+            errno.ENOTDIR: "A file stands where a directory has to be: move it or give another --out",
+            errno.EEXIST: "A file stands where a directory has to be: move it or give another --out",
+        }
+        remedy = remedies.get(error.errno or 0, "Check the path and its permissions, or give another --out")
+        return LedgerError(f"Cannot {verb} the ledger {self.label!r} ({_first_line(error)}). {remedy}.")
+
+
+def _write_local(path: str, data: pa.Buffer) -> None:
+    temporary = _temporary_name(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _temporary_name(path: str) -> str:
+    directory, _, name = path.rpartition("/")
+    return f"{directory}/.{name}.tmp"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
