@@ -101,24 +101,30 @@ def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], where: str) -> 
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [_explain(model, problem) for problem in error.errors(include_url=False)]
+        by_path: dict[str, list[str]] = {}
+        for problem in error.errors(include_url=False):
+            path, message = _explain(model, problem)
+            by_path.setdefault(path, []).append(message)
+        problems = [f"{path}: {' or '.join(messages)}" for path, messages in by_path.items()]
         raise SpecError(f"{where}: " + "; ".join(problems)) from error
 
 
-def _explain(model: type[BaseModel], problem: Any) -> str:
-    """One validation problem as a sentence."""
-    location = [part for part in problem["loc"] if not str(part).startswith(("function-", "tagged-union"))]
-    path = ".".join(str(part) for part in location) or "top level"
+def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
+    """One validation problem as (where, what)."""
+    # pydantic names the members of a union in the location ("tuple[int, ...]", "constrained-int"): not for users
+    location = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    path = ".".join(str(part) for part in location) or "the file"
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f", did you mean {near[0]!r}?" if near else f"; known keys here: {', '.join(sorted(known))}"
-        return f"unknown key {path!r}{hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here are {', '.join(sorted(known))}"
+        return path, f"unknown key, {hint}"
     if problem["type"] == "missing":
-        return f"{path}: required, but missing"
-    shown = "" if isinstance(problem.get("input"), dict) else f" (got {problem.get('input')!r})"
-    return f"{path}: {message}{shown}"
+        return path, "required, but missing"
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if isinstance(problem.get("input"), dict | list) or problem["type"] == "value_error":
+        return path, message
+    return path, f"{message[0].lower()}{message[1:]} (got {problem.get('input')!r})"
 
 
 def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:

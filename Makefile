@@ -1,0 +1,49 @@
+# make setup | demo | test | bench | lint — each works alone on a fresh clone.
+# `setup` is a chain of stamps: the second run of any target checks a few files and goes on.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint lock clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+STAMP := $(VENV)/.installed
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## Install everything: uv (private), Python 3.12, .venv, headless GL
+	@scripts/system_libraries.sh libegl1 libgl1-mesa-dri libosmesa6 libgl1
+
+demo: setup ## Five minutes: real LIBERO, two controls, a latency probe, one report
+	@$(RUN) harness run suites/demo.yaml --out reports/demo --html reports/demo/report.html --new
+
+test: setup ## The whole test suite
+	@scripts/system_libraries.sh --optional chromium
+	@$(RUN) $(PY) -m pytest -q -m "not bench"
+
+bench: setup ## The performance benchmarks, ratios measured in one run
+	@$(RUN) $(PY) tests/benchmarks/bench_sim.py
+	@$(RUN) $(PY) tests/benchmarks/bench_cluster.py
+	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
+
+lint: setup ## ruff and mypy --strict
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+lock: scripts/uv ## Write requirements.lock anew (versions and hashes, no addresses)
+	@UV=$$(scripts/uv) && "$$UV" pip compile --quiet --python-version 3.12 --extra all --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --no-emit-package vla-harness pyproject.toml -o requirements.lock
+	@! grep -nE 'https?://|--index-url|--find-links' requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml scripts/uv
+	@UV=$$(scripts/uv) && \
+	  { [ -x $(PY) ] || "$$UV" venv --quiet --python 3.12 $(VENV); } && \
+	  "$$UV" pip install --quiet --python $(PY) --require-hashes -r requirements.lock && \
+	  "$$UV" pip install --quiet --python $(PY) --no-deps --editable .
+	@touch $@
+
+clean: ## Remove what make made (never reports)
+	rm -rf $(VENV) .uv .pytest_cache .mypy_cache .ruff_cache
