@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,8 @@ class PolicySpec(SpecModel):
         """The text form, which parses back to an equal spec."""
         separator = "://" if self.kind == "openpi" else ":"
         body = self.kind + (f"{separator}{self.path}" if self.path else "")
-        return body + (f"?{urlencode(self.options)}" if self.options else "")
+        query = "&".join(f"{key}={_text(value)}" for key, value in self.options.items())
+        return f"{body}?{query}" if query else body
 
 
 def parse_policy(text: str) -> PolicySpec:
@@ -64,6 +65,11 @@ def _split(text: str) -> dict[str, Any]:
     kind, separator, path = body.partition("://") if "://" in body else body.partition(":")
     options = {key: _value(raw) for key, raw in parse_qsl(query, keep_blank_values=True)}
     return {"kind": kind, "path": path if separator and path else None, "options": options}
+
+
+def _text(value: OptionValue) -> str:
+    """An option as `_value` reads it back."""
+    return str(value).lower() if isinstance(value, bool) else quote(str(value), safe="/:@,")
 
 
 def _value(raw: str) -> OptionValue:
