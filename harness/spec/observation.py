@@ -22,7 +22,8 @@ class Observation:
     instruction: str
     """The task's language instruction, as LIBERO's BDDL file states it."""
     state: NDArray[np.float32]
-    """Proprioception, shape (8,): end-effector position (3, m), axis-angle (3, rad), gripper qpos (2, m). The layout of LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
+    """Proprioception, shape (8,): end-effector position (3, m), axis-angle (3, rad), gripper qpos (2, m); the layout of
+    LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
     images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Camera → RGB frame, shape (H, W, 3), uint8, in the protocol's orientation. Only rendered cameras are present."""
     privileged: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
