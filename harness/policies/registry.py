@@ -1,0 +1,193 @@
+"""Policies by kind: lazy `module:attribute` targets, so that a name costs no import until a policy is built.
+
+A target is a factory: called with the policy's spec, it returns a `Policy`. Third parties add kinds by entry point:
+
+    [project.entry-points."harness.policies"]
+    my_policy = "my_package.policy:make"
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, cast
+
+from harness.errors import PolicyError, UsageError, unknown_name
+from harness.policies.base import Policy
+
+ENTRY_POINT_GROUP = "harness.policies"
+PYTHON_KIND = "python"
+"""The kind whose `path` is itself the target: `PolicySpec(kind="python", path="package.module:Factory")`."""
+
+BUILTIN: Mapping[str, str] = {
+    "scripted": "harness.policies.scripted:make",
+    "noop": "harness.policies.controls:make_noop",
+    "random": "harness.policies.controls:make_random",
+    "flow": "harness.policies.flow:make",
+}
+
+
+class PolicyRequest(Protocol):
+    """What a factory may read of a policy's spec."""
+
+    @property
+    def kind(self) -> str:
+        """Registered name of the policy."""
+        ...
+
+    @property
+    def path(self) -> str | None:
+        """Checkpoint, repository, address or target; None when the kind needs none."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the policy, by name."""
+        ...
+
+
+Factory = Callable[[Any], Policy]
+
+
+class PolicyRegistry:
+    """Factories of policies by kind: built-in ones, plugins from entry points, and those registered at run time."""
+
+    def __init__(self, targets: Mapping[str, str | Factory], plugins: Iterable[EntryPoint] | None = None) -> None:
+        """Start from `targets`.
+
+        Args:
+            targets: Kind → "module:attribute" or a factory.
+            plugins: Entry points to offer as well; None discovers those of the installed packages when first needed.
+        """
+        self._targets: dict[str, str | Factory] = dict(targets)
+        self._plugins = plugins
+        self._discovered: dict[str, str] | None = None
+
+    def register(self, kind: str, target: str | Factory) -> None:
+        """Add a kind.
+
+        Args:
+            kind: The name in suites and on the command line.
+            target: "module:attribute", imported when first used, or the factory itself.
+
+        Raises:
+            UsageError: The kind is taken by another target.
+        """
+        if kind == PYTHON_KIND or self._targets.get(kind, target) != target:
+            raise UsageError(f"Policy kind {kind!r} is already registered; choose another name.")
+        self._targets[kind] = target
+
+    def kinds(self) -> tuple[str, ...]:
+        """Every kind that can be asked for, sorted. Imports no policy."""
+        return tuple(sorted({*self._targets, *self._discover(), PYTHON_KIND}))
+
+    def make(self, spec: PolicyRequest) -> Policy:
+        """Build the policy that a spec asks for.
+
+        Raises:
+            UsageError: Nothing is registered under `spec.kind`, or the kind does not take an option of `spec`.
+            PolicyError: The factory cannot be imported, or what it returns is no policy.
+        """
+        policy = self._factory(spec)(spec)
+        if not isinstance(policy, Policy):
+            raise PolicyError(
+                f"The factory of policy kind {spec.kind!r} returned a {type(policy).__name__}, which lacks `info` or "
+                "`act`; return an object that implements harness.policies.base.Policy."
+            )
+        return policy
+
+    def _factory(self, spec: PolicyRequest) -> Factory:
+        if spec.kind == PYTHON_KIND:
+            if not spec.path:
+                raise UsageError('A policy of kind "python" needs path: "package.module:Factory".')
+            return load_target(spec.path, named=f"{PYTHON_KIND}:{spec.path}")
+        target = self._targets.get(spec.kind) or self._discover().get(spec.kind)
+        if target is None:
+            raise unknown_name("policy", spec.kind, self.kinds())
+        return load_target(target, named=spec.kind) if isinstance(target, str) else target
+
+    def _discover(self) -> Mapping[str, str]:
+        """Targets of usable plugins; one that shadows a kind or is not installed is named in a warning and left out."""
+        if self._discovered is None:
+            plugins = entry_points(group=ENTRY_POINT_GROUP) if self._plugins is None else self._plugins
+            self._discovered = {}
+            for plugin in plugins:
+                fault = self._plugin_fault(plugin)
+                if fault is None:
+                    self._discovered[plugin.name] = plugin.value
+                else:
+                    warnings.warn(f"Policy plugin {_plugin_name(plugin)} is ignored: {fault}.", stacklevel=3)
+        return self._discovered
+
+    def _plugin_fault(self, plugin: EntryPoint) -> str | None:
+        if plugin.name in self._targets or plugin.name == PYTHON_KIND:
+            return f"the kind {plugin.name!r} is taken"
+        module, colon, attribute = plugin.value.partition(":")
+        if not (module and colon and attribute):
+            return f"its target {plugin.value!r} is not of the form 'module:attribute'"
+        # The top package is looked for, not imported: a plugin may be heavy, and nobody has asked for it yet.
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            return f"its package {module.partition('.')[0]!r} is not installed"
+        return None
+
+
+def load_target(target: str, *, named: str) -> Factory:
+    """Import the factory that "module:attribute" points at.
+
+    Args:
+        target: "module:attribute"; the attribute may be dotted.
+        named: The policy it was asked for, for the message of an error.
+
+    Raises:
+        PolicyError: The text has another form, the import fails for whatever reason, or what it names is not callable.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not (module_name and attribute):
+        raise PolicyError(f"Policy {named!r} points at {target!r}; write it as 'package.module:Factory'.")
+    try:
+        found: object = importlib.import_module(module_name)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except ModuleNotFoundError as error:
+        raise PolicyError(
+            f"Policy {named!r} needs the module {error.name!r}, which is not installed here; "
+            "install it (the extra `policies` brings torch and the learned policies)."
+        ) from error
+    except Exception as error:
+        raise PolicyError(f"Policy {named!r} cannot be loaded from {target!r}: {error!r}.") from error
+    if not callable(found):
+        raise PolicyError(f"Policy {named!r} points at {target!r}, a {type(found).__name__}; it must be a factory.")
+    return cast(Factory, found)
+
+
+def require_bare(spec: PolicyRequest) -> None:
+    """Refuse a path or options on a policy that takes neither.
+
+    Raises:
+        UsageError: Names what was given.
+    """
+    given = [*([f"path {spec.path!r}"] if spec.path else []), *(f"option {name!r}" for name in sorted(spec.options))]
+    if given:
+        raise UsageError(f"Policy {spec.kind!r} takes no path and no options, but got {', '.join(given)}; remove it.")
+
+
+def _plugin_name(plugin: EntryPoint) -> str:
+    distribution = plugin.dist.name if plugin.dist is not None else "an unknown distribution"
+    return f"{plugin.name!r} of {distribution}"
+
+
+POLICIES = PolicyRegistry(BUILTIN)
+"""The registry that suites and the command line use."""
+
+
+def register(kind: str, target: str | Factory) -> None:
+    """Add a kind to `POLICIES`; see `PolicyRegistry.register`."""
+    POLICIES.register(kind, target)
+
+
+def make_policy(spec: PolicyRequest) -> Policy:
+    """Build a policy from `POLICIES`; see `PolicyRegistry.make`."""
+    return POLICIES.make(spec)

@@ -1,0 +1,124 @@
+"""What the expert knows of objects and places, as data, and how it reads its job from an instruction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.errors import PolicyError
+
+SUPPORTED_SUITES = ("libero_spatial", "libero_object")
+
+INSTRUCTION = re.compile(r"pick (?:up )?the (?P<what>.+) and place it (?:on|in) the (?P<where>plate|basket)\.?")
+"""Both wordings of a task: the BDDL file's ("Pick the akita black bowl …") and the benchmark's ("pick up the …")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grasp:
+    """How to take an object. The fingers close along world y."""
+
+    body: str
+    """The object in `Observation.privileged`."""
+    below: float
+    """From the object's lowest point to its origin when it stands, m."""
+    offset: tuple[float, float, float]
+    """From the object's origin to the point between the closed fingertips, world axes, m."""
+    hover: float
+    """Height over the grasp from which to descend, m: the open fingers pass over the object and its neighbours."""
+    early: float
+    """Height over the grasp at which the fingers begin to close, m. They need three control steps before they move
+    at all, and a narrow object leaves them room to move while the arm still descends."""
+    close_steps: int
+    """Control steps at the grasp until the fingers hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to bring an object. Heights are those of the object's lowest point over the origin of the place, m."""
+
+    body: str
+    """The place in `Observation.privileged`."""
+    carry: float
+    """Height while travelling: over the rim of the place and over whatever stands in between."""
+    release: float
+    """Height at which the fingers open."""
+    tolerance: float
+    """Horizontal distance from the origin at which lowering begins, m: well inside the success region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One task: an object and its place."""
+
+    grasp: Grasp
+    place: Place
+
+
+def _can(body: str) -> Grasp:
+    # 6.2 cm wide between fingers that open to 7.8: no room to close early.
+    return Grasp(body, below=0.038, offset=(0.0, 0.0, 0.01), hover=0.07, early=0.02, close_steps=4)
+
+
+def _flat(body: str, below: float) -> Grasp:
+    # Boxes of 2 to 3 cm lying down, 4 to 4.6 cm wide: the fingertips go as low as the floor lets them.
+    return Grasp(body, below=below, offset=(0.0, 0.0, 0.0), hover=0.06, early=0.03, close_steps=6)
+
+
+def _tall(body: str, below: float, height: float) -> Grasp:
+    # Cartons and bottles of 11 to 15 cm: the palm, 4 cm above the fingertips, must stay over the top.
+    return Grasp(body, below=below, offset=(0.0, 0.0, height), hover=0.06, early=0.03, close_steps=5)
+
+
+GRASPS: Mapping[str, Grasp] = {
+    # In libero_spatial the goal is always the first of two equal bowls. It is 5 cm tall and hollow, with its rim at a
+    # radius of 5.3 cm, wider than the hand: one finger goes inside, one outside.
+    "black bowl": Grasp(
+        "akita_black_bowl_1", below=0.0, offset=(0.0, 0.05, 0.035), hover=0.06, early=0.03, close_steps=7
+    ),
+    "alphabet soup": _can("alphabet_soup_1"),
+    "tomato sauce": _can("tomato_sauce_1"),
+    "cream cheese": _flat("cream_cheese_1", below=0.009),
+    "butter": _flat("butter_1", below=0.009),
+    "chocolate pudding": _flat("chocolate_pudding_1", below=0.013),
+    "milk": _tall("milk_1", below=0.07, height=0.03),
+    "orange juice": _tall("orange_juice_1", below=0.07, height=0.03),
+    "salad dressing": _tall("salad_dressing_1", below=0.073, height=0.04),
+    "ketchup": _tall("ketchup_1", below=0.072, height=0.04),
+    "bbq sauce": _tall("bbq_sauce_1", below=0.055, height=0.02),
+}
+"""Object, as instructions name it → how to take it. Sizes from the collision geometry of LIBERO's assets."""
+
+PLACES: Mapping[str, Place] = {
+    # A bowl counts within 3 cm of the plate's centre and in contact with it.
+    "plate": Place("plate_1", carry=0.10, release=0.012, tolerance=0.012),
+    # The wall is 14.6 cm high and the inside 12 cm wide; an object counts once its origin is 13.5 cm over the floor.
+    "basket": Place("basket_1", carry=0.165, release=0.06, tolerance=0.03),
+}
+
+
+def read_job(instruction: str, bodies: Iterable[str]) -> Job:
+    """Read object and place from a task's instruction.
+
+    Args:
+        instruction: The task in words.
+        bodies: Names of the objects whose poses are known.
+
+    Raises:
+        PolicyError: The task is not one of the supported suites, or poses are missing.
+    """
+    match = INSTRUCTION.fullmatch(instruction.strip().lower())
+    what = match["what"].removeprefix("akita ") if match else ""
+    grasp = next((grasp for name, grasp in GRASPS.items() if what == name or what.startswith(f"{name} ")), None)
+    if match is None or grasp is None:
+        raise PolicyError(
+            f"Policy 'scripted' cannot do {instruction!r}: it supports {' and '.join(SUPPORTED_SUITES)} only."
+        )
+    job = Job(grasp, PLACES[match["where"]])
+    missing = sorted({job.grasp.body, job.place.body} - set(bodies))
+    if missing:
+        raise PolicyError(
+            f"Policy 'scripted' needs the poses of {', '.join(missing)}, which the observation lacks; "
+            f"give it privileged observations of a task of {' or '.join(SUPPORTED_SUITES)}."
+        )
+    return job
