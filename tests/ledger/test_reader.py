@@ -1,0 +1,192 @@
+"""Reading: nothing skipped in silence, retries counted once, ledgers merged only when they belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.errors import LedgerError, UsageError
+from harness.ledger import LedgerWriter, finished_identities, read
+from harness.ledger.migrate import upgrade
+from harness.ledger.schema import TABLES
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def episode(key: str, outcome: str = "success", *, minute: int = 0, **changes: Any) -> dict[str, Any]:
+    row = {
+        "run_id": "r1",
+        "episode_key": key,
+        "policy_id": "flow",
+        "nfe": 1,
+        "outcome": outcome,
+        "success": None if outcome == "error" else outcome == "success",
+        "attempt": 0,
+        "started_at": START + timedelta(minutes=minute),
+    }
+    return {**row, **changes}
+
+
+def write(path: Path, table: str, *rows: Mapping[str, Any]) -> str:
+    return str(path / str(LedgerWriter(path).append(table, rows)))
+
+
+def test_the_last_attempt_counts_and_all_can_be_seen(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a", "error", attempt=0), episode("b", "timeout"))
+    write(tmp_path, "episodes", episode("a", "success", attempt=1, minute=5))
+
+    assert read(tmp_path).episodes[["episode_key", "outcome"]].to_numpy().tolist() == [
+        ["b", "timeout"],
+        ["a", "success"],
+    ]
+    assert len(read(tmp_path, all_attempts=True).episodes) == 3
+
+
+def test_an_error_never_replaces_a_measured_outcome(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a", "timeout", attempt=0))
+    write(tmp_path, "episodes", episode("a", "error", attempt=1, minute=5))
+    assert read(tmp_path).episodes["outcome"].tolist() == ["timeout"]
+
+
+def test_policies_and_nfe_are_different_episodes(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", *(episode("a", nfe=nfe) for nfe in (1, 10, None)), episode("a", policy_id="noop"))
+    assert len(read(tmp_path).episodes) == 4
+
+
+def test_nulls_stay_nulls(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a", "error", nfe=None), episode("b", nfe=10))
+    episodes = read(tmp_path).episodes
+    assert str(episodes["nfe"].dtype) == "Int32"
+    assert str(episodes["success"].dtype) == "boolean"
+    assert episodes["success"].isna().tolist() == [True, False]
+    assert episodes["nfe"].tolist() == [pd.NA, 10]
+
+
+def test_a_run_is_its_last_state_and_versions_are_a_mapping(tmp_path: Path) -> None:
+    write(tmp_path, "runs", {"run_id": "r1", "status": "running", "versions": {"torch": "2.11"}})
+    write(tmp_path, "runs", {"run_id": "r1", "status": "finished", "versions": {"torch": "2.11"}})
+    runs = read(tmp_path).runs
+    assert runs["status"].tolist() == ["finished"]
+    assert runs["versions"][0] == {"torch": "2.11"}
+
+
+def test_tables_that_were_never_written_are_empty_frames_with_their_columns(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a"))
+    latency = read(tmp_path).latency
+    assert len(latency) == 0
+    assert list(latency.columns) == TABLES["latency"].names
+
+
+def test_finished_episodes_need_not_run_again_but_errors_do(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a"), episode("b", "timeout", nfe=None), episode("c", "error"))
+    assert finished_identities(tmp_path) == {("flow", 1, "a"), ("flow", None, "b")}
+    assert finished_identities(tmp_path / "nothing") == set()
+
+
+def test_half_written_files_are_no_parts(tmp_path: Path) -> None:
+    part = Path(write(tmp_path, "episodes", episode("a")))
+    (part.parent / f".{part.name}.tmp").write_bytes(part.read_bytes()[:100])
+    assert len(read(tmp_path).episodes) == 1
+
+
+@pytest.mark.parametrize("keep", [0, 100, -4])
+def test_a_damaged_part_is_named_never_skipped(tmp_path: Path, keep: int) -> None:
+    write(tmp_path, "episodes", episode("a"))
+    part = Path(write(tmp_path, "episodes", episode("b")))
+    part.write_bytes(part.read_bytes()[:keep])
+    for reader in (read, finished_identities):
+        with pytest.raises(LedgerError, match=part.name):
+            reader(tmp_path)
+
+
+def test_a_parquet_file_of_somebody_else_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a"))
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "episodes" / "part-0.parquet")
+    with pytest.raises(LedgerError, match=r"part-0\.parquet.*no ledger schema version"):
+        read(tmp_path)
+
+
+def test_a_newer_schema_says_to_upgrade(tmp_path: Path) -> None:
+    part = Path(write(tmp_path, "episodes", episode("a")))
+    table = pq.read_table(part)
+    pq.write_table(table.replace_schema_metadata({b"vla_harness.schema_version": b"99"}), part)
+    with pytest.raises(LedgerError, match=rf"{part.name}.*version 99.*Upgrade"):
+        read(tmp_path)
+
+
+def test_an_older_schema_is_migrated_step_by_step_and_new_columns_are_null() -> None:
+    old = pa.table({"component": ["e2e"], "seconds": [0.25]})
+
+    def to_milliseconds(table: str, rows: pa.Table) -> pa.Table:
+        assert table == "latency"
+        return rows.append_column("latency_ms", pa.array([value * 1e3 for value in rows["seconds"].to_pylist()]))
+
+    new = upgrade("latency", old, 1, migrations={2: to_milliseconds}, current=3)
+
+    assert new.schema.equals(TABLES["latency"])
+    assert new["latency_ms"].to_pylist() == [250.0]
+    assert new["power_w"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_where_no_ledger_is_the_path_is_named(tmp_path: Path, made: bool) -> None:
+    path = tmp_path / "none"
+    if made:
+        path.mkdir()
+    with pytest.raises(LedgerError, match=str(path)):
+        read(path)
+
+
+def test_several_ledgers_read_as_one(tmp_path: Path) -> None:
+    write(tmp_path / "a", "episodes", episode("a"), episode("b"))
+    write(tmp_path / "b", "episodes", episode("b"), episode("c"))
+    ledger = read(tmp_path / "a", tmp_path / "b")
+    assert sorted(ledger.episodes["episode_key"]) == ["a", "b", "c"]
+    assert ledger.path == f"{tmp_path / 'a'} {tmp_path / 'b'}"
+
+
+def test_one_policy_with_two_checkpoints_is_not_merged(tmp_path: Path) -> None:
+    write(tmp_path / "a", "episodes", episode("a", checkpoint_sha256="1" * 64))
+    write(tmp_path / "b", "episodes", episode("a", checkpoint_sha256="2" * 64))
+    with pytest.raises(LedgerError, match=r"'flow'.*111111111111.*222222222222"):
+        read(tmp_path / "a", tmp_path / "b")
+
+
+def test_one_suite_under_two_protocols_is_not_merged(tmp_path: Path) -> None:
+    for name, steps in (("a", 220), ("b", 280)):
+        protocol = json.dumps({"libero_spatial": {"max_steps": steps}})
+        write(tmp_path / name, "runs", {"run_id": name, "protocol": protocol})
+    with pytest.raises(UsageError, match="max_steps: 220 against 280"):
+        read(tmp_path / "a", tmp_path / "b")
+
+
+def test_the_manifest_of_a_suite_is_found_and_a_wrong_suite_named(tmp_path: Path) -> None:
+    write(tmp_path, "runs", {"run_id": "r", "protocol": json.dumps({"libero_spatial": {"max_steps": 220}})})
+    ledger = read(tmp_path)
+    assert ledger.manifest("libero_spatial") == {"max_steps": 220}
+    with pytest.raises(UsageError, match=r"libero_goal.*libero_spatial"):
+        ledger.manifest("libero_goal")
+
+
+def test_duckdb_and_polars_read_the_same_files(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a"), episode("b", "timeout"))
+    write(tmp_path, "episodes", episode("c", "error", nfe=None))
+    pattern = f"{tmp_path}/episodes/part-*.parquet"
+    ours = sorted(read(tmp_path).episodes["outcome"].value_counts().to_dict().items())
+
+    query = f"SELECT outcome, count(*) FROM '{pattern}' GROUP BY outcome ORDER BY outcome"  # noqa: S608
+    in_duckdb = duckdb.connect().execute(query)
+    in_polars = pl.read_parquet(pattern).group_by("outcome").len().sort("outcome")
+
+    assert in_duckdb.fetchall() == ours
+    assert in_polars.rows() == ours
