@@ -1,1 +1,28 @@
-"""One episode: simulator × policy × control clock."""
+"""One episode: simulator × policy × control clock. Knows nothing of Ray."""
+
+from harness.rollout.actions import CheckedChunk, check_actions
+from harness.rollout.clock import Clock, WallClock
+from harness.rollout.decide import Decided, Decider, LocalDecider
+from harness.rollout.episode import run_episode
+from harness.rollout.faults import EpisodeTimeout, PolicyActionError, PolicyRaised, PolicyTimeout, WorkerDied
+from harness.rollout.limits import Alarm
+from harness.rollout.result import DecisionLog, EpisodeResult
+
+__all__ = [
+    "Alarm",
+    "CheckedChunk",
+    "Clock",
+    "Decided",
+    "Decider",
+    "DecisionLog",
+    "EpisodeResult",
+    "EpisodeTimeout",
+    "LocalDecider",
+    "PolicyActionError",
+    "PolicyRaised",
+    "PolicyTimeout",
+    "WallClock",
+    "WorkerDied",
+    "check_actions",
+    "run_episode",
+]

@@ -1,0 +1,61 @@
+"""Checks on what a policy answers, before anything moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.rollout.faults import PolicyActionError
+from harness.spec.observation import ACTION_DIM
+
+SHOWN = 5
+"""Offending values that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedChunk:
+    """Actions that may be executed."""
+
+    actions: NDArray[np.float32]
+    """Shape (T, 7), every component in [-1, 1]."""
+    clipped: NDArray[np.bool_]
+    """Shape (T,): which actions had a component out of range, as reference evaluators clip it in silence."""
+
+
+def check_actions(actions: object, chunk_length: int, decision: int) -> CheckedChunk:
+    """Check one decision's chunk and clip it to LIBERO's range.
+
+    Args:
+        actions: What the policy returned for one observation; should have shape (chunk_length, 7).
+        chunk_length: T, as the policy declared it.
+        decision: Index of the decision, for the message.
+
+    Raises:
+        PolicyActionError: Another shape, no numbers, NaN or infinity; names the offending values and indices.
+    """
+    expected = (chunk_length, ACTION_DIM)
+    try:
+        chunk = np.asarray(actions, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise PolicyActionError(
+            f"Decision {decision} returned a {type(actions).__name__} that is no array of numbers ({error}); "
+            f"return float32 actions of shape {expected}."
+        ) from error
+    if chunk.shape != expected:
+        raise PolicyActionError(
+            f"Decision {decision} returned actions of shape {chunk.shape}, not {expected} (chunk length × action "
+            "dimension); fix the policy, or the chunk_length it declares."
+        )
+    finite = np.isfinite(chunk)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        listing = ", ".join(f"[{t}, {d}] = {chunk[t, d]}" for t, d in bad[:SHOWN])
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise PolicyActionError(
+            f"Decision {decision} returned values that are no actions: {listing}{more}. Look for a missing "
+            "normalisation statistic or an overflow in the policy."
+        )
+    inside = np.clip(chunk, -1.0, 1.0)
+    return CheckedChunk(inside, (inside != chunk).any(axis=1))

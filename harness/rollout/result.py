@@ -1,0 +1,75 @@
+"""What one episode leaves behind. Small: it travels from a worker to the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from harness.schedule.units import EpisodeUnit
+
+
+@dataclass(slots=True)
+class DecisionLog:
+    """Timing of an episode's decisions, by column."""
+
+    queue_ms: list[float] = field(default_factory=list)
+    infer_ms: list[float] = field(default_factory=list)
+    batch_size: list[int] = field(default_factory=list)
+    delay_steps: list[int] = field(default_factory=list)
+    """Control steps that passed while the policy decided: 0 under a synchronous clock."""
+    hardware: list[str | None] = field(default_factory=list)
+    """Where the policy ran; None: where the episode ran."""
+
+    def __len__(self) -> int:
+        """Number of decisions."""
+        return len(self.infer_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """One attempt at one unit."""
+
+    unit: EpisodeUnit
+    outcome: str
+    """"success", "timeout" or "error"."""
+    started_at: datetime
+    attempt: int = 1
+    steps: int = 0
+    """Control steps after settling."""
+    clipped: int = 0
+    """Executed actions with a component out of [-1, 1]."""
+    sim_s: float = 0.0
+    """Simulated seconds after settling."""
+    wall_s: float = 0.0
+    reset_s: float = 0.0
+    physics_s: float = 0.0
+    render_s: float = 0.0
+    policy_wait_s: float = 0.0
+    trajectory_sha256: str | None = None
+    """Digest of qpos (float64) after every control step; None for errors."""
+    error_type: str | None = None
+    error_message: str | None = None
+    decisions: DecisionLog = field(default_factory=DecisionLog)
+    task: str = ""
+    """Task name."""
+    node_id: str = ""
+    hardware: str = ""
+    video: str | None = None
+    """Path relative to the ledger's directory."""
+
+
+def lost_episode(
+    unit: EpisodeUnit, attempt: int, started_at: datetime, error: tuple[str, str], node_id: str
+) -> EpisodeResult:
+    """The result of an attempt that nobody came back from.
+
+    Args:
+        unit: What was being run.
+        attempt: Which attempt, from 1.
+        started_at: When it was leased, UTC.
+        error: (`error_type`, `error_message`).
+        node_id: Where it ran.
+    """
+    return EpisodeResult(
+        unit, "error", started_at, attempt, error_type=error[0], error_message=error[1], node_id=node_id
+    )
