@@ -1,0 +1,179 @@
+"""Latency from raw samples: percentiles over the union of samples, never averages of percentiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from harness.analysis.success import CONFIDENCE
+
+CONFIGURATION = ["hardware", "policy_id", "dtype", "compile", "batch_size"]
+"""What a latency curve over NFE belongs to."""
+
+DENOISE_TOTAL = "denoise"
+"""Derived component: all denoise steps of one decision together."""
+
+OUTSIDE_LOOP = "outside_loop"
+"""Derived component: all of one decision's components that do not depend on the NFE (preprocess, vision, prefix,
+postprocess) together: what the intercept of the line e2e = a + b·NFE estimates."""
+
+FIXED_COMPONENTS = ("preprocess", "vision", "prefix", "postprocess")
+"""Components that run once per decision, whatever the NFE."""
+
+_ORDER = (
+    "e2e",
+    "preprocess",
+    "vision",
+    "prefix",
+    DENOISE_TOTAL,
+    "denoise_step",
+    "postprocess",
+    OUTSIDE_LOOP,
+    "transport",
+)
+
+
+def quantile_interval(
+    ordered: NDArray[np.float64], q: float, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """Distribution-free interval of a quantile, from order statistics and the binomial distribution.
+
+    Each side leaves out at most half of 1 − `confidence`. Assumes independent samples: drift of clocks or
+    temperature makes the true uncertainty larger.
+
+    Source: W. J. Conover, Practical Nonparametric Statistics (3rd ed. 1999), §3.2.
+
+    Args:
+        ordered: Samples, ascending.
+        q: Quantile, between 0 and 1.
+        confidence: Coverage, between 0 and 1.
+
+    Returns:
+        (low, high), or None when there are too few samples for a bound on each side (see `samples_needed`).
+    """
+    n = len(ordered)
+    tail = (1 - confidence) / 2
+    # P(X_(r) > quantile) = P(fewer than r samples lie below it) = F(r − 1): the largest r with F(r − 1) ≤ tail bounds
+    # from below, the smallest s with F(s − 1) ≥ 1 − tail from above.
+    low = int(binom.ppf(tail, n, q))
+    low = low if binom.cdf(low, n, q) <= tail else low - 1
+    high = int(binom.ppf(1 - tail, n, q))
+    if low < 0 or high >= n:
+        return None
+    return float(ordered[low]), float(ordered[high])
+
+
+def samples_needed(q: float, confidence: float = CONFIDENCE) -> int:
+    """Least number of independent samples that bounds a quantile on both sides (6 for the median, 368 for p99)."""
+    tail = (1 - confidence) / 2
+    return int(np.ceil(np.log(tail) / np.log(max(q, 1 - q))))
+
+
+def latency_by_component(latency: pd.DataFrame) -> pd.DataFrame:
+    """Percentiles of every configuration, NFE and component, over all of its samples.
+
+    Args:
+        latency: `Ledger.latency`: raw samples.
+
+    Returns:
+        One row per (hardware, policy_id, dtype, compile, batch_size, nfe, component), components in the order of a
+        decision and with the derived ones (`DENOISE_TOTAL`, `OUTSIDE_LOOP`), with `n`, `min`, `median`, `p90`, `p99`,
+        the 95 % bounds `median_low`, `median_high`, `p99_low`, `p99_high` (NaN where there are too few samples), all in
+        ms; `throttled` (samples known to be throttled), `clock_mhz` (median), `temperature_c` (highest), `power_w`
+        (median).
+    """
+    denoise = sum_components(latency, ["denoise_step"], DENOISE_TOTAL)
+    fixed = sum_components(latency, FIXED_COMPONENTS, OUTSIDE_LOOP)
+    samples = pd.concat([frame for frame in (latency, denoise, fixed) if len(frame)] or [latency], ignore_index=True)
+    keys = [*CONFIGURATION, "nfe", "component"]
+    rows = [
+        dict(zip(keys, key, strict=True)) | _describe(group)
+        for key, group in samples.groupby(keys, dropna=False, sort=True)
+    ]
+    table = pd.DataFrame(rows, columns=[*keys, *_DESCRIPTION])
+    rank = table["component"].map({name: place for place, name in enumerate(_ORDER)})
+    table = table.assign(_rank=rank, nfe=table["nfe"].astype("Int32"))
+    ordered = table.sort_values([*CONFIGURATION, "nfe", "_rank"], kind="stable", ignore_index=True)
+    return ordered.drop(columns="_rank")
+
+
+def decision_latency(decisions: pd.DataFrame) -> pd.DataFrame:
+    """How decisions were served in closed loop.
+
+    Returns:
+        One row per (policy_id, nfe, hardware) with `n`, `queue_median`, `queue_p99`, `infer_median`, `infer_p99` (ms),
+        `batch_mean` (mean over decisions) and `batch_max`.
+    """
+    rows = [
+        {
+            "policy_id": policy,
+            "nfe": nfe,
+            "hardware": hardware,
+            "n": len(group),
+            "queue_median": group["queue_ms"].median(),
+            "queue_p99": group["queue_ms"].quantile(0.99),
+            "infer_median": group["infer_ms"].median(),
+            "infer_p99": group["infer_ms"].quantile(0.99),
+            "batch_mean": group["batch_size"].astype("Float64").mean(),
+            "batch_max": group["batch_size"].max(),
+        }
+        for (policy, nfe, hardware), group in decisions.groupby(["policy_id", "nfe", "hardware"], dropna=False)
+    ]
+    columns = ["policy_id", "nfe", "hardware", "n", "queue_median", "queue_p99", "infer_median", "infer_p99"]
+    return pd.DataFrame(rows, columns=[*columns, "batch_mean", "batch_max"])
+
+
+_DESCRIPTION = [
+    *("n", "min", "median", "p90", "p99", "median_low", "median_high", "p99_low", "p99_high"),
+    *("throttled", "clock_mhz", "temperature_c", "power_w"),
+]
+
+
+def _describe(group: pd.DataFrame) -> dict[str, float]:
+    ordered = np.sort(group["latency_ms"].to_numpy(dtype=float))
+    median, p90, p99 = np.quantile(ordered, [0.5, 0.9, 0.99])
+    missing = (np.nan, np.nan)
+    median_low, median_high = quantile_interval(ordered, 0.5) or missing
+    p99_low, p99_high = quantile_interval(ordered, 0.99) or missing
+    return {
+        "n": len(ordered),
+        "min": ordered[0],
+        "median": median,
+        "p90": p90,
+        "p99": p99,
+        "median_low": median_low,
+        "median_high": median_high,
+        "p99_low": p99_low,
+        "p99_high": p99_high,
+        "throttled": int(group["throttled"].fillna(False).sum()),
+        "clock_mhz": group["sm_clock_mhz"].median(),
+        "temperature_c": group["temperature_c"].max(),
+        "power_w": group["power_w"].median(),
+    }
+
+
+def sum_components(latency: pd.DataFrame, components: Sequence[str], name: str) -> pd.DataFrame:
+    """Add up components decision by decision.
+
+    Args:
+        latency: `Ledger.latency`.
+        components: What to add up; decisions that lack all of them are left out.
+        name: Component of the result.
+
+    Returns:
+        One latency row per decision: `latency_ms` is the sum, `component` is `name`.
+    """
+    keys = [*CONFIGURATION, "nfe", "run_id", "node_id", "sample"]
+    parts = latency[latency["component"].isin(list(components))]
+    summed = parts.groupby(keys, dropna=False, as_index=False).agg(
+        latency_ms=("latency_ms", "sum"),
+        throttled=("throttled", "max"),
+        sm_clock_mhz=("sm_clock_mhz", "median"),
+        temperature_c=("temperature_c", "max"),
+        power_w=("power_w", "median"),
+    )
+    return summed.assign(component=name)

@@ -1,0 +1,98 @@
+"""Success rates with their uncertainty, and what went wrong beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from harness.errors import UsageError
+
+CONFIDENCE = 0.95
+
+VARIANT = ["policy_id", "nfe"]
+"""What is compared: a policy at an NFE."""
+
+
+def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson score interval of a proportion; (nan, nan) without trials.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        UsageError: Counts that no experiment can have.
+    """
+    if not 0 <= successes <= n:
+        raise UsageError(f"{successes} successes of {n} trials: give 0 ≤ successes ≤ trials.")
+    if n == 0:
+        return (np.nan, np.nan)
+    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+    # At 0 and n successes the bound is exact, but its computation is not: it may miss 0 or 1 by a rounding error.
+    return (0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
+
+
+def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Success of each policy and NFE on each suite, over all of the suite's episodes.
+
+    Args:
+        episodes: `Ledger.episodes`: one row per episode.
+
+    Returns:
+        One row per (policy_id, nfe, suite) with `n` (success + timeout), `successes`, `timeouts`, `errors`, `rate`,
+        `low`, `high` (Wilson, 95 %), `tasks`, `retried` (episodes that needed more than one attempt), `steps` (median
+        control steps of successes) and `clipped` (actions outside the range). Errors count in no rate; without scored
+        episodes `rate` and its bounds are NaN.
+    """
+    return _success(episodes, [*VARIANT, "suite"])
+
+
+def success_by_task(episodes: pd.DataFrame) -> pd.DataFrame:
+    """As `success_by_suite`, per task: one row per (policy_id, nfe, suite, task_id, task)."""
+    return _success(episodes, [*VARIANT, "suite", "task_id", "task"])
+
+
+def error_counts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Every distinct infrastructure error.
+
+    Returns:
+        One row per (policy_id, nfe, error_type, error_message) with `count` and `tasks` (affected tasks), most frequent
+        first.
+    """
+    errors = episodes[episodes["outcome"] == "error"]
+    keys = [*VARIANT, "error_type", "error_message"]
+    grouped = errors.groupby(keys, dropna=False, sort=True)
+    counted = grouped.agg(count=("episode_key", "size"), tasks=("task", "nunique")).reset_index()
+    return counted.sort_values("count", ascending=False, kind="stable", ignore_index=True)
+
+
+def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    solved = episodes["outcome"] == "success"
+    marked = episodes.assign(
+        successes=solved,
+        timeouts=episodes["outcome"] == "timeout",
+        errors=episodes["outcome"] == "error",
+        retried=episodes["attempt"].fillna(0) > 0,
+        steps=episodes["steps"].astype("Float64").where(solved),
+    )
+    grouped = marked.groupby(list(keys), dropna=False, sort=True, observed=True)
+    table = grouped.agg(
+        successes=("successes", "sum"),
+        timeouts=("timeouts", "sum"),
+        errors=("errors", "sum"),
+        tasks=("task_id", "nunique"),
+        retried=("retried", "sum"),
+        steps=("steps", "median"),
+        clipped=("clipped", "sum"),
+    ).reset_index()
+    table.insert(len(keys), "n", table["successes"] + table["timeouts"])
+    n = table["n"].to_numpy(dtype=float)
+    rate = np.divide(table["successes"].to_numpy(dtype=float), n, out=np.full(len(table), np.nan), where=n > 0)
+    bounds = [wilson(int(k), int(of)) for k, of in zip(table["successes"], table["n"], strict=True)]
+    return table.assign(rate=rate, low=[low for low, _ in bounds], high=[high for _, high in bounds])

@@ -1,0 +1,70 @@
+"""Where the time of a run went."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.analysis.success import VARIANT
+
+PARTS = ("reset", "physics", "render", "policy_wait", "other")
+"""Causes that an episode's wall time splits into; "other" is what the first four leave."""
+
+
+def time_shares(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Split the wall time of all episodes, errors included, by cause.
+
+    Args:
+        episodes: `Ledger.episodes`.
+
+    Returns:
+        One row per (policy_id, nfe) with `episodes`, `wall_s` (summed over workers), `<part>_s` and `<part>_share` for
+        each of `PARTS`, and `per_worker_hour` (episodes that one worker does in an hour). Without any wall time the
+        shares and rates are NaN.
+    """
+    measured = ["reset_s", "physics_s", "render_s", "policy_wait_s"]
+    grouped = episodes.groupby(VARIANT, dropna=False, sort=True)
+    table = grouped[["wall_s", *measured]].sum().reset_index()
+    table.insert(len(VARIANT), "episodes", grouped.size().to_numpy())
+    table["other_s"] = (table["wall_s"] - table[measured].sum(axis=1)).clip(lower=0.0)
+    total = table[[f"{part}_s" for part in PARTS]].sum(axis=1)
+    total = total.where(total > 0)
+    for part in PARTS:
+        table[f"{part}_share"] = table[f"{part}_s"] / total
+    table["per_worker_hour"] = 3600 * table["episodes"] / table["wall_s"].where(table["wall_s"] > 0)
+    return table
+
+
+def throughput(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Episodes an hour of whole runs, over the time in which any episode was under way.
+
+    Pauses between an interrupted run and its resumption do not count.
+
+    Returns:
+        One row per run_id with `episodes`, `busy_s`, `per_hour` and `concurrency` (mean number of episodes at once),
+        over the episodes whose start and duration are known.
+    """
+    timed = episodes.dropna(subset=["started_at", "wall_s"])
+    rows = []
+    for run_id, run in timed.groupby("run_id", sort=False):
+        start = run["started_at"].astype("datetime64[us, UTC]").astype("int64").to_numpy() / 1e6
+        wall = run["wall_s"].to_numpy(dtype=float)
+        busy = _union_length(sorted(zip(start, start + wall, strict=True)))
+        rows.append(
+            {
+                "run_id": run_id,
+                "episodes": len(run),
+                "busy_s": busy,
+                "per_hour": 3600 * len(run) / busy if busy > 0 else float("nan"),
+                "concurrency": wall.sum() / busy if busy > 0 else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows, columns=["run_id", "episodes", "busy_s", "per_hour", "concurrency"])
+
+
+def _union_length(intervals: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals sorted by their start."""
+    total, end = 0.0, float("-inf")
+    for start, stop in intervals:
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

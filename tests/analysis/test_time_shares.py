@@ -1,0 +1,65 @@
+"""Where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from harness.analysis import throughput, time_shares
+from harness.ledger import Ledger
+
+LedgerOf = Callable[..., Ledger]
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def episode(key: str, start: float = 0.0, wall: float = 10.0, **changes: object) -> dict[str, object]:
+    row = {
+        "run_id": "r",
+        "episode_key": key,
+        "policy_id": "p",
+        "outcome": "timeout",
+        "success": False,
+        "wall_s": wall,
+        "reset_s": 1.0,
+        "physics_s": 4.0,
+        "render_s": 2.0,
+        "policy_wait_s": 2.5,
+        "started_at": START + timedelta(seconds=start),
+    }
+    return row | changes
+
+
+def test_shares_add_up_to_one_and_the_rest_is_named_other(ledger_of: LedgerOf) -> None:
+    row = time_shares(ledger_of(episodes=[episode("a"), episode("b", render_s=0.0)]).episodes).iloc[0]
+    assert row["physics_share"] == pytest.approx(8 / 20)
+    assert row["other_s"] == pytest.approx(0.5 + 2.5)
+    assert sum(row[f"{part}_share"] for part in ("reset", "physics", "render", "policy_wait", "other")) == 1.0
+    assert row["per_worker_hour"] == 360
+
+
+def test_parts_that_exceed_the_wall_time_leave_no_negative_rest(ledger_of: LedgerOf) -> None:
+    row = time_shares(ledger_of(episodes=[episode("a", wall=9.0)]).episodes).iloc[0]
+    assert row["other_s"] == 0
+    assert row["physics_share"] == pytest.approx(4 / 9.5)
+
+
+def test_episodes_without_times_have_no_shares(ledger_of: LedgerOf) -> None:
+    bare = {"episode_key": "a", "policy_id": "p", "outcome": "timeout", "success": False}
+    row = time_shares(ledger_of(episodes=[bare]).episodes).iloc[0]
+    assert np.isnan([row["physics_share"], row["per_worker_hour"]]).all()
+
+
+def test_throughput_counts_overlap_once_and_pauses_not_at_all(ledger_of: LedgerOf) -> None:
+    rows = [episode("a", 0), episode("b", 5), episode("c", 1000), episode("d", 1000)]
+    row = throughput(ledger_of(episodes=rows).episodes).iloc[0]
+    assert row["busy_s"] == pytest.approx(25)
+    assert row["per_hour"] == pytest.approx(4 * 3600 / 25)
+    assert row["concurrency"] == pytest.approx(40 / 25)
+
+
+def test_no_episodes_have_no_throughput(ledger_of: LedgerOf) -> None:
+    assert throughput(ledger_of().episodes).empty
+    assert time_shares(ledger_of().episodes).empty
