@@ -1,0 +1,214 @@
+"""The policy around the network of `flow`: numpy in, numpy out, every component in its span."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.base import SpanTimer, no_span
+from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
+from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
+from harness.policies.registry import PolicyRequest
+from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OPTIONS = ("device", "dtype", "seed")
+# Start value of the word hash, chosen so that every word of LIBERO's instructions gets a row of its own among 1,024.
+WORD_SALT = 3
+
+
+class FlowPolicy:
+    """The policy around a `FlowNetwork`: numpy in, numpy out, every component in its span."""
+
+    def __init__(
+        self,
+        network: FlowNetwork,
+        *,
+        policy_id: str = "flow",
+        checkpoint: str | None = None,
+        checkpoint_sha256: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+    ) -> None:
+        """Place the network.
+
+        Args:
+            network: Weights, in float32; cast in place.
+            policy_id: Name in ledgers.
+            checkpoint: Where the weights are from.
+            checkpoint_sha256: Digest of their file.
+            device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
+            dtype: "float32" or "bfloat16".
+
+        Raises:
+            UsageError: Unknown dtype, or a device that is not here.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"flow: dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+        self.device = _resolve_device(device)
+        self.network = network.cast(DTYPES[dtype]).to(self.device).eval().requires_grad_(False)
+        self.span: SpanTimer = no_span
+        config = network.config
+        self.info = PolicyInfo(
+            policy_id=policy_id,
+            cameras=CAMERAS,
+            chunk_length=config.chunk_length,
+            replan_interval=config.replan_interval,
+            nfe_options=ANY_NFE,
+            default_nfe=config.default_nfe,
+            noise_shape=(config.chunk_length, ACTION_DIM),
+            placement="server",
+            checkpoint=checkpoint,
+            checkpoint_sha256=checkpoint_sha256,
+            dtype=dtype,
+        )
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        """Decide for a batch (see `harness.policies.base.Policy.act`).
+
+        Raises:
+            UsageError: `nfe` is below 1.
+            PolicyError: The noise is missing or of another shape, or a camera is missing.
+        """
+        steps = self.info.default_nfe if nfe is None else nfe
+        if steps is None or steps < 1:
+            raise UsageError(f"flow: nfe {nfe} is below 1; ask for 1 or more function evaluations.")
+        expected = (len(observations), *(self.info.noise_shape or ()))
+        if noise is None or noise.shape != expected:
+            raise PolicyError(f"flow: noise has shape {None if noise is None else noise.shape}, expected {expected}.")
+        with torch.inference_mode():
+            with self.span("preprocess"):
+                batch = self.preprocess(observations)
+                x = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(self.device)
+            with self.span("vision"):
+                vision = self.network.encode_vision(batch)
+            with self.span("prefix"):
+                cache = self.network.encode_prefix(vision, batch)
+            x = self.integrate(x, cache, steps)
+            with self.span("postprocess"):
+                actions = self.network.normalization.unnormalize_actions(x).cpu().numpy()
+        return ActionChunks(actions)
+
+    def integrate(self, x: Tensor, cache: Cache, nfe: int) -> Tensor:
+        """Euler from t = 1 to 0 in `nfe` steps of dt = -1/nfe; x (B, T, 7) stays float32."""
+        for step in range(nfe):
+            with self.span("denoise_step"):
+                time = torch.full((len(x),), 1.0 - step / nfe, device=x.device)
+                x = x - self.network.expert(x, time, cache) / nfe
+        return x
+
+    def preprocess(self, observations: Sequence[Observation]) -> Batch:
+        """Resize the frames, hash the words and move everything to the device.
+
+        Raises:
+            PolicyError: An observation lacks a camera.
+        """
+        config = self.network.config
+        frames = torch.stack([self._frames(observation) for observation in observations])
+        rows = [tokenize(o.instruction, config.text_tokens, config.text_buckets) for o in observations]
+        tokens = torch.from_numpy(np.stack(rows)).to(self.device)
+        state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32)).to(self.device)
+        images = frames.to(self.device).float().div_(255.0)
+        return Batch(resize(images, config.image_size), tokens, tokens > 0, state)
+
+    def _frames(self, observation: Observation) -> Tensor:
+        missing = [camera for camera in CAMERAS if camera not in observation.images]
+        if missing:
+            raise PolicyError(f"flow: an observation lacks camera {', '.join(missing)}; it reads {', '.join(CAMERAS)}.")
+        stacked = np.stack([observation.images[camera] for camera in CAMERAS])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write `model.safetensors` (float32) and `config.json` into folder `path`, made if absent."""
+        save_network(self.network, Path(path))
+
+
+def tokenize(instruction: str, length: int, buckets: int) -> NDArray[np.int64]:
+    """Turn an instruction into word rows by CRC-32: no vocabulary, the same in every process.
+
+    Args:
+        instruction: Natural language; case and punctuation are dropped.
+        length: Words kept.
+        buckets: Rows of the embedding; row 0 is padding.
+
+    Returns:
+        Shape (length,), zero-padded.
+    """
+    words = re.findall(r"[a-z0-9]+", instruction.lower())[:length]
+    rows = np.zeros(length, dtype=np.int64)
+    rows[: len(words)] = [1 + zlib.crc32(word.encode(), WORD_SALT) % (buckets - 1) for word in words]
+    return rows
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize (B, cameras, 3, H, W) frames by area averaging, so that no pixel of a larger frame is skipped."""
+    if images.shape[-2:] == (size, size):
+        return images
+    frames = images.flatten(0, 1)
+    # Halving has a fast path on CPUs; "area" is the same mean, over any ratio.
+    halved = frames.shape[-2:] == (2 * size, 2 * size)
+    small = F.avg_pool2d(frames, 2) if halved else F.interpolate(frames, size=(size, size), mode="area")
+    return small.view(*images.shape[:3], size, size)
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"flow: device {device!r} is not one of auto, cpu, cuda, cuda:N.")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"flow: device {device!r} was asked for, but torch sees no CUDA device here; use cpu.")
+    return torch.device(device)
+
+
+def make(spec: PolicyRequest) -> FlowPolicy:
+    """Build `flow` (random weights from `seed`, default 0) or `flow:PATH`.
+
+    Raises:
+        UsageError: Unknown option, dtype or device, or a seed beside a path.
+        PolicyError: The checkpoint does not load whole.
+    """
+    options = dict(spec.options)
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise UsageError(f"flow: unknown option {', '.join(unknown)}; it takes {', '.join(OPTIONS)}.")
+    device, dtype = str(options.get("device", "auto")), str(options.get("dtype", "float32"))
+    if spec.path is None:
+        seed = _seed(options.get("seed", 0))
+        network = random_network(FlowConfig(), seed)
+        digest = hashlib.sha256(serialize(network)).hexdigest()
+        return FlowPolicy(
+            network, checkpoint=f"random:seed={seed}", checkpoint_sha256=digest, device=device, dtype=dtype
+        )
+    if "seed" in options:
+        raise UsageError(f"flow: option seed is for random weights, but a checkpoint is given ({spec.path}).")
+    path = Path(spec.path).expanduser().resolve()
+    network, digest = load_network(path)
+    return FlowPolicy(
+        network,
+        policy_id=f"flow:{spec.path}",
+        checkpoint=str(path),
+        checkpoint_sha256=digest,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _seed(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"flow: seed {value!r} is not an integer.") from None
