@@ -30,6 +30,9 @@ class SimConfig:
     """Cameras rendered when an observation is asked for; empty: the GL stack is never started."""
     privileged: bool = False
     """Whether observations carry object poses."""
+    placement_seed: int = 0
+    """Seed under which fixtures (cabinets, stoves) are placed: init states hold every joint, but not these bodies,
+    which LIBERO draws from numpy's global generator at each reset. Same seed, same scene, whatever ran before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Simulator(Protocol):
         ...
 
     def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
-        """Start an episode: set the init state and settle. Returns the first observation, or None when `observe` is False."""
+        """Start an episode: set the init state and settle. Returns the first observation; None if not `observe`."""
         ...
 
     def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:

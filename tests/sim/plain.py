@@ -1,0 +1,84 @@
+"""The plain robosuite loop that LIBERO's evaluators run, kept as the reference for exactness and speed.
+
+`env.reset(); set_init_state; 10 settle steps; env.step`, rendering both cameras at every step and rebuilding the model at
+every reset. The generator is seeded before each reset, because fixtures are placed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.sim.package import find_package, prepare, quiet
+from harness.sim.resources import Resources
+
+SETTLE_ACTION = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]
+
+
+class PlainLibero:
+    """LIBERO's own `OffScreenRenderEnv`, driven as openpi's and LeRobot's evaluators drive it."""
+
+    def __init__(self, suite: str, task_id: int, resolution: int = 256, seed: int = 0, control_freq: int = 20) -> None:
+        prepare()
+        from libero.libero.envs import OffScreenRenderEnv
+
+        resources = Resources(find_package())
+        task = resources.task(suite, task_id)
+        self.states = resources.init_states(task)
+        self.seed = seed
+        with quiet():
+            self.env = OffScreenRenderEnv(
+                bddl_file_name=str(task.bddl),
+                camera_heights=resolution,
+                camera_widths=resolution,
+                control_freq=control_freq,
+            )
+
+    def reset(self, init_state_id: int, settle_steps: int = 10) -> Mapping[str, Any]:
+        with quiet():
+            self.env.seed(self.seed)
+            self.env.reset()
+        observation = self.env.set_init_state(self.states[init_state_id])
+        for _ in range(settle_steps):
+            observation, *_ = self.env.step(SETTLE_ACTION)
+        return observation
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Mapping[str, Any], bool]:
+        # robosuite assumes that its GL context is the only one of the process and never makes it current again.
+        self.env.sim._render_context_offscreen.gl_ctx.make_current()
+        observation, _, done, _ = self.env.step(action)
+        return observation, bool(done)
+
+    @property
+    def qpos(self) -> NDArray[np.float64]:
+        return np.array(self.env.sim.data.qpos)
+
+    @property
+    def qvel(self) -> NDArray[np.float64]:
+        return np.array(self.env.sim.data.qvel)
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def images(observation: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    """Frames of an observation in LIBERO fine-tunes' orientation, by camera."""
+    return {
+        camera: np.ascontiguousarray(observation[f"{camera}_image"][::-1, ::-1])
+        for camera in ("agentview", "robot0_eye_in_hand")
+    }
+
+
+def state(observation: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The 8 numbers that openpi's evaluator makes of an observation."""
+    from robosuite.utils.transform_utils import quat2axisangle
+
+    parts = (
+        observation["robot0_eef_pos"],
+        quat2axisangle(np.array(observation["robot0_eef_quat"])),
+        observation["robot0_gripper_qpos"],
+    )
+    return np.concatenate(parts).astype(np.float32)
