@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from harness.policies.scripted.recipes import Job
+from harness.policies.scripted.recipes import HEIGHTS, Job
 from harness.spec.observation import Observation
 
 Vector = NDArray[np.float64]
@@ -20,8 +21,14 @@ METRES_PER_ACTION = 0.05
 """Position delta of action 1.0 (robosuite 1.4.0, OSC_POSE `output_max`)."""
 RADIANS_PER_ACTION = 0.5
 """Rotation delta of action 1.0 (same)."""
-GAIN = 2.5
-"""Commanded over actual error. The controller covers about a quarter of a delta in a control step, so that 1 crawls."""
+CONTROL_S = 0.05
+"""One control step at LIBERO's 20 Hz, s."""
+GAIN, DAMPING_S = 2.34, 0.078
+"""Commanded delta per error and per velocity. OSC_POSE is a critically damped spring, kp 150 per s²: over a control
+step a delta D moves a hand of velocity v by 0.126 D + 0.027 s × v and leaves it with 4.07 D/s + 0.21 v. These gains put
+both poles of that loop at 0.3: the error falls to a third at each step and does not overshoot."""
+TURN_GAIN = 1.0
+"""The same for the rotation, which has all the time of the approach."""
 DOWN = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
 """Gripper pointing at the table, fingers closing along world y: close to where every episode starts."""
 
@@ -31,10 +38,18 @@ HELD = 0.5
 """An object that rose by at least this share of the hand's rise is in the hand."""
 LIFT = 0.08
 """Least height to lift an object before it travels, m: out of a drawer, off a stove."""
+CLOSING_STEPS = 3
+"""Control steps until closing fingers move at all."""
+STILL = 0.001
+"""Fingers that close by less than this in a control step, m, hold something (free ones close by 9 mm)."""
 OPENING_STEPS = 8
 """Control steps until the fingers are open again."""
-PATIENCE = 60
-"""Control steps after which a phase that does not end starts the episode's work anew."""
+PALM = (0.032, 0.102)
+"""Half extents of the palm across and along the way the fingers close, m."""
+PALM_HEIGHT = 0.04
+"""Of the palm over the point between the fingertips, m."""
+CLEARANCE = 0.042
+"""Least distance from the palm to the axis of a neighbour, m: the widest bottle's half width and a centimetre."""
 
 
 class Phase(enum.Enum):
@@ -50,6 +65,19 @@ class Phase(enum.Enum):
     RETREAT = enum.auto()
 
 
+PATIENCE = {
+    Phase.APPROACH: 80,
+    Phase.DESCEND: 30,
+    Phase.CLOSE: 15,
+    Phase.LIFT: 20,
+    Phase.CARRY: 80,
+    Phase.LOWER: 50,
+    Phase.RELEASE: 15,
+    Phase.RETREAT: 15,
+}
+"""Control steps, twice what a phase needs, after which the hand retreats and begins anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What matters of an observation, in metres and the world frame."""
@@ -61,16 +89,29 @@ class Scene:
     """Origin of the object."""
     place: Vector
     """Origin of the place."""
+    gap: float
+    """Distance between the fingers."""
+    poses: Mapping[str, Vector]
+    """Every body's pose, as observed."""
+    velocity: Vector
+    """Of the hand, m/s; zero at first."""
+    closing: float
+    """Change of the gap since the last step; zero at first."""
 
     @classmethod
-    def of(cls, observation: Observation, job: Job) -> Scene:
-        """Read the scene of a job from an observation."""
+    def of(cls, observation: Observation, job: Job, last: Scene | None) -> Scene:
+        """Read the scene of a job from an observation; `last` is the scene one control step ago."""
         state = observation.state.astype(np.float64)
+        hand, gap = state[:3], float(state[6] - state[7])
         return cls(
-            hand=state[:3],
+            hand=hand,
             orientation=Rotation.from_rotvec(state[3:6]),
             thing=observation.privileged[job.grasp.body][:3].copy(),
             place=observation.privileged[job.place.body][:3].copy(),
+            gap=gap,
+            poses=observation.privileged,
+            velocity=np.zeros(3) if last is None else (hand - last.hand) / CONTROL_S,
+            closing=0.0 if last is None else gap - last.gap,
         )
 
 
@@ -82,8 +123,12 @@ class Expert:
     phase: Phase = Phase.APPROACH
     steps: int = 0
     """Control steps spent in the phase."""
+    last: Scene | None = None
+    """The scene one control step ago."""
     attempts: int = 0
-    """Grasps begun."""
+    """Approaches begun."""
+    turn: float | None = None
+    """Of the hand about the vertical in this attempt, rad; None before the first."""
     grasp_point: Vector = field(default_factory=lambda: np.zeros(3))
     """Where the fingers close."""
     resting: tuple[float, float] = (0.0, 0.0)
@@ -91,11 +136,35 @@ class Expert:
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Decide one action, shape (7,)."""
-        scene = Scene.of(observation, self.job)
+        scene = Scene.of(observation, self.job, self.last)
+        if self.turn is None:
+            self.turn = self._choose_turn(scene)
         self._advance(scene)
         self.steps += 1
         target, fingers = self._goal(scene)
-        return command(scene, target, fingers)
+        self.last = scene
+        return command(scene, target, self.turn, fingers)
+
+    def _choose_turn(self, scene: Scene) -> float:
+        """The turn of the hand for this attempt: the next best of those that keep the palm off the neighbours."""
+        grasp = self.job.grasp
+        base = 0.0
+        if grasp.along is not None:
+            base = wrap(yaw_of(scene.poses[grasp.along]) - np.pi / 2)
+        point = scene.thing + grasp.offset
+        tall = [
+            scene.poses[name][:2] - point[:2]
+            for name, above in HEIGHTS.items()
+            if name in scene.poses and name != grasp.body and scene.poses[name][2] + above > point[2] + PALM_HEIGHT
+        ]
+        clear = [base + turn for turn in grasp.turns if all(palm_distance(turn, each) > CLEARANCE for each in tall)]
+        turns = clear or [base + turn for turn in grasp.turns]
+        return float(turns[self.attempts % len(turns)])
+
+    def _point(self, scene: Scene) -> Vector:
+        """Where to close the fingers."""
+        offset: Vector = Rotation.from_euler("z", self.turn or 0.0).apply(self.job.grasp.offset)
+        return scene.thing + offset
 
     def _enter(self, phase: Phase) -> None:
         self.phase, self.steps = phase, 0
@@ -103,19 +172,21 @@ class Expert:
     def _advance(self, scene: Scene) -> None:
         """Leave phases that are done; several may be, at once."""
         while (following := self._next(scene)) is not self.phase:
-            if following is Phase.CLOSE:
+            if following is Phase.APPROACH:
                 self.attempts += 1
-                self.grasp_point = scene.thing + self.job.grasp.offset
+                self.turn = self._choose_turn(scene)
+            if following is Phase.CLOSE:
+                self.grasp_point = self._point(scene)
             if following is Phase.LIFT:
                 self.resting = (float(scene.hand[2]), float(scene.thing[2]))
             self._enter(following)
 
     def _next(self, scene: Scene) -> Phase:
         """The phase after this one when this one is done, else this one."""
-        if self.steps > PATIENCE:
+        if self.steps > PATIENCE[self.phase]:
             return Phase.APPROACH if self.phase is Phase.RETREAT else Phase.RETREAT
         grasp, place = self.job.grasp, self.job.place
-        point = scene.thing + grasp.offset
+        point = self._point(scene)
         bottom = scene.thing[2] - grasp.below - scene.place[2]
         aside = float(np.linalg.norm(scene.thing[:2] - scene.place[:2]))
         match self.phase:
@@ -123,7 +194,7 @@ class Expert:
                 return Phase.DESCEND
             case Phase.DESCEND if np.linalg.norm(scene.hand - point) < ARRIVED:
                 return Phase.CLOSE
-            case Phase.CLOSE if self.steps >= grasp.close_steps:
+            case Phase.CLOSE if self.steps >= CLOSING_STEPS and abs(scene.closing) < STILL:
                 return Phase.LIFT
             case Phase.LIFT if (risen := scene.hand[2] - self.resting[0]) > LIFT / 2:
                 held = scene.thing[2] - self.resting[1] > HELD * risen
@@ -141,7 +212,7 @@ class Expert:
     def _goal(self, scene: Scene) -> tuple[Vector, float]:
         """Where the hand shall go, and what the fingers shall do."""
         grasp, place = self.job.grasp, self.job.place
-        point = scene.thing + grasp.offset
+        point = self._point(scene)
         bottom = scene.thing[2] - grasp.below
         over = scene.place[:2] - scene.thing[:2]
         match self.phase:
@@ -172,12 +243,30 @@ def up(height: float) -> Vector:
     return np.array([0.0, 0.0, height])
 
 
-def command(scene: Scene, target: Vector, fingers: float) -> NDArray[np.float32]:
-    """Turn a target into an action: proportional, saturated, gripper straight down.
+def yaw_of(pose: Vector) -> float:
+    """Heading of a body's x axis, rad."""
+    axis = Rotation.from_quat(pose[3:], scalar_first=True).apply([1.0, 0.0, 0.0])
+    return float(np.arctan2(axis[1], axis[0]))
+
+
+def wrap(turn: float) -> float:
+    """The equivalent turn of a two-fingered hand in [-π/2, π/2), rad."""
+    return float((turn + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def palm_distance(turn: float, neighbour: Vector) -> float:
+    """Horizontal distance from the palm, turned by `turn`, to a point given from its middle, m."""
+    across, along = np.abs(Rotation.from_euler("z", -turn).apply([*neighbour, 0.0])[:2])
+    return float(np.hypot(max(across - PALM[0], 0.0), max(along - PALM[1], 0.0)))
+
+
+def command(scene: Scene, target: Vector, turn: float, fingers: float) -> NDArray[np.float32]:
+    """Turn a target into an action: proportional and damped, saturated, gripper straight down.
 
     Returns:
         Shape (7,), in [-1, 1].
     """
-    turn = (DOWN * scene.orientation.inv()).as_rotvec()
-    motion = np.concatenate([(target - scene.hand) / METRES_PER_ACTION, turn / RADIANS_PER_ACTION])
-    return np.append(np.clip(GAIN * motion, -1.0, 1.0), fingers).astype(np.float32)
+    move = GAIN * (target - scene.hand) - DAMPING_S * scene.velocity
+    rotate = TURN_GAIN * (Rotation.from_euler("z", turn) * DOWN * scene.orientation.inv()).as_rotvec()
+    motion = np.concatenate([move / METRES_PER_ACTION, rotate / RADIANS_PER_ACTION])
+    return np.append(np.clip(motion, -1.0, 1.0), fingers).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import PolicyError
 
@@ -16,21 +16,26 @@ INSTRUCTION = re.compile(r"pick (?:up )?the (?P<what>.+) and place it (?:on|in) 
 
 @dataclass(frozen=True, slots=True)
 class Grasp:
-    """How to take an object. The fingers close along world y."""
+    """How to take an object from above."""
 
     body: str
     """The object in `Observation.privileged`."""
     below: float
     """From the object's lowest point to its origin when it stands, m."""
+    above: float
+    """From its origin to its highest point, m."""
     offset: tuple[float, float, float]
-    """From the object's origin to the point between the closed fingertips, world axes, m."""
+    """From the object's origin to the point between the fingertips, m; y is the way the fingers close, z is up."""
     hover: float
     """Height over the grasp from which to descend, m: the open fingers pass over the object and its neighbours."""
     early: float
     """Height over the grasp at which the fingers begin to close, m. They need three control steps before they move
     at all, and a narrow object leaves them room to move while the arm still descends."""
-    close_steps: int
-    """Control steps at the grasp until the fingers hold."""
+    turns: tuple[float, ...]
+    """Turns of the hand about the vertical worth trying, rad, best first; at 0 the fingers close along world y, or
+    along `along`. A second attempt takes another one."""
+    along: str | None = None
+    """Body along whose x axis the fingers close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +61,56 @@ class Job:
 
 
 def _can(body: str) -> Grasp:
-    # 6.2 cm wide between fingers that open to 7.8: no room to close early.
-    return Grasp(body, below=0.038, offset=(0.0, 0.0, 0.01), hover=0.07, early=0.02, close_steps=4)
+    # 6.2 cm wide between fingers that open to 7.8: no room to close early. Round: any turn will do.
+    return Grasp(body, below=0.038, above=0.038, offset=(0.0, 0.0, 0.01), hover=0.07, early=0.02, turns=ASIDE)
 
 
 def _flat(body: str, below: float) -> Grasp:
-    # Boxes of 2 to 3 cm lying down, 4 to 4.6 cm wide: the fingertips go as low as the floor lets them.
-    return Grasp(body, below=below, offset=(0.0, 0.0, 0.0), hover=0.06, early=0.03, close_steps=6)
+    # Boxes of 2 to 3 cm lying down, 4 to 4.6 cm wide: the fingertips go as low as the floor lets them. A box that is
+    # not square to the fingers turns with them while they close.
+    return Grasp(body, below=below, above=below, offset=(0.0, 0.0, 0.0), hover=0.06, early=0.03, turns=ASIDE)
 
 
-def _tall(body: str, below: float, height: float) -> Grasp:
+def _tall(body: str, below: float, above: float, height: float) -> Grasp:
     # Cartons and bottles of 11 to 15 cm: the palm, 4 cm above the fingertips, must stay over the top.
-    return Grasp(body, below=below, offset=(0.0, 0.0, height), hover=0.06, early=0.03, close_steps=5)
+    return Grasp(body, below=below, above=above, offset=(0.0, 0.0, height), hover=0.06, early=0.03, turns=ASIDE)
 
 
-GRASPS: Mapping[str, Grasp] = {
+ASIDE = (0.0, -0.4, 0.4, -0.7, 0.7)
+"""Turns that keep the 20 cm wide palm off a tall neighbour."""
+
+BOWL = Grasp(
     # In libero_spatial the goal is always the first of two equal bowls. It is 5 cm tall and hollow, with its rim at a
     # radius of 5.3 cm, wider than the hand: one finger goes inside, one outside.
-    "black bowl": Grasp(
-        "akita_black_bowl_1", below=0.0, offset=(0.0, 0.05, 0.035), hover=0.06, early=0.03, close_steps=7
-    ),
+    "akita_black_bowl_1",
+    below=0.0,
+    above=0.052,
+    offset=(0.0, 0.05, 0.035),
+    hover=0.06,
+    early=0.06,
+    turns=(0.0, 0.8, -0.8),
+)
+
+GRASPS: Mapping[str, Grasp] = {
+    # The drawer leaves 2.5 cm before and behind the bowl, too little for a finger, and 5 cm to its sides.
+    "black bowl in the top": replace(BOWL, offset=(0.0, 0.045, 0.035), along="wooden_cabinet_1", turns=(0.0,)),
+    "black bowl": BOWL,
     "alphabet soup": _can("alphabet_soup_1"),
     "tomato sauce": _can("tomato_sauce_1"),
     "cream cheese": _flat("cream_cheese_1", below=0.009),
     "butter": _flat("butter_1", below=0.009),
     "chocolate pudding": _flat("chocolate_pudding_1", below=0.013),
-    "milk": _tall("milk_1", below=0.07, height=0.03),
-    "orange juice": _tall("orange_juice_1", below=0.07, height=0.03),
-    "salad dressing": _tall("salad_dressing_1", below=0.073, height=0.04),
-    "ketchup": _tall("ketchup_1", below=0.072, height=0.04),
-    "bbq sauce": _tall("bbq_sauce_1", below=0.055, height=0.02),
+    "milk": _tall("milk_1", below=0.07, above=0.061, height=0.03),
+    "orange juice": _tall("orange_juice_1", below=0.07, above=0.061, height=0.03),
+    "salad dressing": _tall("salad_dressing_1", below=0.073, above=0.073, height=0.04),
+    "ketchup": _tall("ketchup_1", below=0.072, above=0.073, height=0.04),
+    "bbq sauce": _tall("bbq_sauce_1", below=0.055, above=0.052, height=0.02),
 }
-"""Object, as instructions name it → how to take it. Sizes from the collision geometry of LIBERO's assets."""
+"""How an instruction names the object → how to take it; the first that fits. Sizes are those of the assets' collision
+geometry."""
+
+HEIGHTS: Mapping[str, float] = {grasp.body: grasp.above for grasp in GRASPS.values()}
+"""Object → from its origin to its highest point, m."""
 
 PLACES: Mapping[str, Place] = {
     # A bowl counts within 3 cm of the plate's centre and in contact with it.
@@ -115,7 +138,7 @@ def read_job(instruction: str, bodies: Iterable[str]) -> Job:
             f"Policy 'scripted' cannot do {instruction!r}: it supports {' and '.join(SUPPORTED_SUITES)} only."
         )
     job = Job(grasp, PLACES[match["where"]])
-    missing = sorted({job.grasp.body, job.place.body} - set(bodies))
+    missing = sorted({job.grasp.body, job.place.body, job.grasp.along or job.place.body} - set(bodies))
     if missing:
         raise PolicyError(
             f"Policy 'scripted' needs the poses of {', '.join(missing)}, which the observation lacks; "
