@@ -9,6 +9,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INCONCLUSIVE = 2
 EXIT_USAGE = 64
+EXIT_INTERRUPTED = 130
 
 
 class HarnessError(Exception):

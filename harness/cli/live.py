@@ -1,0 +1,108 @@
+"""Progress of a run: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.success import wilson
+from harness.cluster.messages import PolicyProgress, Progress, Variant
+
+LINE_EVERY_S = 10.0
+"""Plain output: at most one line in this time, so that a night's log stays readable."""
+
+
+class ProgressDisplay:
+    """Shows `Progress` as it comes; a context manager."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show on `console`; lines instead of a panel when it is no terminal."""
+        self._console = console
+        self._clock = clock
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._last_line: float | None = None
+        self._last_shown: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the live panel on a terminal."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the panel; the final tables follow."""
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the present state."""
+        if self._live is not None:
+            self._live.update(panel(progress))
+            return
+        counts = (progress.done, progress.errors)
+        due = self._last_line is None or self._clock() - self._last_line >= LINE_EVERY_S
+        if counts != self._last_shown and (due or progress.remaining == 0):
+            self._console.print(line(progress), highlight=False)
+            self._last_line, self._last_shown = self._clock(), counts
+
+
+def line(progress: Progress) -> str:
+    """One plain line: done, successes with interval, errors, rate, time left."""
+    total = progress.planned
+    done = progress.skipped + progress.done
+    parts = [f"{done}/{total} episodes"]
+    parts += [f"{_name(variant)} {_rate(counts)}" for variant, counts in progress.per_policy.items() if counts.done]
+    if progress.errors:
+        parts.append(f"{progress.errors} errors")
+    parts.append(f"{progress.rate * 3600:,.0f} episodes/h")
+    if progress.eta_s is not None and progress.remaining:
+        parts.append(f"{_duration(progress.eta_s)} left")
+    return " · ".join(parts)
+
+
+def panel(progress: Progress) -> Group:
+    """The live view: a bar, and a row for each policy."""
+    head = Table.grid(padding=(0, 1))
+    done = progress.skipped + progress.done
+    eta = f"{_duration(progress.eta_s)} left" if progress.eta_s is not None else "…"
+    head.add_row(
+        ProgressBar(total=max(progress.planned, 1), completed=done, width=40),
+        f"{done}/{progress.planned}",
+        f"{progress.rate * 3600:,.0f} episodes/h",
+        eta,
+        f"{progress.workers} workers",
+    )
+    table = Table("policy", "done", "success (95 % Wilson)", "errors", box=None, pad_edge=False)
+    for variant, counts in progress.per_policy.items():
+        errors = Text(str(counts.errors), style="red" if counts.errors else "")
+        table.add_row(_name(variant), f"{counts.done}/{counts.planned}", _rate(counts), errors)
+    return Group(head, table)
+
+
+def _name(variant: Variant) -> str:
+    policy, nfe = variant
+    return policy if nfe is None else f"{policy} @ NFE {nfe}"
+
+
+def _rate(counts: PolicyProgress) -> str:
+    n = counts.done - counts.errors
+    if n == 0:
+        return "no episode yet"
+    low, high = wilson(counts.successes, n)
+    return f"{counts.successes}/{n} = {100 * counts.successes / n:.0f} % [{100 * low:.0f}–{100 * high:.0f}]"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

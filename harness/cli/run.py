@@ -1,0 +1,135 @@
+"""`harness run`: a suite, from plan to report."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.values import Video, parse_nfe, parse_policies
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+
+if TYPE_CHECKING:
+    from harness.cluster import RunResult
+
+EXAMPLES = examples(
+    "harness run demo",
+    "harness run libero_spatial --policy scripted --policy noop --out reports/controls",
+    "harness run seed --policy lerobot:lerobot/pi05-libero --nfe 1,10 --video failures",
+    "harness run libero_10 --policy flow --out reports/night --resume",
+    "harness run libero_pro:libero_spatial_swap --policy scripted --address auto",
+)
+
+
+def command(
+    suite: Annotated[str, typer.Argument(help="Name or path of a suite; NAME:VARIANT for a parametrised one.")],
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "-p", help="Policy to evaluate; repeat for several.")
+    ] = None,
+    nfe: Annotated[str | None, typer.Option(help="NFE values for policies that denoise, e.g. 1,10.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Directory or URI of the ledger.", show_default="reports/SUITE-TIME")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, e.g. auto or HOST:6379.", show_default="a local cluster")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Run what the ledger in --out still lacks.")] = False,
+    video: Annotated[
+        Video | None, typer.Option(help="Film one episode, or one failure, per task.", show_default="as the suite says")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Where to write the report.", show_default="OUT/report.html")
+    ] = None,
+) -> None:
+    """Run a suite: LIBERO rollouts fanned out over Ray, then its latency probes, then a report.
+
+    Every finished episode is in the ledger at once; after an interruption, --resume runs only what is missing.
+    """
+    from harness.cli.live import ProgressDisplay
+    from harness.cluster import run
+    from harness.spec import load_suite
+
+    loaded = load_suite(suite)
+    policies = parse_policies(policy) if policy else None
+    if not (policies or loaded.policies) and loaded.tasks:
+        raise UsageError(
+            f"Suite {loaded.name!r} names no policy. Give one, e.g. `--policy scripted` or `--policy lerobot:REPO`; "
+            "`harness list policies` shows them."
+        )
+    if resume and out is None:
+        raise UsageError("--resume continues a ledger: name it with --out.")
+    target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    console = Console()
+    with ProgressDisplay(console) as display:
+        result = run(
+            loaded,
+            policies=policies,
+            nfe=parse_nfe(nfe) if nfe else None,
+            out=target,
+            workers=workers,
+            address=address,
+            resume=resume,
+            video=video.value if video else None,
+            on_progress=display,
+            on_message=lambda text: console.print(text, highlight=False, markup=False),
+        )
+    _show(result, console, html)
+    _conclude(result, console, _resume_command(suite, policy, nfe, target, workers, address, video))
+
+
+def _show(result: RunResult, console: Console, html: Path | None) -> None:
+    """Print the tables and write the report of a whole ledger."""
+    from harness.ledger import read
+    from harness.report import render_terminal, write_html
+
+    ledger = read(result.out)
+    render_terminal(ledger, console)
+    path = html if html is not None else (None if "://" in result.out else Path(result.out) / "report.html")
+    if path is not None:
+        write_html(ledger, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(str(path))}")
+        console.print(f"Report: {path}", highlight=False)
+    console.print(f"Ledger: {result.out}", highlight=False)
+
+
+def _conclude(result: RunResult, console: Console, resume: str) -> None:
+    """Say what is left, and exit with the code that scripts rely on."""
+    finished = result.skipped + result.done
+    if result.interrupted:
+        console.print(
+            f"Interrupted: {finished} of {result.planned} episodes are in the ledger. To run the rest:\n  {resume}",
+            highlight=False,
+            markup=False,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if result.errors:
+        for problem in result.errors:
+            console.print(f"error: {problem}", highlight=False, markup=False)
+        console.print(f"To try the failed parts again:\n  {resume}", highlight=False, markup=False)
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _resume_command(
+    suite: str,
+    policies: list[str] | None,
+    nfe: str | None,
+    out: str,
+    workers: int | None,
+    address: str | None,
+    video: Video | None,
+) -> str:
+    """The exact command that runs what is missing."""
+    parts = ["harness", "run", suite]
+    for policy in policies or ():
+        parts += ["--policy", policy]
+    for option, value in (("--nfe", nfe), ("--workers", workers), ("--address", address)):
+        if value is not None:
+            parts += [option, str(value)]
+    if video is not None:
+        parts += ["--video", video.value]
+    return shlex.join([*parts, "--out", out, "--resume"])

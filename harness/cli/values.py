@@ -1,0 +1,52 @@
+"""Parsing of option values that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from harness.errors import UsageError, unknown_name
+from harness.policies.registry import POLICIES
+from harness.spec import PolicySpec, parse_policy
+
+
+class Video(Enum):
+    """Which episodes are filmed."""
+
+    none = "none"
+    failures = "failures"
+    all = "all"
+
+
+def parse_nfe(text: str) -> tuple[int, ...]:
+    """Parse "1,2,10" into NFE values.
+
+    Raises:
+        UsageError: Not whole numbers ≥ 1, or one given twice.
+    """
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--nfe is {text!r}; write whole numbers with commas between them, e.g. --nfe 1,10.") from None
+    if min(values) < 1:
+        raise UsageError(f"--nfe has {min(values)}; NFE counts function evaluations and is at least 1.")
+    if len(set(values)) < len(values):
+        raise UsageError(f"--nfe {text} names a value twice.")
+    return values
+
+
+def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:
+    """Parse policies and check that their kinds exist.
+
+    Raises:
+        UsageError: An unknown kind, answered with the nearest known one, or one policy given twice.
+    """
+    specs = tuple(parse_policy(text) for text in texts)
+    for spec in specs:
+        if spec.kind not in POLICIES.kinds():
+            raise unknown_name("policy", spec.kind, POLICIES.kinds())
+    labels = [spec.label for spec in specs]
+    repeated = [label for label in labels if labels.count(label) > 1]
+    if repeated:
+        raise UsageError(f"--policy {repeated[0]} is given twice.")
+    return specs

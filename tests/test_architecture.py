@@ -1,0 +1,92 @@
+"""The shape of the house: data flows one way, and install weight follows the node."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "harness"
+
+ORDER = (
+    "errors",
+    "spec",
+    "schedule",
+    "ledger",
+    "sim",
+    "policies",
+    "rollout",
+    "latency",
+    "cluster",
+    "analysis",
+    "gate",
+    "report",
+    "doctor",
+    "cli",
+)
+"""A module imports only from modules to its left."""
+
+HEAVY = ("torch", "ray", "mujoco", "robosuite", "libero", "lerobot", "transformers")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Rooms of the house that a file imports, at module level or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("harness."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "harness":
+            found.update(alias.name for alias in node.names if (PACKAGE / alias.name).is_dir())
+        elif isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("harness."))
+    return found
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_a_module_imports_only_from_modules_to_its_left(room: str) -> None:
+    files = sorted((PACKAGE / room).rglob("*.py")) or [PACKAGE / f"{room}.py"]
+    allowed = set(ORDER[: ORDER.index(room) + 1])
+    for path in files:
+        if path.exists():
+            wrong = imports_of(path) - allowed
+            assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}, which stand to its right"
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in {"__pycache__", "_data"}}
+    assert rooms <= set(ORDER)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Heavy packages in `sys.modules` after running code in a fresh interpreter."""
+    script = f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import harness", set()),
+        ("import harness.spec, harness.schedule, harness.ledger, harness.sim, harness.rollout", set()),
+        ("import harness.analysis, harness.report", set()),
+        ("import harness.cli.app", set()),
+        ("from harness.policies.registry import POLICIES; POLICIES.kinds()", set()),
+        ("from harness.sim.worlds import get_world; get_world('libero').suites()", {"mujoco"}),
+        (
+            "from harness.policies.registry import make_policy; from harness.spec import parse_policy\n"
+            "[make_policy(parse_policy(kind)) for kind in ('scripted', 'noop', 'random')]",
+            set(),
+        ),
+        ("import harness.latency.probe", set()),
+        (
+            "from harness.sim import LiberoSim; LiberoSim('libero_spatial').reset(0, observe=False)",
+            {"mujoco", "robosuite", "libero"},
+        ),
+    ],
+)
+def test_heavy_packages_load_only_where_they_are_needed(code: str, allowed: set[str]) -> None:
+    assert loaded_by(code) <= allowed
