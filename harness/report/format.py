@@ -1,0 +1,88 @@
+"""How numbers, intervals and names are written, the same in every rendering."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+NONE = "–"
+"""What stands where there is no number."""
+
+
+def known(value: Any) -> bool:
+    """Whether a cell of a data frame holds a value."""
+    return value is not None and not bool(pd.isna(value))
+
+
+def variant(policy_id: Any, nfe: Any) -> str:
+    """A policy at an NFE: "flow (NFE 10)"; just the policy when it has no denoising loop."""
+    return f"{policy_id} (NFE {int(nfe)})" if known(nfe) else text(policy_id)
+
+
+def text(value: Any) -> str:
+    """A text cell."""
+    return str(value) if known(value) else NONE
+
+
+def count(value: Any) -> str:
+    """An integer with thousands separators."""
+    return f"{int(value):,}" if known(value) else NONE
+
+
+def percent(value: Any) -> str:
+    """A fraction as a percentage: one decimal, none at 0 and 100 %."""
+    if not known(value):
+        return NONE
+    return f"{100 * float(value):.0f} %" if float(value) in (0.0, 1.0) else f"{100 * float(value):.1f} %"
+
+
+def percent_interval(low: Any, high: Any) -> str:
+    """An interval of fractions: "76.4–99.1 %"."""
+    return f"{100 * float(low):.1f}–{100 * float(high):.1f} %" if known(low) and known(high) else NONE
+
+
+def number(value: Any) -> str:
+    """Three significant digits, without an exponent: 0.0123, 1.23, 12.3, 123, 1,234."""
+    if not known(value) or not math.isfinite(float(value)):
+        return NONE
+    magnitude = abs(float(value))
+    if magnitude == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(magnitude)))
+    # Rounding may add a digit: 9.996 is 10.0, not 10.00.
+    decimals -= decimals > 0 and round(magnitude, decimals) >= 10 ** (3 - decimals)
+    return f"{float(value):,.{min(decimals, 4)}f}"
+
+
+def number_interval(low: Any, high: Any) -> str:
+    """An interval of numbers, "26.0–26.4"; none when a bound is missing."""
+    return f"{number(low)}–{number(high)}" if known(low) and known(high) else NONE
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as "0.41 s", "12.3 s", "3 min 05 s", "2 h 07 min"."""
+    if not known(seconds):
+        return NONE
+    value = float(seconds)
+    if value < 99.95:
+        return f"{number(value)} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(value: Any) -> str:
+    """A time in UTC, to the second."""
+    if not known(value):
+        return NONE
+    time: datetime = pd.Timestamp(value).to_pydatetime(warn=False)
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def gibibytes(value: Any) -> str:
+    """Bytes as GiB."""
+    return f"{number(float(value) / 2**30)} GiB" if known(value) else NONE

@@ -1,0 +1,263 @@
+"""The report as one HTML file: no network, no scripts, readable in light, dark, on paper and on a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+import harness
+from harness.analysis.latency import CONFIGURATION
+from harness.analysis.timing import PARTS
+from harness.errors import HarnessError
+from harness.ledger import Ledger
+from harness.report import tables
+from harness.report.format import count, duration, known, number, percent, percent_interval, text, variant
+from harness.report.plots import fitted, latency_curves
+from harness.report.summary import Summary, summarise
+
+COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "transport")
+"""Parts of a decision, in its order; they stack to about its end-to-end latency."""
+
+MAX_VIDEOS = 24
+
+
+def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) -> str:
+    """Render a ledger as a self-contained page.
+
+    Args:
+        ledger: From `harness.read`.
+        command: The command that makes this report again; printed in it.
+        directory: Where the page will lie: videos are linked relative to it. None links none.
+
+    Returns:
+        HTML; everything that comes from the ledger is escaped.
+    """
+    summary = summarise(ledger)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        summary=summary,
+        ledger=ledger,
+        command=command,
+        version=harness.__version__,
+        facts=_facts(summary),
+        scores=_scores(summary),
+        grids=_grids(summary),
+        errors=tables.error_table(summary),
+        times=_times(summary),
+        time_table=tables.time_table(summary),
+        throughput=tables.throughput_table(summary),
+        latency=_latency(summary),
+        latency_note=tables.LATENCY_NOTE,
+        success_note=tables.SUCCESS_NOTE,
+        prefix=tables.prefix_table(summary),
+        decisions=tables.decision_table(summary),
+        videos=_videos(ledger, directory) if directory is not None else [],
+        provenance=[
+            tables.run_table(ledger),
+            tables.node_table(ledger),
+            *tables.protocol_tables(ledger),
+            tables.version_table(ledger),
+        ],
+        suites=dict.fromkeys(ledger.runs["suite"].dropna()),
+    )
+
+
+def write_html(ledger: Ledger, path: str | Path, *, command: str) -> Path:
+    """Write the page; videos are linked relative to it.
+
+    Raises:
+        HarnessError: The file cannot be written; names it.
+    """
+    target = Path(path)
+    page = render_html(ledger, command=command, directory=target.absolute().parent)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"Cannot write the report {str(target)!r}: {error}. Give another path.") from error
+    return target
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    ledger = summary.ledger
+    facts = []
+    if len(ledger.episodes):
+        facts += [("episodes", count(len(ledger.episodes))), ("errors", count(summary.suites["errors"].sum()))]
+    if len(summary.throughput) == 1:
+        facts.append(("episodes / h", number(summary.throughput["per_hour"].iloc[0])))
+    if len(ledger.latency):
+        facts.append(("timed decisions", count((ledger.latency["component"] == "e2e").sum())))
+    if len(ledger.nodes):
+        facts.append(("nodes", count(ledger.nodes["node_id"].nunique())))
+    times = ledger.runs[["started_at", "ended_at"]]
+    if len(times) and times.notna().all(axis=None):
+        facts.append(("run time", duration((times["ended_at"] - times["started_at"]).dt.total_seconds().sum())))
+    return facts
+
+
+def _scores(summary: Summary) -> list[dict[str, Any]]:
+    return _contestants_first(summary, [_score(row, summary) for row in tables.records(summary.suites)])
+
+
+def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+    return {
+        "policy": text(row["policy_id"]),
+        "nfe": count(row["nfe"]) if known(row["nfe"]) else "",
+        "variant": variant(row["policy_id"], row["nfe"]),
+        "role": summary.roles.get(row["policy_id"], ""),
+        "suite": text(row["suite"]),
+        "solved": f"{count(row['successes'])}/{count(row['n'])}",
+        "rate": percent(row["rate"]),
+        "interval": percent_interval(row["low"], row["high"]),
+        "bar": _bar(row),
+        "timeouts": count(row["timeouts"]),
+        "errors": int(row["errors"]),
+        "retried": count(row["retried"]),
+        "steps": number(row["steps"]),
+    }
+
+
+def _bar(row: Mapping[str, Any]) -> dict[str, str] | None:
+    """Positions of an interval bar, per cent of its axis; None without a rate."""
+    if not known(row["rate"]):
+        return None
+    low, high, rate = (100 * float(row[name]) for name in ("low", "high", "rate"))
+    return {"left": f"{low:.2f}", "width": f"{high - low:.2f}", "rate": f"{rate:.2f}"}
+
+
+def _contestants_first(summary: Summary, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["role"] == "negative", row["role"] == "positive"))
+
+
+def _grids(summary: Summary) -> list[dict[str, Any]]:
+    """Per suite: the variants (columns) and per task one score for each, or None."""
+    grids = []
+    for suite, frame in summary.tasks.groupby("suite", sort=False):
+        rows = [_score(row, summary) | {"task": _task(row)} for row in tables.records(frame)]
+        columns = list({row["variant"]: row for row in _contestants_first(summary, rows)}.values())
+        cells = {(row["task"], row["variant"]): row for row in rows}
+        tasks = [
+            {"id": task[0], "name": task[1], "cells": [cells.get((task, column["variant"])) for column in columns]}
+            for task in sorted({row["task"] for row in rows})
+        ]
+        grids.append({"suite": suite, "columns": columns, "tasks": tasks})
+    return grids
+
+
+def _task(row: Mapping[str, Any]) -> tuple[int, str]:
+    return (int(row["task_id"]) if known(row["task_id"]) else -1, text(row["task"]))
+
+
+def _times(summary: Summary) -> list[dict[str, Any]]:
+    """Per policy: its stacked bar of time shares."""
+    bars = []
+    for row in tables.records(summary.time):
+        parts = [(part.replace("_", " "), float(row[f"{part}_share"])) for part in PARTS if known(row[f"{part}_share"])]
+        if parts:
+            label = f"{duration(row['wall_s'] / row['episodes'])} per episode"
+            bars.append(_stack(variant(row["policy_id"], row["nfe"]), parts, label, lambda share: percent(share)))
+    return bars
+
+
+def _latency(summary: Summary) -> list[dict[str, Any]]:
+    """Per policy, dtype, compilation and batch: the curve over NFE, and per hardware a stack and a table."""
+    fits = {tables.configuration_name(row): row for row in tables.records(summary.prefix)}
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for (configuration, rows), table in zip(
+        tables.latency_configurations(summary), tables.latency_tables(summary), strict=True
+    ):
+        key = tuple(str(configuration[name]) for name in CONFIGURATION if name != "hardware")
+        title = ", ".join(part for part in tables.configuration_name(configuration).split(", ")[1:])
+        group = groups.setdefault(key, {"policy": text(configuration["policy_id"]), "title": title, "devices": []})
+        name = tables.configuration_name(configuration)
+        group["devices"].append(
+            {
+                "hardware": text(configuration["hardware"]),
+                "table": table,
+                "stacks": _component_stacks(rows),
+                "curve": [row for row in rows if row["component"] == "e2e" and known(row["nfe"])],
+                "fit": fits.get(name),
+                "fitted": fitted(fits.get(name)),
+            }
+        )
+    return [group | {"plot": _curves(group, place)} for place, group in enumerate(groups.values())]
+
+
+def _curves(group: Mapping[str, Any], place: int) -> str:
+    devices = [device for device in group["devices"] if len(device["curve"]) > 1]
+    if not devices:
+        return ""
+    told = "; ".join(
+        f"{device['hardware']}: "
+        + ", ".join(f"{number(row['median'])} ms at NFE {int(row['nfe'])}" for row in device["curve"])
+        for device in devices
+    )
+    return latency_curves(
+        [(device["hardware"], device["curve"], device["fit"]) for device in devices],
+        name=f"curve{place}",
+        description=f"Median end-to-end latency of {group['policy']} over NFE. {told}.",
+    )
+
+
+def _component_stacks(rows: tables.Records) -> list[dict[str, Any]]:
+    """Per NFE: component medians, stacked, drawn to one scale."""
+    by_nfe: dict[str, dict[str, float]] = {}
+    for row in rows:
+        by_nfe.setdefault(count(row["nfe"]), {})[row["component"]] = float(row["median"])
+    totals = {nfe: sum(found.get(name, 0.0) for name in COMPONENTS) for nfe, found in by_nfe.items()}
+    longest = max(totals.values(), default=0.0)
+    stacks = []
+    for nfe, found in by_nfe.items():
+        parts = [(name, found[name]) for name in COMPONENTS if name in found]
+        if parts and longest > 0:
+            label = f"e2e {number(found['e2e'])} ms" if "e2e" in found else f"{number(totals[nfe])} ms"
+            name = f"NFE {nfe}" if nfe.isdigit() else "all"
+            stacks.append(_stack(name, parts, label, lambda ms: f"{number(ms)} ms", longest))
+    return stacks
+
+
+def _stack(name: str, parts: list[tuple[str, float]], label: str, write: Any, scale: float = 1.0) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": label,
+        "parts": [
+            {"name": part, "key": part.split(" ")[0], "width": f"{100 * value / scale:.2f}", "text": write(value)}
+            for part, value in parts
+            if value > 0
+        ],
+        "told": f"{name}: " + ", ".join(f"{part} {write(value)}" for part, value in parts),
+    }
+
+
+def _videos(ledger: Ledger, directory: Path) -> list[dict[str, str]]:
+    """Videos that exist, failures first, with addresses relative to the page."""
+    found = []
+    with_video = ledger.episodes.dropna(subset=["video"])
+    for row in tables.records(
+        with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")
+    ):
+        file = next((file for root in ledger.paths if (file := Path(root, row["video"])).is_file()), None)
+        if file is None:
+            continue
+        place = (text(row["suite"]), f"task {count(row['task_id'])}", f"init state {count(row['init_state_id'])}")
+        found.append(
+            {
+                "src": quote(Path(os.path.relpath(file.absolute(), directory)).as_posix()),
+                "variant": variant(row["policy_id"], row["nfe"]),
+                "outcome": text(row["outcome"]),
+                "episode": ", ".join(place),
+                "task": text(row["task"]),
+            }
+        )
+    return found[:MAX_VIDEOS]

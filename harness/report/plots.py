@@ -1,0 +1,135 @@
+"""Plots as inline SVG that takes its colours from the page, so that it follows light, dark and print."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from harness.report.format import known, number
+
+# matplotlib knows no CSS variables: it draws in these stand-ins, which are replaced in its output.
+_INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
+_SERIES = ("#040401", "#040402", "#040403", "#040404", "#040405", "#040406")
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--line)",
+    **{colour: f"var(--s{place})" for place, colour in enumerate(_SERIES, 1)},
+}
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def latency_curves(
+    curves: Sequence[tuple[str, Sequence[dict[str, Any]], dict[str, Any] | None]], *, name: str, description: str
+) -> str:
+    """Draw end-to-end latency over NFE: median, a whisker to p99, and the fitted line.
+
+    Args:
+        curves: Per hardware: its name, its e2e rows of `latency_by_component` (with an NFE), and its row of
+            `prefix_fit` or None.
+        name: Unique in the page; prefixes every id in the SVG.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        ticks = sorted({int(row["nfe"]) for _, rows, _ in curves for row in rows})
+        for place, (label, rows, fit) in enumerate(curves):
+            _draw(axes, label, rows, fit, place, ticks)
+        _dress(axes, ticks, legend=len(curves) > 1)
+        return _inline(figure, name, description)
+
+
+def _draw(
+    axes: Any, label: str, rows: Sequence[dict[str, Any]], fit: dict[str, Any] | None, place: int, ticks: list[int]
+) -> None:
+    colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
+    nfe = [int(row["nfe"]) for row in rows]
+    median = [float(row["median"]) for row in rows]
+    whisker = [[0.0] * len(rows), [max(0.0, float(row["p99"]) - float(row["median"])) for row in rows]]
+    axes.errorbar(
+        nfe,
+        median,
+        yerr=whisker,
+        fmt=marker,
+        color=colour,
+        ecolor=colour,
+        capsize=4,
+        ms=6,
+        lw=1.3,
+        label=label,
+        zorder=3,
+    )
+    if fit is not None:
+        ends = [0, max(ticks)]
+        axes.plot(ends, [fit["prefix"] + fit["step"] * x for x in ends], color=colour, lw=1.2, ls=(0, (4, 3)), zorder=2)
+    for x, y in zip(nfe, median, strict=True):
+        axes.annotate(
+            number(y), (x, y), textcoords="offset points", xytext=(8, -12), color=_INK, fontsize=10, clip_on=False
+        )
+
+
+def _dress(axes: Any, ticks: list[int], *, legend: bool) -> None:
+    axes.set_xlim(0, max(ticks) * 1.08)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(ticks)
+    axes.set_xlabel("NFE (denoise steps per decision)", color=_MUTED)
+    axes.set_ylabel("end-to-end latency, ms", color=_MUTED)
+    axes.patch.set_alpha(0)
+    axes.grid(axis="y", color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_MUTED, length=3)
+    for side, spine in axes.spines.items():
+        spine.set_color(_GRID)
+        spine.set_visible(side in ("left", "bottom"))
+    if legend:
+        axes.legend(frameon=False, labelcolor=_INK, loc="upper left")
+
+
+def _inline(figure: Any, name: str, description: str) -> str:
+    buffer = io.StringIO()
+    # Without metadata there is neither a date (reports are reproducible) nor an RDF block with addresses in it.
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, variable)
+    # The page sets the font; matplotlib's own names a font that the reader may lack.
+    svg = re.sub(r"font: ([0-9.]+)px [^;\"]+", r"font-size: \1px", svg)
+    width, height = _size(svg)
+    head = (
+        f'<svg class="plot" role="img" aria-labelledby="{name}-title" viewBox="0 0 {width} {height}" '
+        f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<title id="{name}-title">{_xml(description)}</title>'
+    )
+    return head + svg[svg.index(">") + 1 :]
+
+
+def _size(svg: str) -> tuple[str, str]:
+    match = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    if match is None:
+        raise AssertionError("matplotlib wrote an SVG without a viewBox")
+    return match.group(1), match.group(2)
+
+
+def _xml(value: str) -> str:
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def fitted(fit: dict[str, Any] | None) -> str:
+    """Say a fit in words: "64.1 ms + 26.0 ms per step"."""
+    if fit is None or not known(fit["step"]):
+        return ""
+    return f"{number(fit['prefix'])} ms + {number(fit['step'])} ms per step"

@@ -1,0 +1,105 @@
+"""The report on a terminal: plain text when nobody watches, and never dependent on colour."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from harness.ledger import Ledger
+from harness.report.summary import Notice, summarise
+from harness.report.tables import (
+    Table,
+    decision_table,
+    error_table,
+    latency_tables,
+    prefix_table,
+    success_table,
+    task_tables,
+    throughput_table,
+    time_table,
+)
+
+_STYLES = {"alarm": "bold red", "warning": "yellow", "note": "cyan"}
+_MARKS = {"alarm": "!!!", "warning": "!", "note": "i"}
+
+
+def render_terminal(ledger: Ledger, console: Console) -> None:
+    """Print a ledger's tables.
+
+    Args:
+        ledger: From `harness.read`.
+        console: Where to print. When it is no terminal, lines are as long as they need to be: nothing is cut or folded.
+    """
+    summary = summarise(ledger)
+    console.print(
+        f"[bold]{escape(summary.title)}[/bold]: {escape(summary.sentence)}", soft_wrap=not console.is_terminal
+    )
+    for notice in summary.notices:
+        _print_notice(notice, console)
+    tables = [
+        success_table(summary),
+        *task_tables(summary),
+        error_table(summary),
+        time_table(summary),
+        throughput_table(summary),
+        *latency_tables(summary),
+        prefix_table(summary),
+        decision_table(summary),
+    ]
+    for table in tables:
+        if table.rows:
+            _print_table(table, console)
+
+
+def _print_notice(notice: Notice, console: Console) -> None:
+    mark, style = _MARKS[notice.level], _STYLES[notice.level]
+    console.print(
+        f"[{style}]{mark} {escape(notice.title)}.[/{style}] {escape(notice.text)}", soft_wrap=not console.is_terminal
+    )
+
+
+def _print_table(table: Table, console: Console) -> None:
+    console.print()
+    if not console.is_terminal:
+        console.print(Text(_aligned(table)), soft_wrap=True)
+        return
+    rendered = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        caption=escape(table.note) or None,
+        caption_justify="left",
+        caption_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for place, column in enumerate(table.columns):
+        numeric = place >= table.left
+        rendered.add_column(escape(column), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row in table.rows:
+        # Task names are sentences: the id beside them tells them apart when a line is too short.
+        rendered.add_row(
+            *(
+                Text(cell, no_wrap=True, overflow="ellipsis") if column == "task" else Text(cell)
+                for column, cell in zip(table.columns, row, strict=True)
+            )
+        )
+    console.print(rendered)
+
+
+def _aligned(table: Table) -> str:
+    """Columns aligned with spaces, two between them: what a log or a pipe wants."""
+    lines = [table.columns, *table.rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    written = [table.title]
+    for line in lines:
+        cells = [
+            set_cell_size(cell, width) if place < table.left else " " * (width - cell_len(cell)) + cell
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        written.append("  ".join(cells).rstrip())
+    return "\n".join(written)
