@@ -80,6 +80,7 @@ TABLES: dict[str, pa.Schema] = {
             ("power_w", pa.float64()),
             ("throttled", pa.bool_()),
             ("started_at", TIMESTAMP),
+            ("memory_bytes", pa.int64()),
         ]
     ),
     "nodes": pa.schema(
@@ -115,8 +116,9 @@ TABLES: dict[str, pa.Schema] = {
 """Table name → schema. Contracts only grow: columns are added at the end of a version, never renamed or removed.
 
 Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes
-a second. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly when
-`outcome` is "error".
+a second. `latency.memory_bytes` is the peak memory that the probed policy had taken by then: on the accelerator, or
+resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly
+when `outcome` is "error".
 """
 
 OUTCOMES = ("success", "timeout", "error")

@@ -1,0 +1,117 @@
+"""Confidence intervals that hold: of a success rate, and of a quantile.
+
+Clopper-Pearson is the interval of rates, because it is the one that keeps its promise everywhere. Exact coverage of
+nominal 95 % intervals (the sum of the binomial probabilities of the counts whose interval contains p), worst over
+n = 20, 100, 500, 2000 and p = 0.5, 0.9, 0.97, 0.99: Wilson 92.1 % (n = 100, p = 0.99), Jeffreys 92.1 %,
+Clopper-Pearson 95.3 %; it is 3 to 13 % wider than Wilson. `tests/benchmarks/bench_gate.py` prints the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+    def contains(self, value: float) -> bool:
+        """Whether a value lies inside, bounds included."""
+        return self.low <= value <= self.high
+
+
+def clopper_pearson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Clopper-Pearson intervals of success rates: coverage is at least `confidence` for every n and p.
+
+    Args:
+        successes: Counts of successes, any shape.
+        n: Numbers of trials, broadcast against `successes`; n = 0 gives [0, 1].
+        confidence: Two-sided level; each tail errs with probability at most (1 - confidence) / 2.
+
+    Returns:
+        Lower and upper bounds, of the broadcast shape.
+
+    Raises:
+        ValueError: A count below 0 or above n, or a level outside (0, 1).
+
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+    """
+    k, total = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(n, dtype=float))
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it has to lie between 0 and 1")
+    if np.any(k < 0) or np.any(k > total):
+        raise ValueError("a count of successes lies outside 0 … n")
+    tail = (1 - confidence) / 2
+    # Where a shape parameter is 0 the bound is known (0 or 1) and the placeholder 1 keeps the quantile finite.
+    low = np.where(k > 0, stats.beta.ppf(tail, np.where(k > 0, k, 1), total - k + 1), 0.0)
+    high = np.where(k < total, stats.beta.isf(tail, k + 1, np.where(k < total, total - k, 1)), 1.0)
+    return low, high
+
+
+def rate_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Interval of one success rate; see `clopper_pearson`."""
+    low, high = clopper_pearson(successes, n, confidence)
+    return Interval(float(low), float(high))
+
+
+def exact_coverage(low: ArrayLike, high: ArrayLike, p: float) -> float:
+    """Probability that an interval of a binomial rate contains the truth.
+
+    Args:
+        low: Lower bounds for 0, 1, …, n successes, shape (n + 1,).
+        high: Upper bounds, same shape.
+        p: The true rate.
+    """
+    lows, highs = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    counts = np.arange(lows.size)
+    # Bounds that equal p up to rounding contain it: at p = 1 the upper bound is exactly 1.
+    inside = (lows <= p + 1e-12) & (highs >= p - 1e-12)
+    return float(stats.binom.pmf(counts, lows.size - 1, p)[inside].sum())
+
+
+def quantile_interval(samples: ArrayLike, quantile: float, confidence: float = 0.95) -> Interval:
+    """Distribution-free interval of a quantile of independent samples: two order statistics.
+
+    Args:
+        samples: Raw samples, any order.
+        quantile: In (0, 1), e.g. 0.99.
+        confidence: Two-sided level; each tail errs with probability at most (1 - confidence) / 2.
+
+    Returns:
+        The interval; a side for which there are too few samples is infinite (p99 needs 368 for a 95 % upper bound).
+
+    Source: David and Nagaraja, Order Statistics (2003), section 7.1.
+    """
+    ordered = np.sort(np.asarray(samples, dtype=float))
+    low, high = order_statistic_ranks(ordered.size, quantile, confidence)
+    return Interval(
+        float(ordered[low - 1]) if low >= 1 else -np.inf,
+        float(ordered[high - 1]) if high <= ordered.size else np.inf,
+    )
+
+
+def order_statistic_ranks(n: int, quantile: float, confidence: float) -> tuple[int, int]:
+    """Ranks (from 1) of the order statistics that bound a quantile; 0 and n + 1 mean that there is no bound.
+
+    With K ~ Binomial(n, quantile) samples below the quantile, the r-th smallest is above it with probability
+    P(K < r), and the s-th is below it with P(K >= s).
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile is {quantile}; it has to lie between 0 and 1")
+    tail = (1 - confidence) / 2
+    law: Any = stats.binom(n, quantile)
+    low = int(law.ppf(tail))
+    while low >= 1 and law.cdf(low - 1) > tail:
+        low -= 1
+    high = int(law.isf(tail)) + 1
+    while high <= n and law.sf(high - 1) > tail:
+        high += 1
+    return low, high
