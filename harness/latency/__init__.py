@@ -1,1 +1,25 @@
-"""Probes, component timing, telemetry."""
+"""Latency: what a policy's `act` costs, end to end and by component, and on what machine it was measured."""
+
+from harness.latency.inputs import synthetic_observations
+from harness.latency.isolate import IsolatedResult, run_isolated
+from harness.latency.node import describe_node, node_name
+from harness.latency.probe import SCOPE, ConfigurationResult, Labels, ProbeFailure, ProbeResult, probe
+from harness.latency.stopping import Budget
+from harness.latency.telemetry import Telemetry, find_source
+
+__all__ = [
+    "SCOPE",
+    "Budget",
+    "ConfigurationResult",
+    "IsolatedResult",
+    "Labels",
+    "ProbeFailure",
+    "ProbeResult",
+    "Telemetry",
+    "describe_node",
+    "find_source",
+    "node_name",
+    "probe",
+    "run_isolated",
+    "synthetic_observations",
+]

@@ -1,0 +1,445 @@
+"""The probe: how long a policy's `act` takes, end to end and by component, with every raw sample kept.
+
+A decision is timed either end to end, with nothing inside it but the policy's own work, or by component, with the
+device synchronised at both ends of every span. The two kinds alternate, so that a drifting clock or a noisy neighbour
+hits both alike; each decision has a sample number of its own, which its components share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import HarnessError, PolicyError, UsageError
+from harness.latency.memory import peak_memory_bytes
+from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize, nothing, synchronizer
+from harness.latency.stopping import Budget, is_enough, is_warm, unmet
+from harness.latency.telemetry import Telemetry
+from harness.ledger.schema import COMPONENTS
+from harness.policies.base import Policy, TimedPolicy
+from harness.rollout.clock import Clock
+from harness.schedule.keys import decision_noise
+from harness.spec.observation import ACTION_DIM, ANY_NFE, Observation, PolicyInfo
+
+SCOPE = (
+    "e2e is one call of `act`: from observations in host memory (frames already rendered) to the action chunk in host "
+    "memory, with the device idle before and synchronised after. It includes preprocessing, copies to the device, "
+    "vision, prefix, every denoise step and postprocessing; it excludes simulation, queueing and transport."
+)
+"""What `e2e` includes, to be printed beside every number."""
+
+NOISE_KEY = "0" * 64
+# The instrumented decisions of an eager policy cost what the others do, less what overlaps across a component's end.
+COMPONENT_TOLERANCE = 0.03
+
+Row = dict[str, Any]
+"""One row of the ledger's `latency` table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Columns that are the same in every row of a probe."""
+
+    run_id: str = ""
+    node_id: str = ""
+    hardware: str | None = None
+    """Name of the hardware profile."""
+    compile: str | None = None
+    """How the policy was compiled ("eager", "default", "max-autotune", …)."""
+    policy_id: str | None = None
+    """Name in the ledger; None for the policy's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailure:
+    """Why a configuration gave no or not all of its samples."""
+
+    kind: Literal["error", "crash", "timeout"]
+    message: str
+    exit_signal: str | None = None
+    """Name of the signal that ended the process, e.g. "SIGKILL"; None when it exited or raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationResult:
+    """What was measured of one (policy, NFE, batch size)."""
+
+    policy_id: str
+    nfe: int | None
+    batch_size: int
+    rows: tuple[Row, ...] = ()
+    first_call_s: float | None = None
+    """Duration of the very first call, seconds: lazy initialisation and compilation are in it, never in the rows."""
+    warmup_calls: int = 0
+    warm: bool = False
+    """Whether the latency settled before measuring began."""
+    seconds: float = 0.0
+    """Measuring time, without warm-up."""
+    warnings: tuple[str, ...] = ()
+    interrupted: bool = False
+    failure: ProbeFailure | None = None
+
+    def samples_ms(self, component: str = "e2e") -> list[float]:
+        """Raw samples of a component, milliseconds, in order."""
+        return [row["latency_ms"] for row in self.rows if row["component"] == component]
+
+    def component_sums_ms(self) -> list[float]:
+        """Sum over the components of each instrumented decision, milliseconds."""
+        sums: dict[int, float] = {}
+        for row in self.rows:
+            if row["component"] != "e2e":
+                sums[row["sample"]] = sums.get(row["sample"], 0.0) + row["latency_ms"]
+        return list(sums.values())
+
+    @property
+    def components_to_e2e(self) -> float | None:
+        """Median sum of components over median end-to-end; None without components."""
+        sums, whole = self.component_sums_ms(), self.samples_ms()
+        return median(sums) / median(whole) if sums and whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """Every configuration of a probe, in the order asked."""
+
+    configurations: tuple[ConfigurationResult, ...]
+    scope: str = SCOPE
+    interrupted: bool = False
+
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of all configurations, for `LedgerWriter.append("latency", …)`."""
+        return [row for configuration in self.configurations for row in configuration.rows]
+
+    @property
+    def failures(self) -> list[ConfigurationResult]:
+        """Configurations that failed."""
+        return [configuration for configuration in self.configurations if configuration.failure is not None]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings and failures of all configurations, each with its configuration."""
+        return [
+            f"{c.policy_id}, NFE {c.nfe}, batch {c.batch_size}: {warning}"
+            for c in self.configurations
+            for warning in (*c.warnings, *([c.failure.message] if c.failure else []))
+        ]
+
+
+def resolve_nfes(info: PolicyInfo, nfes: Sequence[int]) -> tuple[int | None, ...]:
+    """Decide which NFE values to probe.
+
+    Args:
+        info: What the policy offers.
+        nfes: Values asked for; empty for the policy's default.
+
+    Returns:
+        The values without repeats; `(None,)` for a policy without a denoising loop, which is probed once.
+
+    Raises:
+        UsageError: A value below 1, or one that the policy does not offer.
+    """
+    for nfe in nfes:
+        if nfe < 1:
+            raise UsageError(f"NFE {nfe} is below 1; ask for 1 or more function evaluations.")
+    if not info.nfe_options:
+        return (None,)
+    if info.nfe_options != ANY_NFE:
+        for nfe in nfes:
+            if nfe not in info.nfe_options:
+                offered = ", ".join(map(str, info.nfe_options))
+                raise UsageError(f"{info.policy_id} does not run at NFE {nfe}; it offers {offered}.")
+    return tuple(dict.fromkeys(nfes)) or (info.default_nfe,)
+
+
+def probe(
+    policy: Policy,
+    *,
+    observations: Sequence[Observation],
+    clock: Clock,
+    nfes: Sequence[int] = (),
+    batch_sizes: Sequence[int] = (1,),
+    budget: Budget | None = None,
+    labels: Labels | None = None,
+    telemetry: Telemetry | None = None,
+    on_rows: Callable[[Sequence[Row]], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> ProbeResult:
+    """Time a policy in this process (`run_isolated` does it in a process per configuration).
+
+    Args:
+        policy: What to time. If it has a `span`, its components are timed too; its timer is put back afterwards.
+        observations: Inputs, used in turn; see `inputs.synthetic_observations`.
+        clock: Time of day and stopwatch.
+        nfes: NFE values; empty for the default. A policy without NFE is probed once.
+        batch_sizes: Observations in one `act`.
+        budget: Warm-up and stopping.
+        labels: Constant columns of the rows.
+        telemetry: A started telemetry, joined by time.
+        on_rows: Receives the rows of each configuration when it ends, also when Ctrl-C ends it.
+        should_stop: Asked between decisions; True ends the probe as Ctrl-C does.
+
+    Returns:
+        All configurations. After Ctrl-C (`interrupted`) the last one holds what was measured until then. A
+        configuration in which `act` raised, or answered with a wrong shape or non-finite actions, carries a `failure`
+        and the samples before it; the others are measured all the same.
+
+    Raises:
+        UsageError: An NFE or batch size that the policy does not offer, or no observations.
+    """
+    _check(policy.info, observations, batch_sizes)
+    steps = resolve_nfes(policy.info, nfes)
+    results: list[ConfigurationResult] = []
+    for batch_size in dict.fromkeys(batch_sizes):
+        for nfe in steps:
+            run = _Configuration(policy, nfe, batch_size, observations, clock, budget or Budget(), should_stop)
+            result = run.measure(labels or Labels(), telemetry)
+            results.append(result)
+            if on_rows is not None and result.rows:
+                on_rows(result.rows)
+            if result.interrupted:
+                return ProbeResult(tuple(results), interrupted=True)
+    return ProbeResult(tuple(results))
+
+
+def _check(info: PolicyInfo, observations: Sequence[Observation], batch_sizes: Sequence[int]) -> None:
+    if not observations:
+        raise UsageError("A probe needs at least one observation.")
+    for batch_size in batch_sizes:
+        if not 1 <= batch_size <= info.max_batch:
+            raise UsageError(f"Batch size {batch_size} is not in 1..{info.max_batch}, what {info.policy_id} takes.")
+
+
+@dataclass(slots=True)
+class _Samples:
+    """Raw measurements of one configuration."""
+
+    whole: list[tuple[int, Span]] = field(default_factory=list)
+    parts: list[tuple[int, list[Span]]] = field(default_factory=list)
+    device_ms: list[float] = field(default_factory=list)
+
+
+class _Configuration:
+    """The measurement of one (NFE, batch size)."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        nfe: int | None,
+        batch_size: int,
+        observations: Sequence[Observation],
+        clock: Clock,
+        budget: Budget,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.policy, self.nfe, self.batch_size, self.budget = policy, nfe, batch_size, budget
+        self.observations, self.clock, self.should_stop = observations, clock, should_stop
+        self.synchronize: Synchronize = nothing
+        self.samples = _Samples()
+        self.warnings: list[str] = []
+        self.first_call_s: float | None = None
+        self.warmup: list[float] = []
+        self.warm = False
+        self.seconds = 0.0
+        shape = policy.info.noise_shape
+        # Enough distinct noise that nothing can be cached, drawn before anything is timed.
+        self.noise = [None if shape is None else self._draw(n, shape) for n in range(max(4, len(observations)))]
+
+    def measure(self, labels: Labels, telemetry: Telemetry | None) -> ConfigurationResult:
+        """Warm up and measure; Ctrl-C ends either and keeps what there is."""
+        interrupted, failure = False, None
+        anchor = (self.clock.seconds(), self.clock.now())
+        try:
+            interrupted = not (self._warm_up() and self._sample())
+        except KeyboardInterrupt:
+            interrupted = True
+        except UsageError:
+            raise
+        except Exception as error:
+            failure = ProbeFailure("error", f"failed after {len(self.samples.whole)} samples: {_say(error)}")
+        if interrupted:
+            self.warnings.append(f"interrupted after {len(self.samples.whole)} samples; they are kept")
+        elif failure is None:
+            self._judge()
+        rows = self._rows(labels, telemetry, anchor)
+        return ConfigurationResult(
+            policy_id=labels.policy_id or self.policy.info.policy_id,
+            nfe=self.nfe,
+            batch_size=self.batch_size,
+            rows=tuple(rows),
+            first_call_s=self.first_call_s,
+            warmup_calls=len(self.warmup),
+            warm=self.warm,
+            seconds=self.seconds,
+            warnings=tuple(self.warnings),
+            interrupted=interrupted,
+            failure=failure,
+        )
+
+    def _warm_up(self) -> bool:
+        """Call until the latency has settled; False when asked to stop."""
+        began = self.clock.seconds()
+        self._first_call()
+        budget = self.budget
+        while not self.warm and self.clock.seconds() - began < budget.warmup_seconds:
+            if self.should_stop():
+                return False
+            self.warmup.append(self._time(len(self.warmup)).ms)
+            self.warm = is_warm(self.warmup, budget.warmup_window, budget.warmup_tolerance)
+        return True
+
+    def _first_call(self) -> None:
+        start = self.clock.seconds()
+        chunks = self.policy.act(self._batch(0), self._batch_noise(0), nfe=self.nfe)
+        self.synchronize = synchronizer(self.policy)
+        self.synchronize()
+        self.first_call_s = self.clock.seconds() - start
+        expected = (self.batch_size, self.policy.info.chunk_length, ACTION_DIM)
+        if chunks.actions.shape != expected:
+            raise PolicyError(
+                f"{self.policy.info.policy_id} returned actions of shape {chunks.actions.shape}, expected {expected}."
+            )
+        if not np.isfinite(chunks.actions).all():
+            raise PolicyError(f"{self.policy.info.policy_id} returned NaN or infinite actions; nothing was timed.")
+
+    def _sample(self) -> bool:
+        """Measure until the budget is met; False when asked to stop."""
+        events = DeviceEvents.of(self.policy, self.synchronize)
+        recorder = SpanRecorder(self.clock.seconds, self.synchronize)
+        timed = isinstance(self.policy, TimedPolicy)
+        began = self.clock.seconds()
+        index = 0
+        try:
+            while not is_enough(self.budget, self.seconds, len(self.samples.whole)):
+                if self.should_stop():
+                    return False
+                self.samples.whole.append((index, self._time(index, events)))
+                index += 1
+                if timed:
+                    self.samples.parts.append((index, self._time_parts(index, recorder)))
+                    index += 1
+                self.seconds = self.clock.seconds() - began
+        finally:
+            self.seconds = self.clock.seconds() - began
+        return True
+
+    def _time(self, index: int, events: DeviceEvents | None = None) -> Span:
+        """Time one decision end to end; with `events`, by the device's clock as well."""
+        observations, noise = self._batch(index), self._batch_noise(index)
+        self.synchronize()
+        start = self.clock.seconds()
+        if events is not None:
+            events.start()
+        self.policy.act(observations, noise, nfe=self.nfe)
+        if events is not None:
+            events.stop()
+        self.synchronize()
+        end = self.clock.seconds()
+        if events is not None:
+            self.samples.device_ms.append(events.ms())
+        return Span("e2e", start, end)
+
+    def _time_parts(self, index: int, recorder: SpanRecorder) -> list[Span]:
+        """Time one decision by component."""
+        policy: Any = self.policy
+        timer, policy.span = policy.span, recorder
+        try:
+            self._time(index)
+        finally:
+            policy.span = timer
+        return recorder.drain()
+
+    def _judge(self) -> None:
+        """Warn of what makes the numbers worth less than they look."""
+        if not self.warm:
+            self.warnings.append(
+                f"the latency had not settled within {self.budget.warmup_tolerance:.0%} after "
+                f"{self.budget.warmup_seconds:g} s of warm-up ({len(self.warmup)} calls): early samples may be slow"
+            )
+        missing = unmet(self.budget, self.seconds, len(self.samples.whole))
+        if missing:
+            self.warnings.append(f"stopped by max_seconds {self.budget.max_seconds:g} before {missing}")
+        unknown = {span.name for _, spans in self.samples.parts for span in spans} - set(COMPONENTS)
+        if unknown:
+            self.warnings.append(f"spans of unknown name were dropped: {', '.join(sorted(unknown))}")
+        self._judge_agreement()
+
+    def _judge_agreement(self) -> None:
+        """Compare sums of components, and the device's clock, with the end-to-end times."""
+        if not self.samples.whole:
+            return
+        whole = median(span.ms for _, span in self.samples.whole)
+        sums = [sum(span.ms for span in spans) for _, spans in self.samples.parts if spans]
+        if sums and abs(median(sums) / whole - 1) > COMPONENT_TOLERANCE:
+            self.warnings.append(
+                f"components add up to {median(sums) / whole:.1%} of e2e, beyond {COMPONENT_TOLERANCE:.0%}: the "
+                "machine is noisy, components overlap on the device, or the policy works outside its spans"
+            )
+        device = self.samples.device_ms
+        if device and abs(median(device) / whole - 1) > COMPONENT_TOLERANCE:
+            self.warnings.append(
+                f"CUDA events give {median(device):.3f} ms where the host's clock gives {whole:.3f} ms: the policy "
+                "queues work on another stream"
+            )
+
+    def _rows(self, labels: Labels, telemetry: Telemetry | None, anchor: tuple[float, datetime]) -> list[Row]:
+        """Ledger rows of all samples, in order of sample."""
+        info = self.policy.info
+        constant: Row = {
+            "run_id": labels.run_id,
+            "node_id": labels.node_id,
+            "hardware": labels.hardware,
+            "policy_id": labels.policy_id or info.policy_id,
+            "nfe": self.nfe,
+            "dtype": info.dtype,
+            "compile": labels.compile,
+            "batch_size": self.batch_size,
+            "memory_bytes": peak_memory_bytes(self.policy),
+        }
+        spans = [(index, span) for index, span in self.samples.whole]
+        spans += [(index, span) for index, parts in self.samples.parts for span in parts if span.name in COMPONENTS]
+        spans.sort(key=lambda item: (item[0], item[1].start_s))
+        seconds, date = anchor
+        return [
+            {
+                **constant,
+                "component": span.name,
+                "sample": index,
+                "latency_ms": span.ms,
+                "started_at": date + timedelta(seconds=span.start_s - seconds),
+                **_telemetry_columns(telemetry, span),
+            }
+            for index, span in spans
+        ]
+
+    def _batch(self, index: int) -> list[Observation]:
+        first = index * self.batch_size
+        return [self.observations[(first + n) % len(self.observations)] for n in range(self.batch_size)]
+
+    def _batch_noise(self, index: int) -> NDArray[np.float32] | None:
+        return self.noise[index % len(self.noise)]
+
+    def _draw(self, n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return decision_noise(NOISE_KEY, n, (self.batch_size, *shape))
+
+
+def _say(error: Exception) -> str:
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+
+
+def _telemetry_columns(telemetry: Telemetry | None, span: Span) -> Row:
+    if telemetry is None:
+        return {}
+    reading = telemetry.at((span.start_s + span.end_s) / 2)
+    return {
+        "sm_clock_mhz": reading.sm_clock_mhz,
+        "temperature_c": reading.temperature_c,
+        "power_w": reading.power_w,
+        "throttled": reading.throttled,
+    }
