@@ -15,7 +15,9 @@ from harness.spec.observation import Observation
 
 Vector = NDArray[np.float64]
 
-OPEN, CLOSE = -1.0, 1.0
+OPENED, CLOSED = 0, 8
+"""Ends of `Expert.closure`. The gripper integrates the sign of its action, 0.25 of its range of 2 in a control step
+(robosuite 1.4.0, PandaGripper), so that eight steps close it, and action 0 holds it where it is."""
 
 METRES_PER_ACTION = 0.05
 """Position delta of action 1.0 (robosuite 1.4.0, OSC_POSE `output_max`)."""
@@ -27,8 +29,10 @@ GAIN, DAMPING_S = 2.34, 0.078
 """Commanded delta per error and per velocity. OSC_POSE is a critically damped spring, kp 150 per s²: over a control
 step a delta D moves a hand of velocity v by 0.126 D + 0.027 s × v and leaves it with 4.07 D/s + 0.21 v. These gains put
 both poles of that loop at 0.3: the error falls to a third at each step and does not overshoot."""
-TURN_GAIN = 1.0
-"""The same for the rotation, which has all the time of the approach."""
+TURN_GAIN = np.array([0.4, 0.4, 1.5])
+"""Commanded turn per error, about world x, y and z. Soft against tilt: OSC_POSE weighs position and rotation apart, and
+near the end of its reach a stiff wrist cancels the pull on the hand, which then stands still beside its target."""
+
 DOWN = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
 """Gripper pointing at the table, fingers closing along world y: close to where every episode starts."""
 
@@ -125,6 +129,8 @@ class Expert:
     """Control steps spent in the phase."""
     last: Scene | None = None
     """The scene one control step ago."""
+    closure: int = OPENED
+    """Control steps by which the fingers were told to close, net of those to open; every episode starts open."""
     attempts: int = 0
     """Approaches begun."""
     turn: float | None = None
@@ -141,7 +147,9 @@ class Expert:
             self.turn = self._choose_turn(scene)
         self._advance(scene)
         self.steps += 1
-        target, fingers = self._goal(scene)
+        target, closure = self._goal(scene)
+        fingers = int(np.sign(closure - self.closure))
+        self.closure += fingers
         self.last = scene
         return command(scene, target, self.turn, fingers)
 
@@ -209,33 +217,33 @@ class Expert:
                 return Phase.APPROACH
         return self.phase
 
-    def _goal(self, scene: Scene) -> tuple[Vector, float]:
-        """Where the hand shall go, and what the fingers shall do."""
+    def _goal(self, scene: Scene) -> tuple[Vector, int]:
+        """Where the hand shall go, and how far the fingers shall close."""
         grasp, place = self.job.grasp, self.job.place
         point = self._point(scene)
         bottom = scene.thing[2] - grasp.below
         over = scene.place[:2] - scene.thing[:2]
         match self.phase:
             case Phase.APPROACH:
-                return point + up(grasp.hover), OPEN
+                return point + up(grasp.hover), grasp.spread
             case Phase.DESCEND:
-                return point, CLOSE if scene.hand[2] - point[2] < grasp.early else OPEN
+                return point, CLOSED if scene.hand[2] - point[2] < grasp.early else grasp.spread
             case Phase.CLOSE:
-                return self.grasp_point, CLOSE
+                return self.grasp_point, CLOSED
             case Phase.LIFT:
-                return self.grasp_point + up(LIFT), CLOSE
+                return self.grasp_point + up(LIFT), CLOSED
             case Phase.CARRY:
                 height = max(scene.place[2] + place.carry, self.resting[1] - grasp.below + LIFT)
                 rise = height - bottom
                 # Travel only as far as the height allows: a low object would hit the rim of the place.
                 pace = np.clip(1 - (rise - 0.01) / 0.06, 0.0, 1.0)
-                return scene.hand + np.append(pace * over, rise), CLOSE
+                return scene.hand + np.append(pace * over, rise), CLOSED
             case Phase.LOWER:
-                return scene.hand + np.append(over, scene.place[2] + place.release - 0.02 - bottom), CLOSE
+                return scene.hand + np.append(over, scene.place[2] + place.release - 0.02 - bottom), CLOSED
             case Phase.RELEASE:
-                return scene.hand, OPEN
+                return scene.hand, OPENED
             case Phase.RETREAT:
-                return scene.hand + up(0.05), OPEN
+                return scene.hand + up(0.05), OPENED
 
 
 def up(height: float) -> Vector:
@@ -267,6 +275,6 @@ def command(scene: Scene, target: Vector, turn: float, fingers: float) -> NDArra
         Shape (7,), in [-1, 1].
     """
     move = GAIN * (target - scene.hand) - DAMPING_S * scene.velocity
-    rotate = TURN_GAIN * (Rotation.from_euler("z", turn) * DOWN * scene.orientation.inv()).as_rotvec()
-    motion = np.concatenate([move / METRES_PER_ACTION, rotate / RADIANS_PER_ACTION])
+    error = (Rotation.from_euler("z", turn) * DOWN * scene.orientation.inv()).as_rotvec()
+    motion = np.concatenate([move / METRES_PER_ACTION, TURN_GAIN * error / RADIANS_PER_ACTION])
     return np.append(np.clip(motion, -1.0, 1.0), fingers).astype(np.float32)

@@ -28,9 +28,11 @@ class Grasp:
     """From the object's origin to the point between the fingertips, m; y is the way the fingers close, z is up."""
     hover: float
     """Height over the grasp from which to descend, m: the open fingers pass over the object and its neighbours."""
+    spread: int
+    """How far the fingers close before they come down, as `Expert.closure`: a narrow object needs no wide hand, which
+    would bump into neighbours and take longer to close."""
     early: float
-    """Height over the grasp at which the fingers begin to close, m. They need three control steps before they move
-    at all, and a narrow object leaves them room to move while the arm still descends."""
+    """Height over the grasp at which the fingers begin to close, m: they lag their command by two control steps."""
     turns: tuple[float, ...]
     """Turns of the hand about the vertical worth trying, rad, best first; at 0 the fingers close along world y, or
     along `along`. A second attempt takes another one."""
@@ -62,18 +64,20 @@ class Job:
 
 def _can(body: str) -> Grasp:
     # 6.2 cm wide between fingers that open to 7.8: no room to close early. Round: any turn will do.
-    return Grasp(body, below=0.038, above=0.038, offset=(0.0, 0.0, 0.01), hover=0.07, early=0.02, turns=ASIDE)
+    return Grasp(body, below=0.038, above=0.038, offset=(0.0, 0.0, 0.01), hover=0.07, spread=0, early=0.02, turns=ASIDE)
 
 
 def _flat(body: str, below: float) -> Grasp:
     # Boxes of 2 to 3 cm lying down, 4 to 4.6 cm wide: the fingertips go as low as the floor lets them. A box that is
     # not square to the fingers turns with them while they close.
-    return Grasp(body, below=below, above=below, offset=(0.0, 0.0, 0.0), hover=0.06, early=0.03, turns=ASIDE)
+    return Grasp(body, below=below, above=below, offset=(0.0, 0.0, 0.0), hover=0.06, spread=2, early=0.02, turns=ASIDE)
 
 
 def _tall(body: str, below: float, above: float, height: float) -> Grasp:
-    # Cartons and bottles of 11 to 15 cm: the palm, 4 cm above the fingertips, must stay over the top.
-    return Grasp(body, below=below, above=above, offset=(0.0, 0.0, height), hover=0.06, early=0.03, turns=ASIDE)
+    # Cartons and bottles of 11 to 15 cm, 4 to 5.5 cm wide: the palm, 4 cm above the fingertips, must stay over the top.
+    return Grasp(
+        body, below=below, above=above, offset=(0.0, 0.0, height), hover=0.06, spread=1, early=0.02, turns=ASIDE
+    )
 
 
 ASIDE = (0.0, -0.4, 0.4, -0.7, 0.7)
@@ -87,7 +91,8 @@ BOWL = Grasp(
     above=0.052,
     offset=(0.0, 0.05, 0.035),
     hover=0.06,
-    early=0.06,
+    spread=3,
+    early=0.02,
     turns=(0.0, 0.8, -0.8),
 )
 
