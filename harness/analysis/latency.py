@@ -83,8 +83,8 @@ def latency_by_component(latency: pd.DataFrame) -> pd.DataFrame:
         One row per (hardware, policy_id, dtype, compile, batch_size, nfe, component), components in the order of a
         decision and with the derived ones (`DENOISE_TOTAL`, `OUTSIDE_LOOP`), with `n`, `min`, `median`, `p90`, `p99`,
         the 95 % bounds `median_low`, `median_high`, `p99_low`, `p99_high` (NaN where there are too few samples), all in
-        ms; `throttled` (samples known to be throttled), `clock_mhz` (median), `temperature_c` (highest), `power_w`
-        (median).
+        ms; `throttled` (throttled samples; NaN when nobody looked), `clock_mhz` (median), `temperature_c` (highest),
+        `power_w` (median).
     """
     denoise = sum_components(latency, ["denoise_step"], DENOISE_TOTAL)
     fixed = sum_components(latency, FIXED_COMPONENTS, OUTSIDE_LOOP)
@@ -149,7 +149,7 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
         "median_high": median_high,
         "p99_low": p99_low,
         "p99_high": p99_high,
-        "throttled": int(group["throttled"].fillna(False).sum()),
+        "throttled": np.nan if group["throttled"].isna().all() else int(group["throttled"].fillna(False).sum()),
         "clock_mhz": group["sm_clock_mhz"].median(),
         "temperature_c": group["temperature_c"].max(),
         "power_w": group["power_w"].median(),

@@ -33,10 +33,11 @@ def count(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """A fraction as a percentage: one decimal, none at 0 and 100 %."""
+    """A fraction as a percentage: one decimal, none when it is a whole number of per cent."""
     if not known(value):
         return NONE
-    return f"{100 * float(value):.0f} %" if float(value) in (0.0, 1.0) else f"{100 * float(value):.1f} %"
+    scaled = 100 * float(value)
+    return f"{scaled:.0f} %" if abs(scaled - round(scaled)) < 1e-9 else f"{scaled:.1f} %"
 
 
 def percent_interval(low: Any, high: Any) -> str:

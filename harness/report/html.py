@@ -184,7 +184,8 @@ def _latency(summary: Summary) -> list[dict[str, Any]]:
         group["devices"].append(
             {
                 "hardware": text(configuration["hardware"]),
-                "table": table,
+                "end_to_end": tables.end_to_end(table),
+                "inside": tables.inside(table),
                 "stacks": _component_stacks(rows),
                 "curve": [row for row in rows if row["component"] == "e2e" and known(row["nfe"])],
                 "fit": fits.get(name),

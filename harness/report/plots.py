@@ -38,9 +38,9 @@ def latency_curves(
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "font.family": "sans-serif"}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "font.family": "sans-serif"}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         ticks = sorted({int(row["nfe"]) for _, rows, _ in curves for row in rows})
@@ -75,7 +75,7 @@ def _draw(
         axes.plot(ends, [fit["prefix"] + fit["step"] * x for x in ends], color=colour, lw=1.2, ls=(0, (4, 3)), zorder=2)
     for x, y in zip(nfe, median, strict=True):
         axes.annotate(
-            number(y), (x, y), textcoords="offset points", xytext=(8, -12), color=_INK, fontsize=10, clip_on=False
+            number(y), (x, y), textcoords="offset points", xytext=(8, -12), color=_INK, fontsize=9.5, clip_on=False
         )
 
 

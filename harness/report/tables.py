@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -196,6 +196,16 @@ def configuration_name(configuration: Mapping[str, Any]) -> str:
     return ", ".join(named)
 
 
+def end_to_end(table: Table) -> Table:
+    """The e2e rows of a latency table."""
+    return replace(table, rows=tuple(row for row in table.rows if row[1] == "e2e"))
+
+
+def inside(table: Table) -> Table:
+    """The component rows of a latency table."""
+    return replace(table, rows=tuple(row for row in table.rows if row[1] != "e2e"))
+
+
 def _latency_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         count(row["nfe"]),
@@ -238,10 +248,10 @@ def _prefix_rows(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 PREFIX_NOTE = (
-    "Derived: the line e2e = outside + step × NFE through the e2e medians, with 95 % bootstrap intervals; its intercept "
-    "is all time that does not depend on the NFE. Measured: medians of what the probe timed inside; outside the loop is "
-    "preprocess + vision + prefix + postprocess. residual: largest distance of an e2e median from the line; if it is "
-    "large, a line is no model of this device."
+    "Derived: the line e2e = outside + step × NFE through the e2e medians, with 95 % bootstrap intervals; its "
+    "intercept is all time that does not depend on the NFE. Measured: medians of what the probe timed inside; outside "
+    "the loop is preprocess + vision + prefix + postprocess. residual: largest distance of an e2e median from the "
+    "line; if it is large, a line is no model of this device."
 )
 
 

@@ -59,9 +59,12 @@ def test_denoise_steps_are_added_up_decision_by_decision(ledger_of: LedgerOf) ->
     assert list(table.loc["outside_loop", ["n", "min", "median"]]) == [2, 11, 16.5]
 
 
-def test_throttled_samples_are_counted_and_unknown_is_not_throttled(ledger_of: LedgerOf) -> None:
+def test_throttled_samples_are_counted_and_unknown_is_not_zero(ledger_of: LedgerOf) -> None:
     rows = [*samples([1, 2], throttled=True), *samples([3], throttled=None), *samples([4])]
-    assert latency_by_component(ledger_of(latency=rows).latency).iloc[0]["throttled"] == 2
+    rows += samples([5], nfe=2, throttled=None)
+    table = latency_by_component(ledger_of(latency=rows).latency)
+    assert table["throttled"].tolist()[0] == 2
+    assert np.isnan(table["throttled"].tolist()[1])
 
 
 def test_no_samples_give_empty_tables(ledger_of: LedgerOf) -> None:
