@@ -33,6 +33,9 @@ class Observation:
     """Key of the episode, so that a policy that keeps per-episode state can tell its episodes apart."""
     decision: int = 0
     """Index of this decision in its episode, from 0."""
+    history: tuple[Observation, ...] = ()
+    """Observations of the control steps just before this one, oldest first, for policies that declare
+    `PolicyInfo.observation_steps` above 1; shorter at the start of an episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ class PolicyInfo:
     """Parameter dtype, e.g. "float32", "bfloat16"; None for policies without weights."""
     max_batch: int = 64
     """Largest batch that `act` takes at once."""
+    observation_steps: int = 1
+    """Consecutive control steps that one decision looks at (`n_obs_steps`): the rollout observes that many last steps
+    and hands the earlier ones over as `Observation.history`."""
 
 
 ANY_NFE: tuple[int, ...] = (-1,)

@@ -1,0 +1,169 @@
+"""Build a `lerobot` policy: find, check, load, verify, wire. Each step that fails says what to do about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.lerobot.batch import ObservationReader
+from harness.policies.lerobot.cameras import CameraPlan, plan_cameras
+from harness.policies.lerobot.configs import examine, fit_to_libero, random_config, read_config, read_stored
+from harness.policies.lerobot.describe import checkpoint_provenance, describe, run_provenance
+from harness.policies.lerobot.families import FAMILIES, Family, family_of
+from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
+from harness.policies.lerobot.loading import Loaded, build_random, load_checkpoint
+from harness.policies.lerobot.options import Options, parse_options
+from harness.policies.lerobot.policy import LeRobotPolicy
+from harness.policies.lerobot.processors import (
+    Processors,
+    check_statistics,
+    load_processors,
+    random_processors,
+    stored_steps,
+)
+from harness.policies.lerobot.versions import check_versions, installed_version
+from harness.policies.lerobot.weights import tensor_names
+from harness.policies.registry import PolicyRequest
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Everything a policy is wired from."""
+
+    family: Family
+    config: Any
+    cameras: CameraPlan
+    processors: Processors
+    loaded: Loaded
+    name: str
+    """What ledgers record as the checkpoint."""
+    sha256: str
+    provenance: dict[str, str]
+    warnings: list[str]
+
+
+def build(spec: PolicyRequest, *, endpoint: str | None = None, cache_dir: Path | None = None) -> LeRobotPolicy:
+    """Build the policy of `spec`.
+
+    Args:
+        spec: Path, options and label.
+        endpoint: Address of the hub; None for the configured one.
+        cache_dir: Folder of the hub cache; None for the configured one.
+
+    Raises:
+        UsageError: An unknown option or type, or a value that contradicts the checkpoint.
+        PolicyError: The checkpoint cannot be fetched, read, verified or run here.
+    """
+    options = parse_options(spec.options)
+    if not spec.path:
+        raise UsageError("lerobot needs a path: lerobot:OWNER/NAME, lerobot:FOLDER or lerobot:pi05?weights=random.")
+    cautions = check_versions(installed_version("lerobot"), installed_version("transformers"))
+    label = getattr(spec, "label", "") or f"lerobot:{spec.path}"
+    if options.weights == "random":
+        parts = _at_random(spec.path, options, label)
+    else:
+        parts = _from_checkpoint(spec.path, options, label, endpoint, cache_dir)
+    return _wire(parts, options, label, cautions)
+
+
+def _at_random(policy_type: str, options: Options, label: str) -> _Parts:
+    family = _driven(policy_type, options, policy_type)
+    if not family.tested:
+        tested = ", ".join(name for name, known in FAMILIES.items() if known.tested)
+        raise UsageError(f"lerobot:{policy_type} cannot be built with random weights; that is offered for {tested}.")
+    config = random_config(family, options)
+    cameras = plan_cameras(tuple(config.image_features), {}, options.camera_keys, checkpoint=label)
+    loaded = build_random(config, family, options, label)
+    recipe = json.dumps([policy_type, options.seed, options.snapflow, str(config), installed_version("torch")])
+    return _Parts(
+        family,
+        config,
+        cameras,
+        random_processors(config),
+        loaded,
+        f"random:{policy_type}:seed={options.seed}",
+        hashlib.sha256(recipe.encode()).hexdigest(),
+        {"policy_type": policy_type, "control_mode": family.control_mode},
+        ["The weights are random: latency is meaningful, success is not."],
+    )
+
+
+def _from_checkpoint(path: str, options: Options, label: str, endpoint: str | None, cache_dir: Path | None) -> _Parts:
+    if path in FAMILIES and not Path(path).exists():
+        raise UsageError(
+            f"lerobot:{path} is a policy type, not a checkpoint; add ?weights=random or name a checkpoint."
+        )
+    checkpoint = find_checkpoint(
+        path, options.revision, redirect=options.redirect, endpoint=endpoint, cache_dir=cache_dir
+    )
+    stored = read_stored(checkpoint)
+    family = _driven(str(stored["type"]), options, checkpoint.name)
+    # Cheap refusals first: building a model can take minutes.
+    names = tensor_names(checkpoint.folder / WEIGHTS_FILE)
+    config = read_config(checkpoint, family, options)
+    warnings = [*checkpoint.warnings, *examine(config, stored, family, options)]
+    steps = stored_steps(checkpoint)
+    renames = steps.get("rename_observations_processor", {}).get("rename_map") or {}
+    cameras = plan_cameras(tuple(config.image_features), renames, options.camera_keys, checkpoint=checkpoint.name)
+    _require_cameras(cameras, family, checkpoint.name)
+    processors = load_processors(config, checkpoint, options, steps, keep_renames=cameras.stored)
+    warnings += fit_to_libero(config, processors, checkpoint.name)
+    shown = {renames.get(key, key) if cameras.stored else key for key in cameras.keys.values()}
+    check_statistics(processors, shown, checkpoint.name)
+    loaded = load_checkpoint(config, family, options, label, checkpoint, names)
+    provenance = checkpoint_provenance(checkpoint, stored, family, options)
+    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, loaded.sha256, provenance, warnings)
+
+
+def _driven(policy_type: str, options: Options, name: str) -> Family:
+    family = family_of(policy_type)
+    if family.refusal:
+        raise PolicyError(
+            f"{name} is of type {family.type}, which this harness does not drive: {family.refusal}. Serve it with its "
+            "own server and use openpi://HOST:PORT."
+        )
+    if options.snapflow and family.type != "pi05":
+        raise UsageError(f"lerobot: snapflow is an adapter for pi05, not for {family.type}; remove it.")
+    return family
+
+
+def _require_cameras(cameras: CameraPlan, family: Family, checkpoint: str) -> None:
+    missing = [key for key in cameras.masked if ".empty_camera_" not in key]
+    if missing and not family.pads_cameras:
+        raise PolicyError(
+            f"{checkpoint} reads {', '.join(missing)}, for which LIBERO has no camera, and {family.type} cannot do "
+            "without; use a checkpoint fine-tuned on LIBERO's two cameras."
+        )
+
+
+def _wire(parts: _Parts, options: Options, label: str, cautions: tuple[str, ...]) -> LeRobotPolicy:
+    info = describe(
+        parts.config,
+        parts.family,
+        options,
+        parts.loaded,
+        label=label,
+        checkpoint=parts.name,
+        sha256=parts.sha256,
+        cameras=tuple(parts.cameras.keys),
+        control_mode=parts.provenance["control_mode"],
+    )
+    steps = int(parts.config.n_obs_steps) if parts.family.observation_steps else None
+    return LeRobotPolicy(
+        parts.loaded.policy,
+        parts.family,
+        parts.processors,
+        ObservationReader(parts.cameras.keys, torch.device(parts.config.device), steps),
+        info,
+        target_time=parts.loaded.target_time,
+        compiled=options.compile is not None,
+        tf32=options.tf32,
+        warnings=[*cautions, *parts.warnings, *parts.cameras.warnings, *parts.loaded.warnings],
+        provenance=parts.provenance | run_provenance(parts.config, parts.family, parts.loaded, parts.cameras),
+    )

@@ -1,0 +1,140 @@
+"""What a loaded policy declares to the harness, and the record of where it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.errors import UsageError
+from harness.policies.lerobot.cameras import CameraPlan
+from harness.policies.lerobot.configs import stored_nfe
+from harness.policies.lerobot.families import Family
+from harness.policies.lerobot.hub import TRAIN_CONFIG_FILE, Checkpoint, declared_version
+from harness.policies.lerobot.loading import Loaded
+from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.processors import ACTION_KEY
+from harness.policies.lerobot.sampling import SEED_WORDS
+from harness.policies.lerobot.versions import installed_version
+from harness.spec.observation import ANY_NFE, PolicyInfo
+
+
+def describe(
+    config: Any,
+    family: Family,
+    options: Options,
+    loaded: Loaded,
+    *,
+    label: str,
+    checkpoint: str,
+    sha256: str,
+    cameras: tuple[str, ...],
+    control_mode: str,
+) -> PolicyInfo:
+    """Declare a policy.
+
+    Raises:
+        UsageError: A replan interval longer than the chunk, or an NFE for a policy without a denoising loop.
+    """
+    chunk = int(getattr(config, family.chunk_field))
+    if not 1 <= config.n_action_steps <= chunk:
+        raise UsageError(f"lerobot: n_action_steps is {config.n_action_steps}; {checkpoint} answers {chunk} actions.")
+    return PolicyInfo(
+        policy_id=label,
+        cameras=cameras,
+        chunk_length=chunk,
+        replan_interval=int(config.n_action_steps),
+        nfe_options=_nfe_options(config, family),
+        default_nfe=_default_nfe(config, family, options, loaded),
+        noise_shape=_noise_shape(config, family),
+        placement="server",
+        control_mode=control_mode,
+        checkpoint=checkpoint,
+        checkpoint_sha256=sha256,
+        dtype=_main_dtype(loaded.policy),
+        observation_steps=int(config.n_obs_steps),
+    )
+
+
+def _default_nfe(config: Any, family: Family, options: Options, loaded: Loaded) -> int | None:
+    if family.nfe_key is None:
+        if options.nfe is not None:
+            raise UsageError(f"lerobot: nfe is {options.nfe}, but {family.type} has no denoising loop; remove it.")
+        return None
+    student = 1 if loaded.target_time is not None else None
+    return options.nfe or student or stored_nfe(config, family)
+
+
+def _nfe_options(config: Any, family: Family) -> tuple[int, ...]:
+    if family.nfe_key is None:
+        return ()
+    if family.nfe_default_field is None:
+        return ANY_NFE
+    return tuple(range(1, int(getattr(config, family.nfe_default_field)) + 1))
+
+
+def _noise_shape(config: Any, family: Family) -> tuple[int, ...] | None:
+    if family.noise == "none":
+        return None
+    if family.noise == "intercepted":
+        return (SEED_WORDS,)
+    action = config.output_features[ACTION_KEY].shape[0]
+    return tuple(action if name == "action" else int(getattr(config, name)) for name in family.noise_fields)
+
+
+def _dtype_sizes(policy: Any) -> dict[str, int]:
+    """Parameters by dtype, most first."""
+    sizes: dict[torch.dtype, int] = {}
+    for parameter in policy.parameters():
+        sizes[parameter.dtype] = sizes.get(parameter.dtype, 0) + parameter.numel()
+    ordered = sorted(sizes.items(), key=lambda item: -item[1])
+    return {str(dtype).removeprefix("torch."): size for dtype, size in ordered}
+
+
+def _main_dtype(policy: Any) -> str:
+    return next(iter(_dtype_sizes(policy)))
+
+
+def checkpoint_provenance(
+    checkpoint: Checkpoint, stored: dict[str, Any], family: Family, options: Options
+) -> dict[str, str]:
+    """Record where a checkpoint came from, and for each setting whether the checkpoint stores it."""
+    train = checkpoint.json(TRAIN_CONFIG_FILE)
+    mode = ((train or {}).get("env") or {}).get("control_mode")
+    facts = {
+        "policy_type": family.type,
+        "asked": checkpoint.asked,
+        "served": checkpoint.served,
+        "revision": checkpoint.revision,
+        "asked_revision": checkpoint.asked_revision,
+        "declared_lerobot": declared_version(train, stored) or "not declared",
+        "control_mode": mode or family.control_mode,
+        "control_mode_source": "checkpoint (train_config.json)" if mode else f"default of {family.type}",
+        "replan_interval_source": _source("n_action_steps", stored, options.n_action_steps),
+        "nfe_source": _source(family.nfe_key, stored, options.nfe) if family.nfe_key else "no denoising loop",
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _source(key: str, stored: dict[str, Any], option: int | None) -> str:
+    if option is not None:
+        return "option"
+    return f"checkpoint ({key})" if key in stored else f"LeRobot's default of {key}"
+
+
+def run_provenance(config: Any, family: Family, loaded: Loaded, cameras: CameraPlan) -> dict[str, str]:
+    """Record how a policy runs here: versions, device, cameras, parameters in memory and in use."""
+    total = dead = 0
+    for name, parameter in loaded.policy.named_parameters():
+        total += parameter.numel()
+        dead += parameter.numel() if family.dead and name.startswith(family.dead) else 0
+    facts = {
+        **{package: installed_version(package) or "" for package in ("lerobot", "transformers", "torch")},
+        "device": str(config.device),
+        "cameras": ", ".join(f"{camera} → {key}" for camera, key in cameras.keys.items()),
+        "parameters": str(total),
+        "parameters_functional": str(total - dead),
+        "dtypes": ", ".join(f"{dtype} {size}" for dtype, size in _dtype_sizes(loaded.policy).items()),
+        "weights": loaded.weights,
+    }
+    return facts | ({"snapflow": loaded.head} if loaded.head else {})

@@ -1,0 +1,223 @@
+"""Where a checkpoint is: a local folder, or a hub repository pinned to the commit that was really served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PolicyError, UsageError
+
+FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What a checkpoint may need: configuration, weights, processor state, tokenizer."""
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TRAIN_CONFIG_FILE = "train_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine's disk, and where it came from."""
+
+    folder: Path
+    asked: str
+    """Repository id or path as the user wrote it."""
+    served: str
+    """Repository id that the hub answered with, or the absolute path."""
+    revision: str | None = None
+    """Commit, 40 hex digits; None for a local folder."""
+    asked_revision: str | None = None
+    weights_sha256: str | None = None
+    """Digest of `model.safetensors` as the hub states it; None when it does not."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What ledgers record: REPOSITORY@COMMIT, or the absolute path."""
+        return f"{self.served}@{self.revision}" if self.revision else self.served
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """Read one of the checkpoint's JSON files; None when it is absent.
+
+        Raises:
+            PolicyError: The file does not hold a JSON object.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            data = json.loads(path.read_text())
+        except (ValueError, OSError) as error:
+            raise PolicyError(f"{path} cannot be read as JSON ({error}); fetch the checkpoint again.") from error
+        if not isinstance(data, dict):
+            raise PolicyError(f"{path} holds a JSON {type(data).__name__}, not an object; fetch the checkpoint again.")
+        return data
+
+
+def looks_local(path: str) -> bool:
+    """Whether a path can only mean a folder: it exists, or is not of the form NAME or OWNER/NAME."""
+    repository = path.partition("@")[0]
+    return Path(path).expanduser().exists() or path.startswith(("/", ".", "~")) or repository.count("/") > 1
+
+
+def find_checkpoint(
+    path: str,
+    revision: str | None = None,
+    *,
+    redirect: str = "refuse",
+    endpoint: str | None = None,
+    cache_dir: Path | None = None,
+) -> Checkpoint:
+    """Find a checkpoint, downloading it when it is a hub id.
+
+    Args:
+        path: Local folder, or OWNER/NAME[@REVISION] on the hub.
+        revision: Branch, tag or commit; overrides none given in `path`.
+        redirect: "refuse" or "follow" a hub id that is answered by another repository.
+        endpoint: Address of the hub; None for the configured one (`HF_ENDPOINT`).
+        cache_dir: Folder of the hub cache; None for the configured one.
+
+    Raises:
+        UsageError: Two different revisions, or a revision of a local folder.
+        PolicyError: No such folder, repository or revision; gated; redirected; no network and nothing cached.
+    """
+    if looks_local(path):
+        return _local(path, revision)
+    repository, _, tagged = path.partition("@")
+    if tagged and revision and tagged != revision:
+        raise UsageError(f"lerobot:{path} names revision {tagged!r}, its options name {revision!r}; keep one.")
+    return _from_hub(repository, tagged or revision, redirect, endpoint, cache_dir)
+
+
+def _local(path: str, revision: str | None) -> Checkpoint:
+    folder = Path(path).expanduser().resolve()
+    if revision is not None:
+        raise UsageError(f"lerobot:{path} is a local folder, which has no revision {revision!r}; remove it.")
+    if not folder.is_dir():
+        raise PolicyError(f"There is no checkpoint folder {folder}; give a folder, or OWNER/NAME for the hub.")
+    return Checkpoint(folder, asked=path, served=str(folder))
+
+
+def _from_hub(
+    repository: str, revision: str | None, redirect: str, endpoint: str | None, cache_dir: Path | None
+) -> Checkpoint:
+    from huggingface_hub import HfApi, snapshot_download
+
+    with _clear_errors(repository, revision):
+        try:
+            served = HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True)
+        except Exception as error:
+            if not _is_unreachable(error):
+                raise
+            return _from_cache(repository, revision, endpoint, cache_dir, error)
+        warnings = _judge_redirect(repository, served.id, redirect)
+        folder = snapshot_download(
+            served.id, revision=served.sha, allow_patterns=list(FILES), endpoint=endpoint, cache_dir=cache_dir
+        )
+    lfs = {file.rfilename: file.lfs.sha256 for file in served.siblings or () if file.lfs is not None}
+    return Checkpoint(
+        Path(folder),
+        asked=repository,
+        served=served.id,
+        revision=served.sha,
+        asked_revision=revision,
+        weights_sha256=lfs.get(WEIGHTS_FILE),
+        warnings=warnings,
+    )
+
+
+def _judge_redirect(asked: str, served: str, redirect: str) -> tuple[str, ...]:
+    if asked == served:
+        return ()
+    if redirect == "refuse" and asked.lower() != served.lower():
+        raise PolicyError(
+            f"The hub answers {asked!r} with another repository, {served!r}: these may be other weights. "
+            f"Ask for {served!r} itself, or add redirect=follow to accept it."
+        )
+    return (f"Asked for {asked!r}; the hub served {served!r}.",)
+
+
+def _from_cache(
+    repository: str, revision: str | None, endpoint: str | None, cache_dir: Path | None, cause: Exception
+) -> Checkpoint:
+    """Fall back on what an earlier run downloaded; the folder's name is its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(
+                repository, revision=revision, local_files_only=True, endpoint=endpoint, cache_dir=cache_dir
+            )
+        )
+    except (LocalEntryNotFoundError, FileNotFoundError) as error:
+        raise PolicyError(
+            f"The hub cannot be reached ({first_line(cause)}) and {repository!r} is not in the cache. Connect, or "
+            "download it elsewhere and give its folder, or use lerobot:TYPE?weights=random."
+        ) from error
+    warning = f"The hub could not be reached: {repository!r} comes from the cache, and a redirect was not looked for."
+    return Checkpoint(
+        folder,
+        asked=repository,
+        served=repository,
+        revision=folder.name,
+        asked_revision=revision,
+        warnings=(warning,),
+    )
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether the hub gave no answer at all (off, or HF_HUB_OFFLINE), as against a refusal."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    return isinstance(error, httpx.TransportError | OfflineModeIsEnabled) or (
+        isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code >= 500
+    )
+
+
+@contextmanager
+def _clear_errors(repository: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub's refusals into messages with a remedy."""
+    from huggingface_hub import errors
+
+    where = f"{repository!r}" + (f" at revision {revision!r}" if revision else "")
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise PolicyError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{repository} and log in (`hf auth login`, "
+            "or set HF_TOKEN)."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise PolicyError(f"{where} does not exist: the repository has no such branch, tag or commit.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise PolicyError(
+            f"The hub has no repository {where}, or it is private: check the spelling, or log in (`hf auth login`, or "
+            "set HF_TOKEN)."
+        ) from error
+    except errors.HFValidationError as error:
+        raise UsageError(
+            f"{repository!r} is neither a folder nor a hub id OWNER/NAME ({first_line(error)})."
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise PolicyError(f"{where} could not be downloaded ({first_line(error)}); try again.") from error
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, for the inside of another message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def declared_version(train_config: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str | None:
+    """LeRobot version that a checkpoint declares, under any key that has been used; None when it declares none."""
+    for source in (config, train_config or {}):
+        for key in ("lerobot_version", "_lerobot_version", "version"):
+            value = source.get(key)
+            if isinstance(value, str):
+                return value
+    return None

@@ -1,0 +1,155 @@
+"""A LeRobot policy behind the harness's contract: batched, explicit in its noise, timed by component."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.base import SpanTimer, no_span
+from harness.policies.lerobot.batch import ObservationReader
+from harness.policies.lerobot.families import Family
+from harness.policies.lerobot.processors import Processors
+from harness.policies.lerobot.sampling import Sampler
+from harness.policies.lerobot.snapflow import TargetTime
+from harness.policies.lerobot.spans import install
+from harness.spec.observation import ACTION_DIM, ANY_NFE, ActionChunks, Observation, PolicyInfo
+
+logger = logging.getLogger(__name__)
+
+
+class LeRobotPolicy:
+    """One loaded policy with its processors. The harness keeps the chunks; LeRobot's action queue is never used."""
+
+    info: PolicyInfo
+    span: SpanTimer
+    """Timer of the components; the probe replaces it."""
+    warnings: tuple[str, ...]
+    """What a user should know about this checkpoint; also logged once."""
+    provenance: Mapping[str, str]
+    """Where the policy came from and how it runs: repository asked and served, commit, versions, defaults used."""
+
+    def __init__(
+        self,
+        policy: Any,
+        family: Family,
+        processors: Processors,
+        reader: ObservationReader,
+        info: PolicyInfo,
+        *,
+        target_time: TargetTime | None = None,
+        compiled: bool = False,
+        tf32: bool = True,
+        warnings: Sequence[str] = (),
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Wrap a built policy.
+
+        Args:
+            policy: The LeRobot policy, in evaluation mode, on its device.
+            family: How its type is driven.
+            processors: Its pipelines.
+            reader: Makes its batches.
+            info: What it declares to the harness.
+            target_time: Handle of a SnapFlow head.
+            compiled: Whether its sampler is compiled; its components can then not be told apart.
+            tf32: Whether fp32 products may use TF32 on CUDA.
+            warnings: Logged here, once.
+            provenance: Recorded by the run.
+        """
+        self.policy = policy
+        self.family = family
+        self.processors = processors
+        self.reader = reader
+        self.info = info
+        self.span = no_span
+        self.warnings = tuple(warnings)
+        self.provenance = dict(provenance or {})
+        self.tf32 = tf32
+        self._sampler = Sampler(policy, family, target_time)
+        if not compiled:
+            install(policy, family.sites, lambda name: self.span(name))
+        for warning in self.warnings:
+            logger.warning("%s: %s", info.policy_id, warning)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy runs."""
+        return self.reader.device
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        """Decide for a batch; see `harness.policies.base.Policy.act`.
+
+        Raises:
+            UsageError: An NFE that the policy does not offer.
+            PolicyError: Noise of another shape, a camera that is missing, out of memory, or a chunk of another shape.
+        """
+        steps = self._steps(nfe)
+        self._check_noise(noise, len(observations))
+        try:
+            with torch.inference_mode(), self._numerics():
+                with self.span("preprocess"):
+                    batch = self.processors.pre(self.reader.read(observations))
+                    tensor = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device)
+                chunk = self._sampler.run(batch, tensor, noise, steps)
+                with self.span("postprocess"):
+                    actions = self._postprocess(chunk)
+        except torch.OutOfMemoryError as error:
+            raise PolicyError(
+                f"{self.info.policy_id} ran out of memory on {self.device} with a batch of {len(observations)}; "
+                "lower max_batch, or load it with dtype=bfloat16."
+            ) from error
+        return ActionChunks(self._checked(actions, len(observations)))
+
+    def _steps(self, nfe: int | None) -> int | None:
+        if nfe is None:
+            return self.info.default_nfe
+        options = self.info.nfe_options
+        if not options:
+            raise UsageError(f"{self.info.policy_id} has no denoising loop, so it cannot run at NFE {nfe}; remove it.")
+        if nfe < 1 or (options != ANY_NFE and nfe not in options):
+            allowed = "at least 1" if options == ANY_NFE else f"in {min(options)}..{max(options)}"
+            raise UsageError(f"{self.info.policy_id} cannot run at NFE {nfe}; it has to be {allowed}.")
+        return nfe
+
+    def _check_noise(self, noise: NDArray[np.float32] | None, batch: int) -> None:
+        expected = None if self.info.noise_shape is None else (batch, *self.info.noise_shape)
+        found = None if noise is None else noise.shape
+        if found != expected:
+            raise PolicyError(f"{self.info.policy_id} got noise of shape {found}, expected {expected}.")
+
+    def _postprocess(self, chunk: Tensor) -> NDArray[np.float32]:
+        actions: Tensor = self.processors.post(chunk)
+        return actions.to("cpu", torch.float32).numpy()
+
+    def _checked(self, actions: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+        expected = (batch, self.info.chunk_length, ACTION_DIM)
+        if actions.shape != expected:
+            raise PolicyError(f"{self.info.policy_id} answered actions of shape {actions.shape}, expected {expected}.")
+        return actions
+
+    @contextmanager
+    def _numerics(self) -> Iterator[None]:
+        """The precision that lerobot-eval runs at: TF32 on CUDA, and autocast when the configuration asks for it."""
+        cuda = self.device.type == "cuda"
+        before = torch.backends.cuda.matmul.allow_tf32
+        autocast: AbstractContextManager[Any] = (
+            torch.autocast(self.device.type) if self.policy.config.use_amp else nullcontext()
+        )
+        if cuda:
+            torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        try:
+            with autocast:
+                yield
+        finally:
+            if cuda:
+                torch.backends.cuda.matmul.allow_tf32 = before
