@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import RenderError, UsageError
-from harness.sim.gl import INSTALL_HINT, choose_backend
+from harness.sim.gl import INSTALL_HINT, apply_backend, choose_backend
 
 _MAX_GEOMS = 1000
 """Scene size of robosuite's renderer: a larger one would draw geoms that robosuite drops."""
@@ -96,7 +96,7 @@ def make_context() -> Any:
         RenderError: No context can be made.
     """
     if not os.environ.get("MUJOCO_GL"):
-        os.environ.update(choose_backend(env=os.environ).env)
+        apply_backend(choose_backend(env=os.environ))
     name = os.environ["MUJOCO_GL"].lower()
     if name not in ("egl", "osmesa"):
         raise RenderError(f"MUJOCO_GL is {name!r}; frames are rendered with 'egl' or 'osmesa'. Unset it to choose.")

@@ -109,6 +109,7 @@ class LiberoSim:
         self._episode_key = episode_key
         began = time.perf_counter()
         self._snapshot.restore()
+        self._stepper.restart()
         state = self._states[init_state_id]
         self._data.time = state[0]
         self._data.qpos[:] = state[1 : 1 + self._model.nq]
@@ -120,7 +121,7 @@ class LiberoSim:
         images: dict[str, NDArray[np.uint8]] = {}
         for settled in range(self.config.settle_steps):
             last = settled == self.config.settle_steps - 1
-            images = self._control_step(SETTLE_ACTION, render=observe and last)
+            images, _ = self._control_step(SETTLE_ACTION, render=observe and last)
         if observe and not self.config.settle_steps:
             images = self._render()
         if self.config.control_mode == "absolute":
@@ -147,8 +148,7 @@ class LiberoSim:
         if values.shape != (ACTION_DIM,) or not np.isfinite(values).all():
             raise UsageError(f"An action is {ACTION_DIM} finite numbers, got {values!r}.")
         began, rendered = time.perf_counter(), self.timings.render_s
-        images = self._control_step(values, render=observe)
-        success = bool(self._env._check_success())
+        images, success = self._control_step(values, render=observe)
         self.timings.physics_s += time.perf_counter() - began - (self.timings.render_s - rendered)
         return StepResult(success, success, self._observation(images) if observe else None)
 
@@ -164,15 +164,20 @@ class LiberoSim:
         self._renderer.close()
         self._started = False
 
-    def _control_step(self, action: NDArray[Any], *, render: bool) -> dict[str, NDArray[np.uint8]]:
-        """One control step; sensors and cameras are read after the substep at which robosuite samples them."""
-        self._stepper.step(action, self._sample_after, first=True)
+    def _control_step(self, action: NDArray[Any], *, render: bool) -> tuple[dict[str, NDArray[np.uint8]], bool]:
+        """One control step: its frames and its success.
+
+        Sensors and cameras are read after the substep at which robosuite samples them, which is not the last.
+        """
+        self._stepper.begin(action)
+        self._stepper.go_on(self._sample_after - 1)
         self._sensors.sample(self._data)
         images = self._render() if render else {}
-        self._stepper.step(action, self._substeps - self._sample_after, first=False)
-        self._env._check_success()
+        self._stepper.go_on(self._substeps - self._sample_after)
+        # Checking comes first, as in robosuite: some predicates note what `_post_process` then shows (a burning stove).
+        success = bool(self._env._check_success())
         self._env._post_process()
-        return images
+        return images, success
 
     def _render(self) -> dict[str, NDArray[np.uint8]]:
         began = time.perf_counter()

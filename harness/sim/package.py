@@ -1,8 +1,9 @@
 """The installed LIBERO package: which one, where its files are, and how to import it without surprises.
 
 Importing LIBERO or robosuite has side effects that a worker cannot afford: a question on stdin (`hf-libero` without a
-config file), a log file shared by every user of the machine (robosuite), the EGL library in a process that never renders
-(robosuite), an asset download that concurrent workers race on (`hf-libero`), and prints. `prepare` takes each away.
+config file), a log file shared by every user of the machine (robosuite), the EGL library in a process that never
+renders (robosuite), an asset download that concurrent workers race on (`hf-libero`), and prints. `prepare` takes each
+away.
 """
 
 from __future__ import annotations
@@ -245,8 +246,8 @@ def without_gl_at_import() -> Iterator[None]:
 
     Both choose a context class by MUJOCO_GL while they are imported, which loads libEGL or libOSMesa even in a process
     that never renders, and fails where none is installed. MuJoCo takes "disable"; robosuite is handed a class that
-    loads the real one when it is first built. MUJOCO_EGL_DEVICE_ID is hidden meanwhile: robosuite asserts at import that
-    it occurs in CUDA_VISIBLE_DEVICES, which is false for UUIDs, for MIG, and for a software device.
+    loads the real one when it is first built. MUJOCO_EGL_DEVICE_ID is hidden meanwhile: robosuite asserts at import
+    that it occurs in CUDA_VISIBLE_DEVICES, which is false for UUIDs, for MIG, and for a software device.
     """
     stand_ins = {
         f"robosuite.renderers.context.{kind}_context": name

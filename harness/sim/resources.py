@@ -196,9 +196,9 @@ def load_init_states(path: Path) -> NDArray[np.float64]:
         states = np.empty((0, 0))
     if states.ndim != 2 or states.dtype.kind != "f":
         raise SimulatorError(f"Init states {path} have shape {states.shape} and dtype {states.dtype}, not (n, state).")
-    states = states.astype(np.float64, copy=False)
-    states.flags.writeable = False
-    return states
+    values: NDArray[np.float64] = states.astype(np.float64, copy=False)
+    values.flags.writeable = False
+    return values
 
 
 class _ArrayUnpickler(pickle.Unpickler):

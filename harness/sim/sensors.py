@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ def sample_substep(control_hz: int) -> int:
     """Number of substeps of a control step after which robosuite samples its observables, cameras included.
 
     An observable counts time by adding the timestep and samples at most once per period. Two forced updates (one in
-    `reset`, one when the init state is set) shift its phase, so that at 20 Hz it samples after substep 24 of 25, in every
-    control step. At rates that do not divide the physics rate the phase drifts, some steps have no sample at all, and a
-    policy would be shown an old frame: such rates are refused.
+    `reset`, one when the init state is set) shift its phase, so that at 20 Hz it samples after substep 24 of 25, in
+    every control step. At rates that do not divide the physics rate the phase drifts, some steps have no sample at all,
+    and a policy would be shown an old frame: such rates are refused.
 
     Raises:
         UsageError: At this rate samples do not fall once in every control step, at the same substep.
@@ -35,7 +36,8 @@ def sample_substep(control_hz: int) -> int:
     seen = _sampled_substeps(period, substeps, steps=1000)
     if len(set(seen)) != 1 or len(seen[0]) != 1:
         raise UsageError(
-            f"At control_hz={control_hz} robosuite samples its cameras irregularly. Use 20 (LIBERO's), or 5, 10, 25 or 50."
+            f"At control_hz={control_hz} robosuite samples its cameras irregularly. "
+            "Use 20 (LIBERO's), or 5, 10, 25 or 50."
         )
     return seen[0][0]
 
@@ -93,7 +95,8 @@ class Sensors:
 
     def state(self) -> NDArray[np.float32]:
         """Proprioception, shape (8,): end-effector position, axis-angle, gripper qpos."""
-        return np.concatenate([self._eef_pos, axis_angle(self._eef_quat), self._gripper]).astype(np.float32)
+        parts = [self._eef_pos, axis_angle(self._eef_quat), self._gripper]
+        return np.concatenate(parts).astype(np.float32)
 
     def privileged(self) -> dict[str, NDArray[np.float64]]:
         """Name → pose (7,): every object and fixture (root body), every named region (site), and "robot0_eef".
@@ -108,7 +111,8 @@ class Sensors:
 
 
 def _geometry(item: Any) -> NDArray[np.float64]:
-    return np.concatenate([item.bottom_offset, item.top_offset, [item.horizontal_radius]]).astype(np.float64)
+    values = [*item.bottom_offset, *item.top_offset, item.horizontal_radius]
+    return np.array(values, dtype=np.float64)
 
 
 def _quaternion(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,11 +124,10 @@ def _quaternion(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Axis-angle (3, rad) of a quaternion (4, wxyz), as openpi's evaluator and LeRobot's LiberoProcessorStep compute it."""
-    import math
-
+    """Axis-angle (3, rad) of a quaternion (4, wxyz), as openpi's evaluator computes it."""
     w = min(max(float(quaternion[0]), -1.0), 1.0)
     denominator = math.sqrt(1.0 - w * w)
     if math.isclose(denominator, 0.0):
         return np.zeros(3)
-    return quaternion[1:] * 2.0 * math.acos(w) / denominator
+    vector: NDArray[np.float64] = quaternion[1:] * 2.0 * math.acos(w) / denominator
+    return vector

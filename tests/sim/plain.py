@@ -1,7 +1,7 @@
 """The plain robosuite loop that LIBERO's evaluators run, kept as the reference for exactness and speed.
 
-`env.reset(); set_init_state; 10 settle steps; env.step`, rendering both cameras at every step and rebuilding the model at
-every reset. The generator is seeded before each reset, because fixtures are placed from it.
+`env.reset(); set_init_state; 10 settle steps; env.step`, rendering both cameras at every step and rebuilding the model
+at every reset. The generator is seeded before each reset, because fixtures are placed from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class PlainLibero:
     """LIBERO's own `OffScreenRenderEnv`, driven as openpi's and LeRobot's evaluators drive it."""
 
     def __init__(self, suite: str, task_id: int, resolution: int = 256, seed: int = 0, control_freq: int = 20) -> None:
+        """Build the environment."""
         prepare()
         from libero.libero.envs import OffScreenRenderEnv
 
