@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "noop": "harness.policies.controls:make_noop",
     "random": "harness.policies.controls:make_random",
     "flow": "harness.policies.flow:make",
+    "lerobot": "harness.policies.lerobot:make",
 }
 
 
