@@ -1,0 +1,85 @@
+"""`harness probe`: what a decision costs on this machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.values import parse_nfe, parse_policies
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+
+EXAMPLES = examples(
+    "harness probe --policy flow --nfe 1,2,5,10 --out reports/latency",
+    "harness probe --policy flow --batch-size 1,8 --min-seconds 5",
+    "harness probe --policy lerobot:pi05?weights=random --nfe 1,10 --hardware a100-sxm-80gb --out reports/a100",
+)
+
+
+def command(
+    policy: Annotated[list[str], typer.Option("--policy", "-p", help="Policy to time; repeat for several.")],
+    nfe: Annotated[str | None, typer.Option(help="NFE values, e.g. 1,2,5,10.", show_default="the default")] = None,
+    batch_size: Annotated[str, typer.Option(help="Observations in one decision, e.g. 1,8.")] = "1",
+    out: Annotated[
+        str | None, typer.Option(help="Directory or URI of the ledger.", show_default="reports/probe-TIME")
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="Hardware profile of this node.", show_default="matched automatically")
+    ] = None,
+    min_seconds: Annotated[float, typer.Option(help="Measure each configuration for at least this long.")] = 10.0,
+    min_samples: Annotated[int, typer.Option(help="… and at least this often.")] = 50,
+    max_seconds: Annotated[float, typer.Option(help="Stop measuring a configuration after this long.")] = 300.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Add to the ledger that lies in --out.")] = False,
+) -> None:
+    """Time a policy's decision by component: preprocess, vision, prefix, each denoise step, postprocess.
+
+    Needs neither Ray nor LIBERO. Each configuration runs in a process of its own; every sample is kept.
+    """
+    from harness.latency import SCOPE
+    from harness.latency.profiles import hardware_of_node
+    from harness.latency.session import probe_to_ledger
+    from harness.ledger import read
+    from harness.report import render_terminal
+    from harness.rollout.clock import WallClock
+    from harness.spec.resolve import parse
+    from harness.spec.suite import Suite
+
+    plan = {
+        "policies": [spec.model_dump() for spec in parse_policies(policy)],
+        "nfe": parse_nfe(nfe) if nfe else (),
+        "batch_sizes": _batch_sizes(batch_size),
+        "min_seconds": min_seconds,
+        "min_samples": min_samples,
+    }
+    suite = parse(
+        Suite, {"name": "probe", "description": "harness probe", "protocol": "lerobot", "probe": plan}, "probe"
+    )
+    target = out or f"reports/probe-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    console = Console()
+    console.print(f"e2e: {SCOPE}", highlight=False)
+    session = probe_to_ledger(
+        suite,
+        target,
+        clock=WallClock(),
+        hardware=hardware_of_node(hardware),
+        append=resume,
+        max_seconds=max_seconds,
+        on_message=lambda text: console.print(text, highlight=False, markup=False),
+    )
+    render_terminal(read(target), console)
+    console.print(f"Ledger: {target}", highlight=False)
+    if session.interrupted:
+        console.print("Interrupted: what was measured is in the ledger.", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if any(result.failures for result in session.results):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--batch-size is {text!r}; write whole numbers with commas between them.") from None
