@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.errors import HarnessError, PolicyError, UsageError
 from harness.latency.calibrate import Calibration, calibrate
+from harness.latency.node import find_accelerator
 from harness.latency.probe import (
     ConfigurationResult,
     Labels,
@@ -29,6 +30,7 @@ from harness.latency.telemetry import Telemetry, find_source
 from harness.policies.base import Policy
 from harness.rollout.clock import Clock, WallClock
 from harness.spec.observation import Observation
+from harness.spec.profile import CPU_PROFILE
 
 # How long a child may take to hand over what it has after it was asked to stop: one decision of a slow policy.
 GRACE_S = 15.0
@@ -243,12 +245,11 @@ def _serve(job: IsolatedProbe, nfe: int | None, batch_size: int, sender: Connect
         return
     chosen = nfe if nfe in steps else steps[0]
     _send(sender, "policy", (job.labels.policy_id or policy.info.policy_id, chosen, list(steps)))
-    device = getattr(policy, "device", None)
+    device = _device(policy)
+    labels, relabelled = _label_device(job.labels, device)
+    source = find_source(device) if job.telemetry else None
     try:
-        with Telemetry(
-            find_source(str(device) if device is not None else None) if job.telemetry else None,
-            seconds=job.clock.seconds,
-        ) as telemetry:
+        with Telemetry(source, seconds=job.clock.seconds) as telemetry:
             result = probe(
                 policy,
                 observations=job.observations,
@@ -256,17 +257,33 @@ def _serve(job: IsolatedProbe, nfe: int | None, batch_size: int, sender: Connect
                 nfes=() if chosen is None else (chosen,),
                 batch_sizes=(batch_size,),
                 budget=job.budget,
-                labels=job.labels,
+                labels=labels,
                 telemetry=telemetry,
                 should_stop=stop.is_set,
             )
     except UsageError as error:
         _send(sender, "refused", error)
         return
-    _send(sender, "result", result.configurations[0])
+    measured = result.configurations[0]
+    _send(sender, "result", replace(measured, warnings=(*measured.warnings, *relabelled)))
     # After the measurement, so that a calibration cannot heat the device before it.
     if job.calibrate and not result.interrupted:
-        _send(sender, "calibration", calibrate(str(device) if device is not None else None, job.clock.seconds))
+        _send(sender, "calibration", calibrate(device, job.clock.seconds))
+
+
+def _device(policy: Policy) -> str | None:
+    """Torch's name of the device that a policy says it runs on; None when it does not say."""
+    device = getattr(policy, "device", None)
+    return None if device is None else str(device)
+
+
+def _label_device(labels: Labels, device: str | None) -> tuple[Labels, tuple[str, ...]]:
+    """Keep the times of a policy that runs on the CPU from being filed under the node's accelerator."""
+    on_accelerator = device is None or not device.startswith("cpu")
+    if on_accelerator or labels.hardware in (None, CPU_PROFILE) or find_accelerator()[0] is None:
+        return labels, ()
+    warning = f"the policy runs on the CPU: its rows say hardware {CPU_PROFILE!r}, not {labels.hardware!r}"
+    return replace(labels, hardware=CPU_PROFILE), (warning,)
 
 
 def _build(job: IsolatedProbe) -> tuple[Policy, tuple[int | None, ...]]:

@@ -13,6 +13,8 @@ from harness.errors import SpecError, UsageError, unknown_name
 from harness.spec.resolve import SpecModel, find, load_yaml, names, parse
 
 KIND = "hardware_profiles"
+CPU_PROFILE = "cpu"
+"""Name of the shipped profile of a node without accelerator."""
 
 Dtype = Literal["bf16", "fp16", "fp16_acc16", "tf32", "fp32", "int8", "fp8", "fp4"]
 """Number format of a matmul. All but `fp16_acc16` accumulate as PyTorch does (in 32 bits)."""
