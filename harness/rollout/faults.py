@@ -18,7 +18,11 @@ class PolicyTimeout(PolicyError):
 
 
 class PolicyServerDied(PolicyError):
-    """The server of a policy died while it decided."""
+    """The server of a policy died while it decided, and is started again."""
+
+
+class PolicyServerLost(PolicyError):
+    """The server of a policy died for good."""
 
 
 class EpisodeTimeout(HarnessError):

@@ -1,0 +1,155 @@
+"""Batching of decisions over workers: asyncio and one compute thread, no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.policies.base import Policy
+from harness.rollout.clock import Clock
+from harness.rollout.decide import Decided, first_of, raised
+from harness.rollout.faults import PolicyActionError
+from harness.spec.observation import Observation
+
+
+@dataclass(slots=True)
+class _Request:
+    observation: Observation
+    noise: NDArray[np.float32] | None
+    since: float
+    answer: asyncio.Future[Decided]
+
+
+@dataclass(slots=True)
+class _Batch:
+    nfe: int | None
+    requests: list[_Request] = field(default_factory=list)
+
+
+class Batcher:
+    """Collects decisions, groups them by NFE, and runs them in batches, the oldest request's group first.
+
+    A batch starts when it is full, when its oldest request has waited `max_wait_s`, or when every client is waiting,
+    so that a lone client never waits. While one batch computes, the next one collects.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_batch: int,
+        max_wait_s: float,
+        clock: Clock,
+        n_clients: int | None = None,
+        hardware: str | None = None,
+    ) -> None:
+        """Serve `policy`.
+
+        Args:
+            policy: What decides; only ever called from one thread.
+            max_batch: Largest batch.
+            max_wait_s: Longest time that a request waits for others, seconds.
+            clock: Time.
+            n_clients: Workers that ask, if known.
+            hardware: Where this runs, for the ledger.
+        """
+        self._policy, self._clock, self._hardware = policy, clock, hardware
+        self._max_batch, self._max_wait_s, self._n_clients = max_batch, max_wait_s, n_clients
+        self._groups: dict[int | None, deque[_Request]] = {}
+        self._arrived = asyncio.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._serving: asyncio.Task[None] | None = None
+        self._computing_since: float | None = None
+
+    async def submit(self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None) -> Decided:
+        """Decide for one observation, in a batch with others.
+
+        Raises:
+            PolicyRaised: The policy raised for this observation (batch mates are not affected).
+        """
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
+        answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+        request = _Request(observation, noise, self._clock.seconds(), answer)
+        self._groups.setdefault(nfe, deque()).append(request)
+        self._arrived.set()
+        return await answer
+
+    def attach(self, n_clients: int, hardware: str | None) -> None:
+        """Say how many workers ask, and what `hardware` to record."""
+        self._n_clients, self._hardware = n_clients, hardware
+
+    def stalled_s(self) -> float:
+        """How long the running batch has been computing, seconds; 0 when none is."""
+        return 0.0 if self._computing_since is None else self._clock.seconds() - self._computing_since
+
+    async def _serve(self) -> None:
+        while True:
+            nfe = await self._ripe()
+            group = self._groups[nfe]
+            batch = _Batch(nfe, [group.popleft() for _ in range(min(len(group), self._max_batch))])
+            if not group:
+                del self._groups[nfe]
+            self._computing_since = self._clock.seconds()
+            answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
+            self._computing_since = None
+            for request, answer in zip(batch.requests, answers, strict=True):
+                if request.answer.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    request.answer.set_exception(answer)
+                else:
+                    request.answer.set_result(answer)
+
+    async def _ripe(self) -> int | None:
+        """Wait until a batch may start, and say which group it is."""
+        while True:
+            self._arrived.clear()
+            wait_s: float | None = None
+            if self._groups:
+                nfe = min(self._groups, key=lambda key: self._groups[key][0].since)
+                wait_s = self._max_wait_s - (self._clock.seconds() - self._groups[nfe][0].since)
+                if wait_s <= 0 or len(self._groups[nfe]) >= self._max_batch or self._all_wait():
+                    return nfe
+            try:
+                await asyncio.wait_for(self._arrived.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    def _all_wait(self) -> bool:
+        waiting = sum(len(group) for group in self._groups.values())
+        return self._n_clients is not None and waiting >= self._n_clients
+
+    def _compute(self, batch: _Batch) -> Sequence[Decided | Exception]:
+        """Run a batch in the compute thread; if it raises, each of its requests alone."""
+        try:
+            return self._act(batch.requests, batch.nfe)
+        except (Exception, SystemExit) as error:
+            if len(batch.requests) == 1:
+                return [_as_fault(self._policy.info.policy_id, batch.requests[0].observation.decision, error)]
+        answers: list[Decided | Exception] = []
+        for request in batch.requests:
+            answers += self._compute(_Batch(batch.nfe, [request]))
+        return answers
+
+    def _act(self, requests: Sequence[_Request], nfe: int | None) -> list[Decided]:
+        began = self._clock.seconds()
+        noises = [request.noise for request in requests if request.noise is not None]
+        noise = np.stack(noises) if noises else None
+        chunks = self._policy.act([request.observation for request in requests], noise, nfe=nfe)
+        actions = np.asarray(first_of(chunks, len(requests)))
+        infer_ms = (self._clock.seconds() - began) * 1e3
+        return [
+            Decided(actions[i], (began - request.since) * 1e3, infer_ms, len(requests), self._hardware)
+            for i, request in enumerate(requests)
+        ]
+
+
+def _as_fault(policy_id: str, decision: int, error: BaseException) -> Exception:
+    return error if isinstance(error, PolicyActionError) else raised(policy_id, decision, error)

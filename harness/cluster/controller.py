@@ -1,0 +1,115 @@
+"""The controller: a passive actor that workers pull from. It asks pure functions what to do, and writes the ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.cluster.messages import Lease, Snapshot, Variant
+from harness.cluster.rows import decision_rows, episode_rows
+from harness.cluster.state import RunState
+from harness.errors import HarnessError, LedgerError
+from harness.ledger import LedgerWriter
+from harness.rollout.clock import Clock
+from harness.rollout.faults import describe_exception
+from harness.rollout.result import EpisodeResult
+from harness.schedule.order import Task
+from harness.spec.observation import PolicyInfo
+
+
+class Controller:
+    """Leases units and appends what comes back, from several threads at once.
+
+    A worker's report is one append: when `report` returns, the episodes are on disk, and only then do they count. The
+    append runs outside the lock, so that one worker's disk write keeps nobody else from getting work.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        out: str,
+        run_id: str,
+        clock_mode: str,
+        infos: Mapping[str, PolicyInfo],
+        clock: Clock,
+    ) -> None:
+        """Take over a run.
+
+        Args:
+            state: The bookkeeping, with nothing leased.
+            out: The ledger, claimed by the driver.
+            run_id: The run.
+            clock_mode: `Protocol.clock`.
+            infos: Policy label → what the policy says of itself.
+            clock: Time.
+        """
+        self._state, self._writer, self._clock = state, LedgerWriter(out), clock
+        self._run_id, self._clock_mode, self._infos = run_id, clock_mode, dict(infos)
+        self._lock = threading.Lock()
+        self._warnings: list[str] = []
+
+    def lease(self, worker: str) -> Lease:
+        """The next work of an idle worker."""
+        with self._lock:
+            return self._state.lease(worker, self._clock.seconds(), self._clock.now())
+
+    def report(self, worker: str, lease_id: int, results: Sequence[EpisodeResult]) -> None:
+        """Take the results of a lease; on return they are in the ledger, or stale and dropped."""
+        with self._lock:
+            to_write = self._state.settle(worker, lease_id, results)
+        self._write(to_write)
+
+    def lose(self, worker: str, error: tuple[str, str], node_id: str = "") -> None:
+        """Give up a worker that died or hung."""
+        with self._lock:
+            to_write = self._state.lose(worker, error, node_id)
+        self._write(to_write)
+
+    def retire(self, worker: str) -> None:
+        """Forget a worker that stopped of its own accord."""
+        with self._lock:
+            self._state.retire(worker)
+
+    def claim_video(self, variant: Variant, task: Task) -> bool:
+        """Whether a failed episode may be filmed."""
+        with self._lock:
+            return self._state.claim_video(variant, task)
+
+    def warn(self, message: str) -> None:
+        """Keep a message for the end of the run; the same one is kept once."""
+        with self._lock:
+            if message not in self._warnings:
+                self._warnings.append(message)
+
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows of another table."""
+        self._writer.append(table, rows)
+
+    def stop(self) -> None:
+        """Lease nothing more."""
+        with self._lock:
+            self._state.stop()
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands."""
+        with self._lock:
+            return replace(self._state.snapshot(self._clock.seconds()), warnings=tuple(self._warnings))
+
+    def _write(self, results: Sequence[EpisodeResult]) -> None:
+        if not results:
+            return
+        try:
+            # Decisions first: a crash in between leaves decisions of an episode that will run again, not an episode
+            # that lacks them.
+            self._writer.append("decisions", decision_rows(self._run_id, results))
+            self._writer.append("episodes", episode_rows(self._run_id, self._clock_mode, results, self._infos))
+        except Exception as error:
+            # Whatever it is, no later episode can be written either; the driver stops the run and says why.
+            message = str(error) if isinstance(error, HarnessError) else describe_exception(error)
+            with self._lock:
+                self._state.abort(LedgerError.__name__, message)
+            return
+        with self._lock:
+            self._state.confirm(results)

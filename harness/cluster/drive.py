@@ -1,0 +1,146 @@
+"""The driver's loop: watch workers, replace lost ones, report progress, stop when told. Rows are not its business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.cluster.failure import Restart, decide_restart
+from harness.cluster.group import WorkerEnd, WorkerGroup
+from harness.cluster.interrupts import Interrupts
+from harness.cluster.messages import Progress, Snapshot, WorkerSummary
+from harness.cluster.session import Session
+from harness.errors import HarnessError, LedgerError, NodeError, PolicyError
+from harness.rollout.clock import Clock
+from harness.rollout.faults import EpisodeTimeout
+
+POLL_S = 0.25
+GRACE_S = 8.0
+"""How long running episodes may take to come back after Ctrl-C."""
+
+FATAL_ERRORS: dict[str, type[HarnessError]] = {"LedgerError": LedgerError, "PolicyServerLost": PolicyError}
+
+
+@dataclass(slots=True)
+class DriveResult:
+    """How the rollouts ended."""
+
+    snapshot: Snapshot
+    interrupted: bool = False
+    summaries: list[WorkerSummary] = field(default_factory=list)
+
+
+class RolloutDrive:
+    """Brings the rollouts of a run to their end."""
+
+    def __init__(
+        self,
+        session: Session,
+        group: WorkerGroup,
+        controller: Any,
+        *,
+        clock: Clock,
+        interrupts: Interrupts,
+        on_progress: Callable[[Progress], None],
+        max_attempts: int,
+        episode_s: float,
+    ) -> None:
+        """Watch over `group`; see `drive`.
+
+        Args:
+            session: The cluster.
+            group: Workers, started.
+            controller: Actor handle of the `Controller`.
+            clock: Time.
+            interrupts: Ctrl-C.
+            on_progress: Called about four times a second.
+            max_attempts: Attempts that an episode is given.
+            episode_s: Limit of an episode, for the message about a worker that hangs.
+        """
+        self._session, self._group, self._controller = session, group, controller
+        self._clock, self._interrupts, self._on_progress = clock, interrupts, on_progress
+        self._max_attempts, self._episode_s = max_attempts, episode_s
+        self._n_workers = group.n_alive
+        self._summaries: list[WorkerSummary] = []
+        self._stop_at: float | None = None
+
+    def drive(self) -> DriveResult:
+        """Run until every unit is in the ledger, or until interrupted.
+
+        Raises:
+            HarnessError: It is useless to go on; finished episodes are in the ledger.
+        """
+        snapshot = self._look()
+        try:
+            while self._group.n_alive:
+                for end in self._group.poll(POLL_S):
+                    self._handle(end)
+                snapshot = self._look()
+                self._kill_overdue(snapshot)
+                if snapshot.aborted is not None:
+                    raise fatal_error(*snapshot.aborted)
+                if self._give_up_waiting():
+                    break
+        finally:
+            self._group.close()
+        snapshot = self._look()
+        if snapshot.aborted is not None:
+            raise fatal_error(*snapshot.aborted)
+        interrupted = self._interrupts.count > 0 and not snapshot.finished
+        if not snapshot.finished and not interrupted:
+            raise NodeError("Every node that could run episodes has left the cluster; continue with --resume.")
+        return DriveResult(snapshot, interrupted, self._summaries)
+
+    def _look(self) -> Snapshot:
+        snapshot: Snapshot = self._session.ray.get(self._controller.snapshot.remote())
+        self._on_progress(snapshot.progress)
+        return snapshot
+
+    def _handle(self, end: WorkerEnd) -> None:
+        """A worker stopped or died."""
+        if end.summary is not None:
+            self._summaries.append(end.summary)
+            self._call("retire", end.worker_id)
+            return
+        assert end.error is not None  # noqa: S101
+        self._call("lose", end.worker_id, end.error)
+        if end.node_lost or self._stop_at is not None:
+            return
+        snapshot = self._look()
+        if snapshot.finished or snapshot.aborted is not None:
+            return
+        verdict = decide_restart(snapshot.losses_in_a_row, self._n_workers, self._max_attempts)
+        if verdict is Restart.GIVE_UP:
+            raise NodeError(
+                f"{snapshot.losses_in_a_row} rollout workers in a row were lost before an episode came back; the last "
+                f"one: {end.error[1]} See `harness doctor`, then continue with --resume."
+            )
+        self._group.replace(end)
+
+    def _kill_overdue(self, snapshot: Snapshot) -> None:
+        message = (
+            f"The worker did not come back within the episode limit of {self._episode_s:g} s and its grace, and was "
+            "killed: simulator or policy hangs where Python cannot interrupt it."
+        )
+        for worker_id in snapshot.overdue:
+            end = self._group.kill(worker_id, (EpisodeTimeout.__name__, message))
+            if end is not None:
+                self._handle(end)
+
+    def _give_up_waiting(self) -> bool:
+        """After Ctrl-C, lease nothing more; True once running episodes have had their time."""
+        if self._interrupts.count == 0:
+            return False
+        if self._stop_at is None:
+            self._call("stop")
+            self._stop_at = self._clock.seconds() + GRACE_S
+        return self._interrupts.count > 1 or self._clock.seconds() > self._stop_at
+
+    def _call(self, method: str, *args: Any) -> None:
+        self._session.ray.get(getattr(self._controller, method).remote(*args))
+
+
+def fatal_error(error_type: str, message: str) -> HarnessError:
+    """The exception for what made the controller stop the run."""
+    return FATAL_ERRORS.get(error_type, NodeError)(message)

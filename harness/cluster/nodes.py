@@ -1,0 +1,168 @@
+"""What each node has to have before it may roll out: the same world, the same versions, the same renderer."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cluster.placement import NodeResources
+from harness.cluster.session import Session
+from harness.errors import HarnessError, NodeError
+from harness.sim.base import GLBackend, SuiteDescription
+
+INSPECT_S = 300.0
+"""Limit of one node's inspection, seconds: importing LIBERO and rendering frames on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRequest:
+    """What is asked of a node."""
+
+    world: str
+    suites: tuple[str, ...]
+    renders: bool
+    """Whether workers on it will render."""
+    renderer: str = "auto"
+    """`Protocol.renderer`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node answers."""
+
+    host: str
+    descriptions: Mapping[str, SuiteDescription]
+    backend: GLBackend | None
+
+
+def inspect_node(request: NodeRequest) -> NodeReport:
+    """Look at the node that this runs on.
+
+    Raises:
+        UsageError: The world has no such suite.
+        SimulatorError: LIBERO is not usable here, or (`RenderError`) no GL backend is.
+    """
+    from harness.sim.worlds import get_world
+
+    world = get_world(request.world)
+    descriptions = {suite: world.describe(suite) for suite in request.suites}
+    return NodeReport(socket.gethostname(), descriptions, _backend(request))
+
+
+def local_report(request: NodeRequest, descriptions: Mapping[str, SuiteDescription]) -> NodeReport:
+    """Look at the driver's own machine, whose world has been described already."""
+    return NodeReport(socket.gethostname(), descriptions, _backend(request))
+
+
+def inspect_nodes(
+    session: Session, nodes: Sequence[NodeResources], request: NodeRequest, driver: NodeReport
+) -> dict[str, NodeReport]:
+    """Look at every node, in a task pinned to it.
+
+    Args:
+        session: The cluster.
+        nodes: The nodes that episodes will run on.
+        request: What to look at.
+        driver: What the driver has: the protocol manifests are made from it.
+
+    Returns:
+        Node id → report.
+
+    Raises:
+        NodeError: A node failed (names it), or two nodes differ in what decides scores (names both and the values).
+    """
+    from ray.exceptions import RayError
+
+    task = session.ray.remote(num_cpus=0, max_retries=0)(inspect_node)
+    refs = {node: task.options(scheduling_strategy=session.on(node.node_id)).remote(request) for node in nodes}
+    reports: dict[str, NodeReport] = {}
+    for node, ref in refs.items():
+        try:
+            reports[node.node_id] = session.ray.get(ref, timeout=INSPECT_S)
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            if len(nodes) == 1 and isinstance(cause, HarnessError):
+                raise cause from None
+            reason = str(cause or error).strip().splitlines()[0]
+            raise NodeError(
+                f"Node {node.host} cannot take part: {reason} Repair it, or take it out of the cluster."
+            ) from error
+    require_alike([driver, *reports.values()])
+    return reports
+
+
+def require_alike(reports: Sequence[NodeReport]) -> None:
+    """Refuse nodes that would give different scores.
+
+    Raises:
+        NodeError: Names the two nodes, what differs, both values, and the remedy.
+    """
+    first = reports[0]
+    rendering = [report for report in reports if report.backend is not None]
+    for other in rendering[1:]:
+        ours, theirs = _renderer(rendering[0]), _renderer(other)
+        if ours != theirs:
+            raise NodeError(
+                f"Node {other.host} renders with {theirs!r}, but {rendering[0].host} with {ours!r}, and pixels differ "
+                "between the two. Make one renderer available on both, fix `renderer` in the protocol, or take a node "
+                "out of the cluster."
+            )
+    for other in reports[1:]:
+        for suite, description in first.descriptions.items():
+            for what, mine, its in _differences(description, other.descriptions[suite]):
+                raise NodeError(
+                    f"Node {other.host} has {what} {its!r} for {suite}, but {first.host} has {mine!r}; scores would "
+                    "not compare. Install the same packages on both (see requirements.lock)."
+                )
+
+
+def _renderer(report: NodeReport) -> str | None:
+    return report.backend.renderer if report.backend is not None else None
+
+
+def describe_nodes(session: Session, nodes: Sequence[NodeResources], run_id: str) -> dict[str, dict[str, Any]]:
+    """Describe every node, in a task pinned to it.
+
+    Returns:
+        Ray's node id → row of the ledger's table `nodes`.
+    """
+    task = session.ray.remote(num_cpus=0)(_describe)
+    refs = {node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote(run_id) for node in nodes}
+    return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
+
+
+def _describe(run_id: str) -> dict[str, Any]:
+    from harness.latency.node import describe_node
+
+    row = describe_node(run_id=run_id)
+    return {**row, "hardware": row["hardware"] or row["accelerator"] or row["cpu"], "versions": dict(row["versions"])}
+
+
+def _differences(ours: SuiteDescription, theirs: SuiteDescription) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = [
+        ("init states", ours.init_states_sha256, theirs.init_states_sha256),
+        *(
+            (f"version of {name}", ours.versions.get(name), theirs.versions.get(name))
+            for name in sorted({*ours.versions, *theirs.versions})
+        ),
+    ]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _backend(request: NodeRequest) -> GLBackend | None:
+    """The GL backend that workers here will use; None when they render nothing."""
+    if not request.renders or request.world == "stub":
+        return None
+    from harness.sim.gl import choose_backend
+
+    wanted = request.renderer
+    backend = choose_backend(None if wanted == "auto" else wanted, env=os.environ)
+    if wanted not in ("auto", backend.renderer):
+        raise NodeError(
+            f"The protocol asks for renderer {wanted!r}, but {socket.gethostname()} has {backend.renderer!r} "
+            f"({backend.device}). Install what it needs (`harness doctor` says what), or set `renderer: auto`."
+        )
+    return backend

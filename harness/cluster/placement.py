@@ -1,0 +1,119 @@
+"""Where actors go, from what the nodes have. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import NodeError
+
+WORKER_MEMORY_BYTES = 2**30
+"""What a rollout worker needs: one or two LIBERO models, meshes and textures."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResources:
+    """What Ray says of a node."""
+
+    node_id: str
+    host: str
+    cpus: float
+    gpus: float
+    memory_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSlot:
+    """Where one policy server goes."""
+
+    policy: str
+    node_id: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSlot:
+    """Where one rollout worker goes."""
+
+    node_id: str
+    cpus: float
+
+
+def place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tuple[ServerSlot, ...]:
+    """Place policy servers: one per policy on every GPU, sharing GPUs when policies outnumber them; else one on CPUs.
+
+    Args:
+        nodes: The cluster.
+        policies: Labels of policies that need a server.
+
+    Raises:
+        NodeError: No node has a CPU.
+    """
+    if not policies:
+        return ()
+    gpus = [node for node in nodes for _ in range(int(node.gpus))]
+    if not gpus:
+        node = max(_with_cpus(nodes), key=lambda node: node.cpus)
+        share = min(1.0, node.cpus / (len(policies) + 1))
+        return tuple(ServerSlot(policy, node.node_id, share, 0.0) for policy in policies)
+    if len(policies) <= len(gpus):
+        return tuple(ServerSlot(policies[i % len(policies)], node.node_id, 1.0, 1.0) for i, node in enumerate(gpus))
+    # Ray cannot spread a fraction over two GPUs, so it must divide one.
+    per_gpu = -(-len(policies) // len(gpus))
+    return tuple(
+        ServerSlot(policy, gpus[i // per_gpu].node_id, 1.0 / per_gpu, 1.0 / per_gpu)
+        for i, policy in enumerate(policies)
+    )
+
+
+def place_workers(
+    nodes: Sequence[NodeResources], servers: Sequence[ServerSlot], wanted: int | None, n_units: int
+) -> tuple[WorkerSlot, ...]:
+    """Place rollout workers.
+
+    Args:
+        nodes: The cluster.
+        servers: What policy servers take.
+        wanted: Number of workers (≥ 1); None for one per CPU that servers leave, as memory allows, and at least one.
+        n_units: Units of work: more workers than that would idle.
+
+    Raises:
+        NodeError: No node has a CPU.
+    """
+    taken: defaultdict[str, float] = defaultdict(float)
+    for server in servers:
+        taken[server.node_id] += server.cpus
+    hosts = _with_cpus(nodes)
+    free = {node.node_id: max(node.cpus - taken[node.node_id], 0.0) for node in hosts}
+    room = {node.node_id: min(int(free[node.node_id]), _by_memory(node)) for node in hosts}
+    if wanted is None:
+        wanted = max(sum(room.values()), 1)
+    count = min(wanted, max(n_units, 1))
+    chosen = Counter[str]()
+    for _ in range(count):
+        # Fill free CPUs first, evenly; beyond them, the node with the most CPU per worker.
+        node_id = max(free, key=lambda node: (chosen[node] < room[node], free[node] / (chosen[node] + 1)))
+        chosen[node_id] += 1
+    # An actor that asks for more than is free would wait for ever.
+    return tuple(
+        WorkerSlot(node_id, min(1.0, _floor(free[node_id] / n))) for node_id, n in chosen.items() for _ in range(n)
+    )
+
+
+def _with_cpus(nodes: Sequence[NodeResources]) -> list[NodeResources]:
+    found = [node for node in nodes if node.cpus > 0]
+    if not found:
+        hosts = ", ".join(node.host for node in nodes) or "no node at all"
+        raise NodeError(f"No node of the cluster offers a CPU ({hosts}); start one with `ray start --num-cpus N`.")
+    return found
+
+
+def _by_memory(node: NodeResources) -> int:
+    return max(int(node.memory_bytes // WORKER_MEMORY_BYTES), 1)
+
+
+def _floor(cpus: float) -> float:
+    """Ray counts CPUs in ten-thousandths; rounding up would ask for more than there is."""
+    return int(cpus * 1e4) / 1e4

@@ -1,0 +1,165 @@
+"""Everything that can be known to be wrong before a cluster is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.cluster.messages import PolicySetup, Variant
+from harness.cluster.serving import light_setups
+from harness.errors import LedgerError, UsageError, unknown_name
+from harness.ledger import LedgerWriter
+from harness.ledger.claim import check_claim
+from harness.ledger.parts import read_rows
+from harness.schedule.plan import TaskCounts, plan_episodes
+from harness.sim.base import SuiteDescription
+from harness.sim.worlds import get_world
+from harness.spec import PolicySpec, Suite, load_suite, parse_policy
+from harness.spec.observation import ANY_NFE, CAMERAS, PolicyInfo
+from harness.spec.protocol import Protocol
+
+MIN_FREE_BYTES = 10**9
+"""Free disk space with which a run may start: ledger, videos, and what Ray writes to its temporary directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as it was asked for, checked as far as that goes without a cluster."""
+
+    suite: Suite
+    """With the command line's changes applied."""
+    out: str
+    resume: bool
+    nfe_asked: bool
+    """Whether NFE values were asked for by the caller rather than by the suite."""
+    workers: int | None
+    descriptions: Mapping[str, SuiteDescription]
+    light: Mapping[str, PolicySetup]
+
+
+def prepare(
+    suite: Suite | str,
+    *,
+    policies: Sequence[PolicySpec | str] | None,
+    nfe: Sequence[int] | None,
+    out: str | os.PathLike[str],
+    resume: bool,
+    video: str | None,
+    workers: int | None,
+) -> Request:
+    """Check a request.
+
+    Raises:
+        UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume.
+        LedgerError: `out` holds another suite's ledger or cannot be written, or the disk is too full.
+        PolicyError: A light policy cannot be built.
+    """
+    loaded = load_suite(suite) if isinstance(suite, str) else suite
+    specs = [parse_policy(policy) if isinstance(policy, str) else policy for policy in policies or ()]
+    effective = loaded.replace(
+        policies=tuple(spec.model_dump() for spec in specs) or None, nfe=tuple(nfe) if nfe else None, video=video
+    )
+    _require_policies(effective)
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers is {workers}; at least one rollout worker is needed.")
+    target = str(out)
+    if effective.video != "none" and "://" in target:
+        raise UsageError(f"Videos go to local disks only, but --out is {target!r}; drop --video, or change --out.")
+    light = light_setups(effective.policies)
+    if nfe and specs:
+        _refuse_nfe({label: setup.info for label, setup in light.items()})
+    world = get_world(effective.world)
+    descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in effective.tasks}
+    # Task and init state ids are checked by planning once with keys that nobody will use.
+    counts = {name: TaskCounts(description.n_init_states, "") for name, description in descriptions.items()}
+    plan_episodes(effective.tasks, counts, [("", None)])
+    _require_space(target)
+    _check_out(effective, target, resume)
+    return Request(effective, target, resume, bool(nfe), workers, descriptions, light)
+
+
+def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked: bool) -> tuple[Variant, ...]:
+    """Policies × NFE.
+
+    Args:
+        infos: Policy label → what it offers.
+        nfe: NFE values of the suite or the command line; they apply to policies that have a denoising loop.
+        asked: Whether the command line asked for them.
+
+    Raises:
+        UsageError: A value that a policy does not offer, or NFE asked for when no policy has any.
+    """
+    if asked and infos and not any(info.nfe_options for info in infos.values()):
+        _refuse_nfe(infos)
+    variants: list[Variant] = []
+    for label, info in infos.items():
+        if not info.nfe_options:
+            variants.append((label, None))
+            continue
+        for value in nfe or (info.default_nfe,):
+            if value is not None and info.nfe_options != ANY_NFE and value not in info.nfe_options:
+                offered = ", ".join(map(str, info.nfe_options))
+                raise UsageError(f"Policy {label!r} does not run at NFE {value}; it offers {offered}.")
+            variants.append((label, value))
+    return tuple(variants)
+
+
+def check_infos(infos: Mapping[str, PolicyInfo], protocol: Protocol) -> None:
+    """Check that policies and protocol fit together.
+
+    Raises:
+        UsageError: Another control mode, or a camera that LIBERO does not have.
+    """
+    for label, info in infos.items():
+        if info.control_mode != protocol.control_mode:
+            raise UsageError(
+                f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says "
+                f"{protocol.control_mode!r}; set `control_mode: {info.control_mode}` in the protocol."
+            )
+        for camera in info.cameras:
+            if camera not in CAMERAS:
+                raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
+
+
+def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:
+    without = [label for label, info in infos.items() if not info.nfe_options]
+    if without:
+        raise UsageError(
+            f"NFE was asked for, but policy {without[0]!r} has no denoising loop; drop --nfe, or drop the policy."
+        )
+
+
+def _require_policies(suite: Suite) -> None:
+    from harness.policies.registry import POLICIES
+
+    if suite.tasks and not suite.policies:
+        raise UsageError(f"Suite {suite.name!r} names no policy; give one with --policy, e.g. --policy scripted.")
+    known = POLICIES.kinds()
+    for spec in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
+        if spec.kind not in known:
+            raise unknown_name("policy", spec.kind, known)
+
+
+def _require_space(out: str) -> None:
+    if "://" in out:
+        return
+    place = os.path.abspath(os.path.expanduser(out))
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    free = shutil.disk_usage(place).free
+    if free < MIN_FREE_BYTES:
+        raise LedgerError(
+            f"Only {free / 1e9:.2f} GB are free for {out!r}; a run needs at least {MIN_FREE_BYTES / 1e9:.0f} GB. Free "
+            "some space or give another --out."
+        )
+
+
+def _check_out(suite: Suite, out: str, resume: bool) -> None:
+    """Look at the output directory; whether the protocol fits is known only once the renderer is."""
+    location = LedgerWriter(out).location
+    runs = read_rows(location, "runs", ["protocol_sha256"]) if location.exists() else []
+    held = str(runs[0]["protocol_sha256"]) if runs else ""
+    check_claim(location, suite.to_yaml(), "{}", held, resume=resume)
+    location.make_dir(location.root)

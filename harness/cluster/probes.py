@@ -1,0 +1,199 @@
+"""Probe leases: an actor that holds a whole node while it times a policy, so that nothing else runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from harness.cluster.interrupts import Interrupts
+from harness.cluster.messages import Place
+from harness.cluster.placement import NodeResources
+from harness.cluster.session import Session
+from harness.errors import HarnessError
+from harness.ledger.parts import read_rows
+from harness.ledger.storage import Location
+from harness.rollout.faults import describe_exception
+from harness.spec.policy import PolicySpec
+from harness.spec.suite import ProbePlan
+
+POLL_S = 0.25
+N_OBSERVATIONS = 8
+
+Held = tuple[str, str, int | None, int]
+"""(node id, policy label, NFE, batch size) that the ledger has samples of."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeJob:
+    """One policy on one node."""
+
+    spec: PolicySpec
+    nfes: tuple[int, ...]
+    """Empty: the policy's default."""
+    batch_sizes: tuple[int, ...]
+    min_seconds: float
+    min_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """How the probe of one policy on one node went; its samples are in the ledger."""
+
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    node_row: Mapping[str, Any] | None = None
+    """Row of `nodes` with the ceilings measured beside the policy."""
+
+
+def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple[ProbeJob, ...]:
+    """What of a plan a node still has to measure.
+
+    Args:
+        plan: The suite's probes.
+        node_id: The node, by its name in ledgers.
+        held: What the ledger has already.
+    """
+    jobs = []
+    for spec in plan.policies:
+        done = {(nfe, batch) for node, label, nfe, batch in held if (node, label) == (node_id, spec.label)}
+        # A policy without a denoising loop is measured once, with NFE null, whatever the plan lists.
+        looped = not any(nfe is None for nfe, _ in done)
+        lacking = [nfe for nfe in plan.nfe if any((nfe, batch) not in done for batch in plan.batch_sizes)]
+        known = {batch for _, batch in done}
+        if (plan.nfe and looped and lacking) or not known.issuperset(plan.batch_sizes):
+            jobs.append(
+                ProbeJob(spec, tuple(lacking) if looped else (), plan.batch_sizes, plan.min_seconds, plan.min_samples)
+            )
+    return tuple(jobs)
+
+
+def read_probed(out: str) -> set[Held]:
+    """What a ledger has latency samples of."""
+    rows = read_rows(Location.of(out), "latency", ["node_id", "policy_id", "nfe", "batch_size"])
+    return {(row["node_id"], row["policy_id"], row["nfe"], row["batch_size"]) for row in rows}
+
+
+class ProbeLease:
+    """Runs on the probed node, alone. The timing itself happens in a child process per configuration."""
+
+    def __init__(self, place: Place, run_id: str, controller: Any) -> None:
+        """Probe for a run; rows go through `controller`."""
+        self._place, self._run_id, self._controller = place, run_id, controller
+
+    def run(self, job: ProbeJob) -> ProbeReport:
+        """Measure one policy; each configuration's rows are in the ledger when it ends.
+
+        Raises:
+            HarnessError: The request is wrong, or the policy cannot be built.
+        """
+        from harness.latency import Budget, Labels, describe_node, run_isolated, synthetic_observations
+        from harness.policies.registry import make_policy
+
+        result = run_isolated(
+            partial(make_policy, job.spec),
+            observations=synthetic_observations(max(N_OBSERVATIONS, *job.batch_sizes)),
+            nfes=job.nfes,
+            batch_sizes=job.batch_sizes,
+            budget=Budget(min_seconds=job.min_seconds, min_samples=job.min_samples),
+            labels=Labels(
+                run_id=self._run_id,
+                node_id=self._place.node_id,
+                hardware=self._place.hardware,
+                policy_id=job.spec.label,
+            ),
+            calibrate=True,
+            on_rows=self._append,
+        )
+        row = None
+        if result.calibration is not None:
+            row = describe_node(
+                run_id=self._run_id,
+                node_id=self._place.node_id,
+                hardware=self._place.hardware,
+                calibration=result.calibration,
+            )
+        failed = tuple(
+            f"probe of {c.policy_id} at NFE {c.nfe}, batch {c.batch_size}: {c.failure.message}"
+            for c in result.probe.configurations
+            if c.failure is not None
+        )
+        return ProbeReport(tuple(result.probe.warnings), failed, row)
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        import ray
+
+        ray.get(self._controller.append.remote("latency", list(rows)))
+
+
+def run_probes(
+    session: Session,
+    nodes: Sequence[NodeResources],
+    places: Mapping[str, Place],
+    plan: ProbePlan,
+    controller: Any,
+    *,
+    run_id: str,
+    held: Collection[Held],
+    interrupts: Interrupts,
+) -> tuple[list[str], list[str], bool]:
+    """Probe every node that has CPUs, all nodes at the same time, the policies of a node one after the other.
+
+    Returns:
+        (warnings, failures, whether it was interrupted).
+
+    Raises:
+        HarnessError: A request is wrong, or a policy cannot be built.
+    """
+    pending = {
+        node.node_id: list(missing_jobs(plan, places[node.node_id].node_id, held)) for node in nodes if node.cpus
+    }
+    actors = {
+        node.node_id: _start(session, node, places[node.node_id], run_id, controller)
+        for node in nodes
+        if pending.get(node.node_id)
+    }
+    warnings: list[str] = []
+    failures: list[str] = []
+    running: dict[Any, str] = {}
+    try:
+        while True:
+            busy = set(running.values())
+            for node_id, jobs in pending.items():
+                if jobs and node_id not in busy:
+                    running[actors[node_id].run.remote(jobs.pop(0))] = node_id
+            if not running or interrupts.count:
+                return warnings, failures, interrupts.count > 0
+            ended, _ = session.ray.wait(list(running), timeout=POLL_S)
+            for ref in ended:
+                node_id = running.pop(ref)
+                report = _take(session, ref, places[node_id])
+                warnings += report.warnings
+                failures += report.failures
+                if report.node_row is not None:
+                    session.ray.get(controller.append.remote("nodes", [dict(report.node_row)]))
+    finally:
+        for actor in actors.values():
+            session.ray.kill(actor)
+
+
+def _start(session: Session, node: NodeResources, place: Place, run_id: str, controller: Any) -> Any:
+    return (
+        session.ray.remote(ProbeLease)
+        .options(num_cpus=node.cpus, num_gpus=node.gpus, scheduling_strategy=session.on(node.node_id))
+        .remote(place, run_id, controller)
+    )
+
+
+def _take(session: Session, ref: Any, place: Place) -> ProbeReport:
+    from ray.exceptions import RayError
+
+    try:
+        report: ProbeReport = session.ray.get(ref)
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, HarnessError):
+            raise cause from None
+        return ProbeReport(failures=(f"probe on {place.node_id}: {describe_exception(cause or error)}",))
+    return report

@@ -1,0 +1,67 @@
+"""Results as rows of the ledger. By column, because a stub run has tens of thousands of decisions a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from harness.ledger.schema import TABLES
+from harness.rollout.result import EpisodeResult
+from harness.spec.observation import PolicyInfo
+
+COPIED = (
+    "outcome", "steps", "clipped", "sim_s", "wall_s", "reset_s", "physics_s", "render_s", "policy_wait_s", "attempt",
+    "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at",
+)  # fmt: skip
+"""Columns of `episodes` that are fields of a result."""
+FROM_UNIT = ("episode_key", "protocol_sha256", "suite", "task_id", "init_state_id", "trial", "nfe")
+FROM_INFO = ("checkpoint", "checkpoint_sha256", "dtype")
+
+
+def episode_rows(
+    run_id: str, clock: str, results: Sequence[EpisodeResult], infos: Mapping[str, PolicyInfo]
+) -> pa.Table:
+    """Rows of the table `episodes`.
+
+    Args:
+        run_id: The run.
+        clock: `Protocol.clock`.
+        results: One per row.
+        infos: Policy label → what the policy says of itself.
+    """
+    n = len(results)
+    columns: dict[str, list[object]] = {
+        "run_id": [run_id] * n,
+        "clock": [clock] * n,
+        "policy_id": [result.unit.policy for result in results],
+        "success": [None if result.outcome == "error" else result.outcome == "success" for result in results],
+        "decisions": [len(result.decisions) for result in results],
+        **{name: [getattr(result, name) for result in results] for name in COPIED},
+        **{name: [getattr(result.unit, name) for result in results] for name in FROM_UNIT},
+        **{name: [getattr(infos[result.unit.policy], name) for result in results] for name in FROM_INFO},
+    }
+    return _table("episodes", columns)
+
+
+def decision_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
+    """Rows of the table `decisions`: those of every result, episode by episode."""
+    columns: dict[str, list[object]] = {name: [] for name in TABLES["decisions"].names}
+    for result in results:
+        log, n = result.decisions, len(result.decisions)
+        columns["run_id"] += [run_id] * n
+        columns["episode_key"] += [result.unit.episode_key] * n
+        columns["policy_id"] += [result.unit.policy] * n
+        columns["nfe"] += [result.unit.nfe] * n
+        columns["decision"] += range(n)
+        columns["queue_ms"] += log.queue_ms
+        columns["infer_ms"] += log.infer_ms
+        columns["batch_size"] += log.batch_size
+        columns["delay_steps"] += log.delay_steps
+        columns["hardware"] += [place or result.hardware for place in log.hardware]
+    return _table("decisions", columns)
+
+
+def _table(name: str, columns: Mapping[str, Sequence[object]]) -> pa.Table:
+    schema = TABLES[name]
+    return pa.table([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)

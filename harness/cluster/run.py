@@ -1,0 +1,303 @@
+"""A run, from request to ledger: the public `harness.run`."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.cluster.drive import DriveResult
+from harness.cluster.film import cameras_for
+from harness.cluster.interrupts import Interrupts
+from harness.cluster.messages import Place, Progress, Variant, WorkerSetup
+from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
+from harness.cluster.placement import place_workers
+from harness.cluster.prepare import Request, check_infos, plan_variants, prepare
+from harness.cluster.probes import read_probed, run_probes
+from harness.cluster.provenance import git_revision, run_versions
+from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
+from harness.cluster.serving import PolicyHouse, open_policies
+from harness.cluster.session import Session, open_session
+from harness.errors import HarnessError
+from harness.ledger import LedgerWriter
+from harness.rollout.clock import Clock, WallClock
+from harness.schedule.plan import TaskCounts, missing, plan_episodes
+from harness.schedule.units import EpisodeUnit
+from harness.spec import PolicySpec, Suite
+from harness.spec.manifest import canonical_json, manifest_sha256
+from harness.spec.protocol import run_protocol_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did."""
+
+    run_id: str
+    out: str
+    planned: int = 0
+    """Episodes of the whole plan."""
+    skipped: int = 0
+    """Of those, in the ledger before."""
+    done: int = 0
+    """Episodes that this run wrote."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Outcome → episodes that this run wrote."""
+    interrupted: bool = False
+    errors: tuple[str, ...] = ()
+    """One sentence per type of error among its episodes, and per failed probe."""
+    warnings: tuple[str, ...] = ()
+    workers: int = 0
+    """Rollout workers that came to their end."""
+    rollout_s: float = 0.0
+    """From the first lease to the end of the rollouts, seconds."""
+    build_s: float = 0.0
+    """Spent building simulators, summed over workers, seconds."""
+
+
+def run(
+    suite: Suite | str,
+    *,
+    policies: Sequence[PolicySpec | str] | None = None,
+    nfe: Sequence[int] | None = None,
+    out: str | os.PathLike[str],
+    workers: int | None = None,
+    address: str | None = None,
+    resume: bool = False,
+    video: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+) -> RunResult:
+    """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
+
+    Args:
+        suite: A suite or its name.
+        policies: Policies in place of the suite's.
+        nfe: NFE values in place of the suite's.
+        out: Directory or `pyarrow.fs` URI of the ledger.
+        workers: Rollout workers; None for one per CPU that policy servers leave.
+        address: Ray cluster to join ("auto", HOST:PORT); None starts one for the length of the run.
+        resume: Continue the ledger in `out`: only what it lacks is run.
+        video: "none", "failures" or "all", in place of the suite's.
+        on_progress: Called about four times a second while episodes run.
+        on_message: Called with a line about what goes on before and after.
+        clock: Time.
+
+    Returns:
+        What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
+
+    Raises:
+        HarnessError: The request is wrong, or it is useless to go on; what is finished is in the ledger.
+    """
+    request = prepare(suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers)
+    say = on_message or _nobody
+    say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
+    with open_session(address) as session:
+        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say).execute()
+
+
+def _nobody(message: object) -> None:
+    del message
+
+
+class _Run:
+    """One run on a connected cluster."""
+
+    def __init__(
+        self,
+        request: Request,
+        session: Session,
+        clock: Clock,
+        on_progress: Callable[[Progress], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.request, self.session, self.clock = request, session, clock
+        self.on_progress, self.say = on_progress, say
+        self.suite, self.out = request.suite, request.out
+        self.writer = LedgerWriter(self.out)
+        self.nodes = session.nodes()
+        started = clock.now()
+        self.run_id = f"{self.suite.name}-{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+        self.row: dict[str, Any] = {"run_id": self.run_id, "suite": self.suite.to_yaml(), "started_at": started}
+        self.result = RunResult(self.run_id, self.out)
+
+    def execute(self) -> RunResult:
+        """Bring the policies up, claim the ledger, roll out, probe."""
+        heavy = [spec.label for spec in self.suite.policies if spec.label not in self.request.light]
+        if heavy:
+            self.say(f"Loading {', '.join(heavy)}")
+        house = open_policies(self.session, self.nodes, self.suite.policies, self.request.light)
+        check_infos(house.infos, self.suite.protocol)
+        variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
+        reports = self._inspect(house)
+        plan = self._claim(house, variants, reports)
+        held = read_held(self.out, resume=self.request.resume)
+        status = "failed"
+        try:
+            self._work(house, plan, held, reports)
+            status = "interrupted" if self.result.interrupted else "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            # When a full disk is why the run failed, its own error counts, not that this row cannot be written.
+            with suppress(*([HarnessError] if status == "failed" else [])):
+                self.writer.append("runs", [{**self.row, "ended_at": self.clock.now(), "status": status}])
+        return self.result
+
+    def _inspect(self, house: PolicyHouse) -> dict[str, NodeReport]:
+        """Look at the nodes that episodes will run on."""
+        if not self.suite.tasks:
+            return {}
+        renders = self.suite.video != "none" or any(info.cameras for info in house.infos.values())
+        if renders and self.suite.world != "stub":
+            self.say("Choosing a renderer")
+        request = NodeRequest(self.suite.world, tuple(self.request.descriptions), renders, self.suite.protocol.renderer)
+        if self.session.owned:
+            return {self.session.driver_node_id: local_report(request, self.request.descriptions)}
+        own = NodeReport("the driver", self.request.descriptions, None)
+        return inspect_nodes(self.session, [node for node in self.nodes if node.cpus], request, own)
+
+    def _claim(
+        self, house: PolicyHouse, variants: Sequence[Variant], reports: Mapping[str, NodeReport]
+    ) -> tuple[EpisodeUnit, ...]:
+        """Write down what is about to be done, and make the ledger this run's."""
+        reads_frames = any(info.cameras for info in house.infos.values())
+        backends = [report.backend for report in reports.values() if report.backend is not None]
+        renderer = backends[0].renderer if reads_frames and backends else "none"
+        descriptions = self.request.descriptions
+        manifests = {
+            suite: self.suite.protocol.manifest(
+                suite,
+                init_states_sha256=description.init_states_sha256,
+                versions=description.versions,
+                renderer=renderer,
+            )
+            for suite, description in descriptions.items()
+        }
+        self.row |= {
+            "protocol": canonical_json(manifests),
+            "protocol_sha256": run_protocol_sha256(manifests),
+            "git_revision": git_revision(),
+            "versions": run_versions(descriptions.values()),
+        }
+        self.writer.claim(
+            self.row["suite"], self.row["protocol"], self.row["protocol_sha256"], resume=self.request.resume
+        )
+        self.writer.append("runs", [{**self.row, "status": "running"}])
+        counts = {
+            suite: TaskCounts(descriptions[suite].n_init_states, manifest_sha256(manifest))
+            for suite, manifest in manifests.items()
+        }
+        return plan_episodes(self.suite.tasks, counts, variants)
+
+    def _work(
+        self, house: PolicyHouse, plan: Sequence[EpisodeUnit], held: Held, reports: Mapping[str, NodeReport]
+    ) -> None:
+        """Roll out, then probe; the result is in `self.result`, also when an exception ends it."""
+        nodes = describe_nodes(self.session, self.nodes, self.run_id)
+        self.writer.append("nodes", list(nodes.values()))
+        places = {node_id: Place(row["node_id"], row["hardware"]) for node_id, row in nodes.items()}
+        todo = missing(plan, held.finished)
+        hosts = [node for node in self.nodes if node.node_id in reports]
+        slots = place_workers(hosts, house.slots, self.request.workers, len(todo)) if todo else ()
+        controller = start_controller(
+            self.session,
+            self.suite,
+            self.out,
+            self.run_id,
+            plan,
+            house.infos,
+            held,
+            n_workers=len(slots),
+            clock=self.clock,
+        )
+        self.result = replace(self.result, planned=len(plan), skipped=len(plan) - len(todo))
+        try:
+            with Interrupts() as interrupts:
+                if todo:
+                    environments = {
+                        node_id: report.backend.env for node_id, report in reports.items() if report.backend
+                    }
+                    setup = self._worker_setup(house, places, reports)
+                    self._take(
+                        roll_out(
+                            self.session,
+                            slots,
+                            house,
+                            setup,
+                            controller,
+                            environments,
+                            suite=self.suite,
+                            clock=self.clock,
+                            interrupts=interrupts,
+                            on_progress=self.on_progress,
+                        )
+                    )
+                house.close()
+                self._probe(controller, places, interrupts)
+        finally:
+            house.close()
+            self.session.ray.kill(controller)
+
+    def _worker_setup(
+        self, house: PolicyHouse, places: Mapping[str, Place], reports: Mapping[str, NodeReport]
+    ) -> WorkerSetup:
+        films = self.suite.video != "none"
+        renderers = [report.backend.renderer for report in reports.values() if report.backend is not None]
+        return WorkerSetup(
+            world=self.suite.world,
+            protocol=self.suite.protocol,
+            limits=self.suite.limits,
+            policies=house.setups,
+            task_names={
+                (suite, task_id): name
+                for suite, description in self.request.descriptions.items()
+                for task_id, name in enumerate(description.tasks)
+            },
+            places=places,
+            video_dir=self.writer.location.root if films else None,
+            video_cameras=cameras_for(renderers[0] if renderers else "none"),
+        )
+
+    def _take(self, ended: DriveResult) -> None:
+        progress = ended.snapshot.progress
+        timeouts = progress.done - progress.successes - progress.errors
+        self.result = replace(
+            self.result,
+            done=progress.done,
+            outcomes={"success": progress.successes, "timeout": timeouts, "error": progress.errors},
+            interrupted=ended.interrupted,
+            errors=tuple(
+                f"{error.count} × {error.error_type}; the first: {error.message}" for error in ended.snapshot.errors
+            ),
+            warnings=ended.snapshot.warnings,
+            workers=len(ended.summaries),
+            rollout_s=progress.elapsed_s,
+            build_s=sum(summary.build_s for summary in ended.summaries),
+        )
+
+    def _probe(self, controller: Any, places: Mapping[str, Place], interrupts: Interrupts) -> None:
+        if self.suite.probe is None or self.result.interrupted:
+            return
+        self.say(f"Probing {', '.join(spec.label for spec in self.suite.probe.policies)}")
+        held = read_probed(self.out) if self.request.resume else set()
+        warnings, failures, interrupted = run_probes(
+            self.session,
+            self.nodes,
+            places,
+            self.suite.probe,
+            controller,
+            run_id=self.run_id,
+            held=held,
+            interrupts=interrupts,
+        )
+        self.result = replace(
+            self.result,
+            interrupted=interrupted,
+            errors=(*self.result.errors, *failures),
+            warnings=(*self.result.warnings, *warnings),
+        )

@@ -1,0 +1,173 @@
+"""Policy servers: actors that hold the weights of one policy and decide in batches for many workers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cluster.batching import Batcher
+from harness.errors import HarnessError, PolicyError
+from harness.policies.base import EpisodicPolicy, Policy
+from harness.rollout.clock import Clock, WallClock
+from harness.rollout.decide import Decided, raised, timed_out
+from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
+from harness.spec.observation import Observation, PolicyInfo
+from harness.spec.policy import PolicySpec
+
+MAX_RESTARTS = 3
+"""How often Ray starts a dead policy server again before the run is given up."""
+CALL_S = 30.0
+"""Limit of a call that only asks a server about itself."""
+
+
+class PolicyServer:
+    """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
+
+    def __init__(self, spec: PolicySpec, *, max_batch: int | None, max_wait_s: float) -> None:
+        """Remember what to load; nothing is loaded before the first call, which can then raise.
+
+        Args:
+            spec: The policy.
+            max_batch: Largest batch; None for the policy's own limit.
+            max_wait_s: Longest time that a request waits for others, seconds.
+        """
+        self._spec, self._max_batch, self._max_wait_s = spec, max_batch, max_wait_s
+        self._clock: Clock = WallClock()
+        self._loading = asyncio.Lock()
+        self._policy: Policy | None = None
+        self._batcher: Batcher | None = None
+        self._n_clients: int | None = None
+        self._hardware: str | None = None
+
+    async def info(self) -> PolicyInfo:
+        """Load the policy and say what it is.
+
+        Raises:
+            HarnessError: It cannot be built.
+        """
+        await self._ready()
+        assert self._policy is not None  # noqa: S101
+        return self._policy.info
+
+    async def attach(self, n_clients: int, hardware: str | None) -> None:
+        """Say how many workers ask, and what `hardware` to record."""
+        self._n_clients, self._hardware = n_clients, hardware
+        if self._batcher is not None:
+            self._batcher.attach(n_clients, hardware)
+
+    async def decide(self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None) -> Decided:
+        """Decide for one observation, in a batch with others."""
+        batcher = await self._ready()
+        return await batcher.submit(observation, noise, nfe)
+
+    async def end_episode(self, episode_key: str) -> None:
+        """Let the policy forget an episode."""
+        if isinstance(self._policy, EpisodicPolicy):
+            self._policy.end_episode(episode_key)
+
+    async def stalled_s(self) -> float:
+        """How long the running batch has been computing, seconds."""
+        return self._batcher.stalled_s() if self._batcher is not None else 0.0
+
+    async def _ready(self) -> Batcher:
+        async with self._loading:
+            if self._batcher is None:
+                self._policy = await asyncio.to_thread(build_policy, self._spec)
+                self._batcher = Batcher(
+                    self._policy,
+                    max_batch=min(self._max_batch or self._policy.info.max_batch, self._policy.info.max_batch),
+                    max_wait_s=self._max_wait_s,
+                    clock=self._clock,
+                    n_clients=self._n_clients,
+                    hardware=self._hardware,
+                )
+        return self._batcher
+
+
+def build_policy(spec: PolicySpec) -> Policy:
+    """Build a policy; whatever goes wrong is a harness error that names it.
+
+    Raises:
+        PolicyError: The policy's own code raised.
+        UsageError: The registry refuses the request.
+    """
+    from harness.policies.registry import make_policy
+
+    try:
+        return make_policy(spec)
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise PolicyError(f"Policy {spec.label!r} cannot be built: {describe_exception(error)}.") from error
+
+
+class ServerDecider:
+    """Asks a policy server, with a time limit, and has a server that hangs restarted."""
+
+    def __init__(self, server: Any, policy_id: str, *, episodic: bool = True) -> None:
+        """Ask `server`, an actor handle of `PolicyServer`."""
+        self._server, self._policy_id, self._episodic = server, policy_id, episodic
+
+    def decide(
+        self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None, limit_s: float
+    ) -> Decided:
+        """Ask for one decision; see `Decider.decide`.
+
+        Raises:
+            PolicyServerDied: The server died; it is being started again.
+            PolicyServerLost: It died too often.
+        """
+        import ray
+        from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
+
+        decision = observation.decision
+        try:
+            decided: Decided = ray.get(self._server.decide.remote(observation, noise, nfe), timeout=limit_s)
+        except GetTimeoutError:
+            self._restart_if_stalled(limit_s)
+            raise timed_out(self._policy_id, decision, limit_s) from None
+        except ActorUnavailableError as error:
+            raise self._died(decision, error) from error
+        except ActorDiedError as error:
+            raise self._lost(decision, error) from error
+        except RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, HarnessError) else raised(self._policy_id, decision, cause) from None
+        return decided
+
+    def end_episode(self, episode_key: str) -> None:
+        """Pass the word on, without waiting."""
+        if self._episodic:
+            self._server.end_episode.remote(episode_key)
+
+    def _restart_if_stalled(self, limit_s: float) -> None:
+        """Kill a server whose compute thread hangs; Ray starts it again, and the next decision finds it loaded anew."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            stalled = ray.get(self._server.stalled_s.remote(), timeout=min(CALL_S, limit_s))
+        except (RayError, TimeoutError):
+            stalled = limit_s
+        if stalled >= limit_s / 2:
+            ray.kill(self._server, no_restart=False)
+
+    def _died(self, decision: int, error: Exception) -> PolicyServerDied:
+        return PolicyServerDied(
+            f"The server of policy {self._policy_id!r} died at decision {decision} and is started again: "
+            f"{_first_line(error)}"
+        )
+
+    def _lost(self, decision: int, error: Exception) -> PolicyServerLost:
+        return PolicyServerLost(
+            f"The server of policy {self._policy_id!r} died at decision {decision}, and not for the first time: it is "
+            f"not started again ({_first_line(error)}). Look for what kills it (memory is the usual cause), then "
+            "continue with --resume."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

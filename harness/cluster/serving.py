@@ -1,0 +1,117 @@
+"""Bring the policies of a run up: cheap ones are built by each worker, heavy ones go into servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.cluster.messages import PolicySetup
+from harness.cluster.placement import NodeResources, ServerSlot, place_servers
+from harness.cluster.server import MAX_RESTARTS, PolicyServer, build_policy
+from harness.cluster.session import Session
+from harness.errors import HarnessError, PolicyError
+from harness.spec.observation import PolicyInfo
+from harness.spec.policy import PolicySpec
+
+LIGHT = frozenset({"scripted", "noop", "random"})
+"""Kinds that the driver may build itself: they import neither torch nor a simulator. Any other kind is built in an
+actor first, because nobody knows what it imports before it is built."""
+MAX_WAIT_S = 0.005
+"""Longest time that a decision waits for others to fill a batch; a tenth of a control step at 20 Hz."""
+
+
+class PolicyHouse:
+    """The policies of a run, and the servers that hold some of them."""
+
+    def __init__(self, session: Session, setups: Mapping[str, PolicySetup], slots: Sequence[ServerSlot]) -> None:
+        """Keep what `open_policies` brought up."""
+        self._session, self.setups, self.slots = session, dict(setups), tuple(slots)
+        self._servers = [server for setup in setups.values() for server in setup.servers]
+
+    @property
+    def infos(self) -> dict[str, PolicyInfo]:
+        """Policy label → what the policy says of itself."""
+        return {label: setup.info for label, setup in self.setups.items()}
+
+    def attach(self, n_workers: int, hardware: Mapping[str, str]) -> None:
+        """Tell the servers how many workers will ask each, and where they run."""
+        for label, setup in self.setups.items():
+            slots = [slot for slot in self.slots if slot.policy == label]
+            for i, (server, slot) in enumerate(zip(setup.servers, slots, strict=True)):
+                n_clients = len(range(i, n_workers, len(slots)))
+                server.attach.remote(n_clients, hardware.get(slot.node_id))  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Stop the servers, so that what they hold is free for probes."""
+        for server in self._servers:
+            self._session.ray.kill(server)
+        self._servers.clear()
+
+
+def light_setups(specs: Sequence[PolicySpec]) -> dict[str, PolicySetup]:
+    """Build the light policies once, here, to learn what they are.
+
+    Raises:
+        UsageError: A policy refuses its path or options.
+        PolicyError: A policy cannot be built.
+    """
+    return {spec.label: PolicySetup(spec, build_policy(spec).info) for spec in specs if spec.kind in LIGHT}
+
+
+def open_policies(
+    session: Session, nodes: Sequence[NodeResources], specs: Sequence[PolicySpec], light: Mapping[str, PolicySetup]
+) -> PolicyHouse:
+    """Load every policy that is not light, each in its own servers, all at the same time.
+
+    Raises:
+        UsageError: A policy refuses its path or options.
+        PolicyError: A policy cannot be loaded.
+    """
+    heavy = [spec for spec in specs if spec.label not in light]
+    by_label = {spec.label: spec for spec in heavy}
+    slots = place_servers(nodes, [spec.label for spec in heavy])
+    started: dict[str, list[Any]] = {label: [] for label in by_label}
+    for slot in slots:
+        started[slot.policy].append(_start(session, by_label[slot.policy], slot))
+    infos = {label: _ask(session, label, servers) for label, servers in started.items()}
+    setups = dict(light)
+    for label, servers in started.items():
+        if infos[label].placement == "server":
+            setups[label] = PolicySetup(by_label[label], infos[label], tuple(servers))
+            continue
+        setups[label] = PolicySetup(by_label[label], infos[label])
+        for server in servers:
+            session.ray.kill(server)
+    kept = [slot for slot in slots if setups[slot.policy].servers]
+    return PolicyHouse(session, {spec.label: setups[spec.label] for spec in specs}, kept)
+
+
+def _start(session: Session, spec: PolicySpec, slot: ServerSlot) -> Any:
+    return (
+        session.ray.remote(PolicyServer)
+        .options(
+            num_cpus=slot.cpus,
+            num_gpus=slot.gpus,
+            scheduling_strategy=session.on(slot.node_id),
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=0,
+        )
+        .remote(spec, max_batch=None, max_wait_s=MAX_WAIT_S)
+    )
+
+
+def _ask(session: Session, label: str, servers: Sequence[Any]) -> PolicyInfo:
+    from ray.exceptions import RayError
+
+    try:
+        infos: list[PolicyInfo] = session.ray.get([server.info.remote() for server in servers])
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, HarnessError):
+            raise cause from None
+        reason = str(cause or error).strip().splitlines()[0]
+        raise PolicyError(
+            f"The server of policy {label!r} died while loading it: {reason} Memory is the usual cause; see "
+            "`harness doctor`."
+        ) from error
+    return infos[0]

@@ -1,0 +1,172 @@
+"""A Ray cluster for the length of a run: one that is there already, or a private one on the loopback interface."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cluster.placement import NodeResources
+from harness.errors import NodeError
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Frames of a few dozen decisions; Ray's default would reserve a third of the memory."""
+CONNECT_S = 5.0
+
+QUIET: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray prints deaths of actors, which this project reports in its own words.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    # Some versions hide every GPU from actors that reserve none, but rollout workers render on them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+PRIVATE: Mapping[str, str] = {
+    # The only switch by which Ray binds to the loopback interface on Linux too. Read when ray is first imported.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection to a cluster."""
+
+    ray: Any
+    """The module."""
+    owned: bool
+    """Whether the cluster was started by this session."""
+    driver_node_id: str
+
+    def nodes(self) -> tuple[NodeResources, ...]:
+        """The nodes that are alive, the driver's first."""
+        alive = [node for node in self.ray.nodes() if node["Alive"]]
+        found = [
+            NodeResources(
+                node_id=node["NodeID"],
+                host=node["NodeManagerHostname"],
+                cpus=node["Resources"].get("CPU", 0.0),
+                gpus=node["Resources"].get("GPU", 0.0),
+                memory_bytes=node["Resources"].get("memory", 0.0),
+            )
+            for node in alive
+        ]
+        return tuple(sorted(found, key=lambda node: (node.node_id != self.driver_node_id, node.host, node.node_id)))
+
+    def on(self, node_id: str) -> Any:
+        """Scheduling strategy that pins an actor or task to a node."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+@contextmanager
+def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[Session]:
+    """Connect for the length of a `with` block. Only a cluster that was started here is shut down.
+
+    Args:
+        address: "auto", or HOST:PORT of a running cluster; None starts a private one.
+        n_cpus: CPUs of a private cluster; None for those of the machine.
+
+    Raises:
+        NodeError: The cluster cannot be reached; names the address.
+    """
+    with _environment({**QUIET, **(PRIVATE if address is None else {})}):
+        import ray
+
+        if ray.is_initialized():
+            yield Session(ray, owned=False, driver_node_id=ray.get_runtime_context().get_node_id())
+            return
+        with _quiet_logger():
+            if address is None:
+                _start(ray, n_cpus)
+            else:
+                _join(ray, address)
+    try:
+        yield Session(ray, owned=address is None, driver_node_id=ray.get_runtime_context().get_node_id())
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, n_cpus: int | None) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=n_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+    except Exception as error:
+        raise NodeError(
+            f"A local Ray cluster could not be started: {_first_line(error)}. Check that memory is free, and that the "
+            "temporary directory and shared memory have space."
+        ) from error
+
+
+def _join(ray: Any, address: str) -> None:
+    _require_listener(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"py_modules": [_package_dir()]},
+        )
+    except Exception as error:
+        raise NodeError(
+            f"No Ray cluster answers at address {address!r}: {_first_line(error)}. Start one with `ray start --head`, "
+            "or leave --address out to use this machine alone."
+        ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Ray waits half a minute for an address that nobody listens on; a plain connection knows at once."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise NodeError(
+            f"No Ray cluster answers at address {address!r}: {error.strerror or error}. Check host and port "
+            "(`ray status` on the head node prints them), or leave --address out to use this machine alone."
+        ) from error
+
+
+def _package_dir() -> str:
+    """The package's folder, which is shipped to the nodes so that all run the driver's code."""
+    import harness
+
+    return os.path.dirname(os.path.abspath(harness.__file__))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that are not set yet, for Ray and the processes it starts, and take them back."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _quiet_logger() -> Iterator[None]:
+    """Keep Ray's remarks on its own start off the terminal."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

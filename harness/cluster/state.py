@@ -1,0 +1,315 @@
+"""The controller's bookkeeping: leases, attempts, counts. No Ray, no files; time comes in as an argument."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from harness.cluster.messages import ErrorSummary, Lease, PolicyProgress, Progress, Snapshot, Variant, WorkItem
+from harness.rollout.result import EpisodeResult, lost_episode
+from harness.schedule.order import Task, fill_queue, put_back, take
+from harness.schedule.retry import Decision, decide
+from harness.schedule.units import EpisodeUnit
+
+Identity = tuple[str, int | None, str]
+
+TARGET_LEASE_S = 1.0
+"""Work in one lease. LIBERO episodes last longer and go one by one; a stub episode is shorter than a round trip."""
+MAX_LEASE_UNITS = 256
+WAIT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenLease:
+    worker: str
+    items: tuple[WorkItem, ...]
+    since: float
+    started_at: datetime
+
+
+@dataclass(slots=True)
+class _Seconds:
+    """Running mean of episode durations."""
+
+    total: float = 0.0
+    n: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        self.n += 1
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.n if self.n else None
+
+
+@dataclass(slots=True)
+class _Tally:
+    done: Counter[Variant] = field(default_factory=Counter)
+    successes: Counter[Variant] = field(default_factory=Counter)
+    errors: Counter[Variant] = field(default_factory=Counter)
+    error_types: Counter[str] = field(default_factory=Counter)
+    first_message: dict[str, str] = field(default_factory=dict)
+
+
+class RunState:
+    """Who has which units, what came back, what is left. Not thread-safe."""
+
+    def __init__(
+        self,
+        plan: Iterable[EpisodeUnit],
+        *,
+        skipped: set[Identity] | frozenset[Identity] = frozenset(),
+        earlier_attempts: Mapping[Identity, int] | None = None,
+        max_attempts: int,
+        lease_limit_s: float,
+        n_workers: int,
+        video: str = "none",
+        filmed: Iterable[tuple[Variant, Task]] = (),
+        started: datetime,
+    ) -> None:
+        """Start with nothing leased.
+
+        Args:
+            plan: Every unit of the run.
+            skipped: Identities that the ledger already holds.
+            earlier_attempts: Identity → attempts that earlier runs recorded as errors.
+            max_attempts: Attempts that this run gives an episode.
+            lease_limit_s: Seconds after which a lease counts as lost.
+            n_workers: Workers among whom the queue is shared out.
+            video: "none", "failures" or "all".
+            filmed: (variant, task) pairs that have their video already.
+            started: When the run began, UTC.
+        """
+        units = tuple(plan)
+        self._planned = Counter((unit.policy, unit.nfe) for unit in units)
+        self._n_planned = len(units)
+        self._skipped = frozenset(skipped)
+        self._queue = fill_queue(unit for unit in units if unit.identity not in self._skipped)
+        self._n_skipped = len(units) - self._queue.n_units
+        self._earlier = dict(earlier_attempts or {})
+        self._max_attempts, self._lease_limit_s, self._n_workers = max_attempts, lease_limit_s, max(n_workers, 1)
+        self._video, self._filmed = video, set(filmed)
+        self._first = _first_of_each_task(units) if video == "all" else frozenset()
+        self._leases: dict[int, _OpenLease] = {}
+        self._next_lease = 0
+        self._assignments: dict[str, Task] = {}
+        self._workers: set[str] = set()
+        self._failed: Counter[Identity] = Counter()
+        self._alone: set[Identity] = set()
+        self._seconds: dict[Task, _Seconds] = defaultdict(_Seconds)
+        self._all_seconds = _Seconds()
+        self._unwritten = 0
+        self._tally = _Tally()
+        self._stopped = False
+        self._aborted: tuple[str, str] | None = None
+        self._losses = 0
+        self._started = started
+        self._first_lease: float | None = None
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def lease(self, worker: str, now: float, started_at: datetime) -> Lease:
+        """Hand work to an idle worker.
+
+        Args:
+            worker: Who asks.
+            now: Monotonic seconds.
+            started_at: Time of day, UTC.
+        """
+        self._workers.add(worker)
+        if self._stopped:
+            return Lease(stop=True)
+        chosen, queue = take(self._queue, worker, self._assignments, self._expected_s, self._lease_size())
+        if not chosen:
+            return Lease(wait_s=WAIT_S) if self._leases or self._unwritten else Lease(stop=True)
+        n_alone = next((i for i, unit in enumerate(chosen) if unit.identity in self._alone), len(chosen))
+        chosen, rest = chosen[: max(n_alone, 1)], chosen[max(n_alone, 1) :]
+        self._queue = put_back(queue, rest) if rest else queue
+        self._assignments[worker] = chosen[0].task
+        items = tuple(self._item(unit) for unit in chosen)
+        lease_id = self._next_lease
+        self._next_lease += 1
+        self._leases[lease_id] = _OpenLease(worker, items, now, started_at)
+        self._first_lease = now if self._first_lease is None else self._first_lease
+        return Lease(lease_id, items)
+
+    def settle(self, worker: str, lease_id: int, results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+        """Take back a lease with its results.
+
+        Returns:
+            The results to write now; `confirm` them once they are. Retried attempts are not written, and neither is
+            anything of a lease that was given up before: those units belong to somebody else now.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.worker != worker:
+            return []
+        del self._leases[lease_id]
+        self._losses = 0
+        returned = {result.unit.identity for result in results}
+        self._return(item.unit for item in lease.items if item.unit.identity not in returned)
+        return self._judge(results)
+
+    def confirm(self, written: Sequence[EpisodeResult]) -> None:
+        """Count results that the ledger holds."""
+        self._unwritten -= len(written)
+        for result in written:
+            variant = (result.unit.policy, result.unit.nfe)
+            self._tally.done[variant] += 1
+            self._tally.successes[variant] += result.outcome == "success"
+            if result.outcome == "error":
+                error_type = result.error_type or "unknown"
+                self._tally.errors[variant] += 1
+                self._tally.error_types[error_type] += 1
+                self._tally.first_message.setdefault(error_type, result.error_message or "")
+
+    def lose(self, worker: str, error: tuple[str, str], node_id: str = "") -> list[EpisodeResult]:
+        """Give up a worker: its units go back, or are recorded as errors once they have had their attempts.
+
+        A lease of several units does not say which of them was at fault: all go back, and run alone from then on.
+
+        Args:
+            worker: The worker that died or hung.
+            error: (error type, message).
+            node_id: Where it was.
+
+        Returns:
+            Error results to write and `confirm`.
+        """
+        self._workers.discard(worker)
+        self._assignments.pop(worker, None)
+        lost = {lease_id: lease for lease_id, lease in self._leases.items() if lease.worker == worker}
+        self._losses += 1
+        failures: list[EpisodeResult] = []
+        for lease_id, lease in lost.items():
+            del self._leases[lease_id]
+            if len(lease.items) > 1:
+                self._alone.update(item.unit.identity for item in lease.items)
+                self._return(item.unit for item in lease.items)
+            else:
+                failures += [
+                    lost_episode(item.unit, item.attempt, lease.started_at, error, node_id) for item in lease.items
+                ]
+        return self._judge(failures)
+
+    def retire(self, worker: str) -> None:
+        """Forget a worker that stopped of its own accord."""
+        self._workers.discard(worker)
+        self._assignments.pop(worker, None)
+
+    def claim_video(self, variant: Variant, task: Task) -> bool:
+        """Whether a failed episode may be filmed: the first of its task and policy that asks."""
+        if (variant, task) in self._filmed:
+            return False
+        self._filmed.add((variant, task))
+        return True
+
+    # -- the driver -----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Lease nothing more."""
+        self._stopped = True
+
+    def abort(self, error_type: str, message: str) -> None:
+        """Lease nothing more, and say why; the first reason stands."""
+        self._aborted = self._aborted or (error_type, message)
+        self._stopped = True
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Where the run stands."""
+        overdue = {lease.worker for lease in self._leases.values() if now - lease.since > self._lease_limit_s}
+        return Snapshot(
+            progress=self._progress(now),
+            finished=not (self._queue.n_units or self._leases or self._unwritten),
+            overdue=tuple(sorted(overdue)),
+            aborted=self._aborted,
+            losses_in_a_row=self._losses,
+            errors=tuple(
+                ErrorSummary(name, count, self._tally.first_message[name])
+                for name, count in self._tally.error_types.most_common()
+            ),
+        )
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _progress(self, now: float) -> Progress:
+        done = self._tally.done.total()
+        elapsed = now - self._first_lease if self._first_lease is not None else 0.0
+        rate = done / elapsed if elapsed > 0 else 0.0
+        remaining = self._n_planned - self._n_skipped - done
+        return Progress(
+            planned=self._n_planned,
+            skipped=self._n_skipped,
+            done=done,
+            successes=self._tally.successes.total(),
+            errors=self._tally.errors.total(),
+            per_policy={
+                variant: PolicyProgress(
+                    planned, self._tally.done[variant], self._tally.successes[variant], self._tally.errors[variant]
+                )
+                for variant, planned in self._planned.items()
+            },
+            workers=len(self._workers),
+            started=self._started,
+            elapsed_s=elapsed,
+            rate=rate,
+            eta_s=remaining / rate if rate > 0 else None,
+        )
+
+    def _judge(self, results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
+        """Sort results into those to write and those to try again."""
+        to_write: list[EpisodeResult] = []
+        for result in results:
+            if result.outcome != "error":
+                self._seconds[result.unit.task].add(result.wall_s)
+                self._all_seconds.add(result.wall_s)
+                to_write.append(result)
+                continue
+            error_type = result.error_type or ""
+            self._failed[result.unit.identity] += 1
+            verdict = decide(error_type, self._failed[result.unit.identity], self._max_attempts)
+            if verdict is Decision.RETRY:
+                self._return([result.unit])
+                continue
+            if verdict is Decision.ABORT:
+                self.abort(error_type, result.error_message or "")
+            to_write.append(result)
+        self._unwritten += len(to_write)
+        return to_write
+
+    def _return(self, units: Iterable[EpisodeUnit]) -> None:
+        self._queue = put_back(self._queue, units)
+
+    def _item(self, unit: EpisodeUnit) -> WorkItem:
+        attempt = self._earlier.get(unit.identity, 0) + self._failed[unit.identity] + 1
+        item = WorkItem(unit, attempt)
+        if unit.identity in self._first:
+            return replace(item, video="always")
+        if self._video == "failures" and ((unit.policy, unit.nfe), unit.task) not in self._filmed:
+            return replace(item, video="on_failure")
+        return item
+
+    def _expected_s(self, task: Task) -> float:
+        known = self._seconds.get(task)
+        return (known.mean if known else None) or self._all_seconds.mean or 1.0
+
+    def _lease_size(self) -> int:
+        """Units of about `TARGET_LEASE_S`, but never so many that the last leases are uneven."""
+        mean = self._all_seconds.mean
+        if not mean:
+            return 1
+        fair = -(-self._queue.n_units // (2 * self._n_workers))
+        return max(1, min(int(TARGET_LEASE_S / mean), fair, MAX_LEASE_UNITS))
+
+
+def _first_of_each_task(units: Iterable[EpisodeUnit]) -> frozenset[Identity]:
+    """The first planned init state of each task, for each policy and NFE."""
+    first: dict[tuple[Variant, Task], EpisodeUnit] = {}
+    for unit in units:
+        place = ((unit.policy, unit.nfe), unit.task)
+        held = first.get(place)
+        if held is None or (unit.init_state_id, unit.trial) < (held.init_state_id, held.trial):
+            first[place] = unit
+    return frozenset(unit.identity for unit in first.values())

@@ -1,0 +1,163 @@
+"""Rollout workers: actors that pull units, run them, and report. Neither torch nor transformers is imported here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.cluster.film import film
+from harness.cluster.messages import Place, PolicySetup, WorkerSetup, WorkerSummary, WorkItem
+from harness.cluster.server import ServerDecider, build_policy
+from harness.cluster.simulators import CAPACITY, SimulatorCache
+from harness.rollout.clock import Clock, WallClock
+from harness.rollout.decide import Decider, LocalDecider
+from harness.rollout.episode import run_episode
+from harness.rollout.faults import explain_fault
+from harness.rollout.limits import Alarm
+from harness.rollout.result import EpisodeResult, lost_episode
+from harness.sim.base import SimConfig, Simulator
+from harness.sim.worlds import get_world
+from harness.spec.observation import PolicyInfo
+from harness.spec.protocol import Protocol
+
+HEAVY = ("torch", "transformers")
+
+
+class RolloutWorker:
+    """Keeps simulators and policies between episodes; does what leases say until there is nothing left."""
+
+    def __init__(self, worker_id: str, setup: WorkerSetup, controller: Any) -> None:
+        """Get ready; nothing is built before the first lease.
+
+        Args:
+            worker_id: Name, unique in the run.
+            setup: The run.
+            controller: Actor handle of the `Controller`.
+        """
+        import ray
+
+        self._id, self._setup, self._controller = worker_id, setup, controller
+        self._index = int("".join(c for c in worker_id.partition(".")[0] if c.isdigit()) or 0)
+        node_id: str = ray.get_runtime_context().get_node_id()
+        self._place = setup.places.get(node_id, Place(node_id, ""))
+        self._clock: Clock = WallClock()
+        self._alarm = Alarm()
+        self._configs = sim_configs(setup)
+        capacity = max(CAPACITY, len(set(self._configs.values())))
+        self._simulators = SimulatorCache(get_world(setup.world), self._clock, capacity)
+        self._deciders: dict[str, Decider] = {}
+
+    def work(self) -> WorkerSummary:
+        """Pull until told to stop. Every report has been acknowledged when this returns."""
+        import ray
+
+        pending: Any = None
+        episodes = 0
+        while True:
+            lease = ray.get(self._controller.lease.remote(self._id))
+            if lease.stop:
+                break
+            if not lease.items:
+                time.sleep(lease.wait_s)
+                continue
+            results = [self._run(item) for item in lease.items]
+            episodes += len(results)
+            # The controller writes this report while the next lease runs; at most one is under way.
+            if pending is not None:
+                ray.get(pending)
+            pending = self._controller.report.remote(self._id, lease.lease_id, results)
+        if pending is not None:
+            ray.get(pending)
+        self._simulators.close()
+        heavy = tuple(name for name in HEAVY if name in sys.modules)
+        return WorkerSummary(self._id, episodes, self._simulators.build_s, heavy)
+
+    def _run(self, item: WorkItem) -> EpisodeResult:
+        """Run one unit; whatever goes wrong is in the result."""
+        unit = item.unit
+        policy, config = self._setup.policies[unit.policy], self._configs[unit.policy]
+        actions: list[NDArray[Any]] = []
+        started_at = self._clock.now()
+        try:
+            simulator = self._simulators.get(unit.task, config)
+            result = run_episode(
+                simulator,
+                self._decider(policy),
+                unit,
+                self._setup.protocol,
+                policy.info,
+                clock=self._clock,
+                limits=self._setup.limits,
+                attempt=item.attempt,
+                recorder=actions if item.video != "never" else None,
+            )
+        except Exception as error:
+            result = lost_episode(unit, item.attempt, started_at, explain_fault(error), self._place.node_id)
+        if result.outcome == "error":
+            self._simulators.discard(unit.task, config)
+        elif self._wants_video(item, result):
+            result = replace(result, video=self._film(simulator, result, actions))
+        return replace(
+            result,
+            node_id=self._place.node_id,
+            hardware=self._place.hardware,
+            task=self._setup.task_names.get(unit.task, ""),
+        )
+
+    def _decider(self, policy: PolicySetup) -> Decider:
+        """The way to ask a policy, built once."""
+        label = policy.spec.label
+        if label not in self._deciders:
+            if policy.servers:
+                server = policy.servers[self._index % len(policy.servers)]
+                self._deciders[label] = ServerDecider(server, label)
+            else:
+                self._deciders[label] = LocalDecider(build_policy(policy.spec), self._alarm, self._clock)
+        return self._deciders[label]
+
+    def _wants_video(self, item: WorkItem, result: EpisodeResult) -> bool:
+        import ray
+
+        if item.video != "on_failure":
+            return item.video == "always"
+        unit = item.unit
+        if result.outcome != "timeout":
+            return False
+        claim = self._controller.claim_video.remote((unit.policy, unit.nfe), unit.task)
+        return bool(ray.get(claim))
+
+    def _film(self, simulator: Simulator, result: EpisodeResult, actions: list[NDArray[Any]]) -> str | None:
+        """Film an episode; a video that cannot be made is a warning, for the episode itself is fine."""
+        assert self._setup.video_dir is not None  # noqa: S101
+        try:
+            return film(simulator, result, actions, self._setup.video_dir, self._setup.video_cameras)
+        except Exception as error:
+            self._controller.warn.remote(f"A video could not be made. {explain_fault(error)[1]}")
+            return None
+
+
+def sim_configs(setup: WorkerSetup) -> dict[str, SimConfig]:
+    """Simulator configuration of each policy.
+
+    Policies with the same cameras share a simulator: object poses are there if any policy reads them, and the rollout
+    hides them from the others.
+    """
+    privileged = any(policy.info.privileged for policy in setup.policies.values())
+    return {label: sim_config(setup.protocol, policy.info, privileged) for label, policy in setup.policies.items()}
+
+
+def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool) -> SimConfig:
+    """What the simulator has to know of the protocol and of the policy."""
+    return SimConfig(
+        resolution=protocol.resolution,
+        image_orientation=protocol.image_orientation,
+        settle_steps=protocol.settle_steps,
+        control_hz=protocol.control_hz,
+        control_mode=protocol.control_mode,
+        cameras=tuple(info.cameras),
+        privileged=privileged,
+    )
