@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.cluster import run as run
-    from harness.latency import probe as probe
+    from harness.cluster.run import run as run
+    from harness.latency.probe import probe as probe
     from harness.ledger import read as read
     from harness.spec import load_suite as load_suite
 

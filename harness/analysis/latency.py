@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom
 
+from harness.analysis.intervals import quantile_interval
 from harness.analysis.success import CONFIDENCE
 
 CONFIGURATION = ["hardware", "policy_id", "dtype", "compile", "batch_size"]
@@ -35,36 +35,6 @@ _ORDER = (
     OUTSIDE_LOOP,
     "transport",
 )
-
-
-def quantile_interval(
-    ordered: NDArray[np.float64], q: float, confidence: float = CONFIDENCE
-) -> tuple[float, float] | None:
-    """Distribution-free interval of a quantile, from order statistics and the binomial distribution.
-
-    Each side leaves out at most half of 1 − `confidence`. Assumes independent samples: drift of clocks or
-    temperature makes the true uncertainty larger.
-
-    Source: W. J. Conover, Practical Nonparametric Statistics (3rd ed. 1999), §3.2.
-
-    Args:
-        ordered: Samples, ascending.
-        q: Quantile, between 0 and 1.
-        confidence: Coverage, between 0 and 1.
-
-    Returns:
-        (low, high), or None when there are too few samples for a bound on each side (see `samples_needed`).
-    """
-    n = len(ordered)
-    tail = (1 - confidence) / 2
-    # P(X_(r) > quantile) = P(fewer than r samples lie below it) = F(r − 1): the largest r with F(r − 1) ≤ tail bounds
-    # from below, the smallest s with F(s − 1) ≥ 1 − tail from above.
-    low = int(binom.ppf(tail, n, q))
-    low = low if binom.cdf(low, n, q) <= tail else low - 1
-    high = int(binom.ppf(1 - tail, n, q))
-    if low < 0 or high >= n:
-        return None
-    return float(ordered[low]), float(ordered[high])
 
 
 def samples_needed(q: float, confidence: float = CONFIDENCE) -> int:
@@ -134,14 +104,13 @@ _DESCRIPTION = [
 
 
 def _describe(group: pd.DataFrame) -> dict[str, float]:
-    ordered = np.sort(group["latency_ms"].to_numpy(dtype=float))
-    median, p90, p99 = np.quantile(ordered, [0.5, 0.9, 0.99])
-    missing = (np.nan, np.nan)
-    median_low, median_high = quantile_interval(ordered, 0.5) or missing
-    p99_low, p99_high = quantile_interval(ordered, 0.99) or missing
+    samples = group["latency_ms"].to_numpy(dtype=float)
+    median, p90, p99 = np.quantile(samples, [0.5, 0.9, 0.99])
+    median_low, median_high = _bounds(samples, 0.5)
+    p99_low, p99_high = _bounds(samples, 0.99)
     return {
-        "n": len(ordered),
-        "min": ordered[0],
+        "n": len(samples),
+        "min": samples.min(),
         "median": median,
         "p90": p90,
         "p99": p99,
@@ -154,6 +123,12 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
         "temperature_c": group["temperature_c"].max(),
         "power_w": group["power_w"].median(),
     }
+
+
+def _bounds(samples: NDArray[np.float64], q: float) -> tuple[float, float]:
+    """Both bounds of a quantile, or neither: half an interval is read as a whole one."""
+    interval = quantile_interval(samples, q, CONFIDENCE)
+    return tuple(interval) if np.isfinite(interval).all() else (np.nan, np.nan)
 
 
 def sum_components(latency: pd.DataFrame, components: Sequence[str], name: str) -> pd.DataFrame:

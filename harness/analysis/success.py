@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import binomtest
 
 from harness.errors import UsageError
 
@@ -33,9 +33,9 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[floa
         raise UsageError(f"{successes} successes of {n} trials: give 0 ≤ successes ≤ trials.")
     if n == 0:
         return (np.nan, np.nan)
-    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     # At 0 and n successes the bound is exact, but its computation is not: it may miss 0 or 1 by a rounding error.
-    return (0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
+    return (0.0 if successes == 0 else float(bounds.low), 1.0 if successes == n else float(bounds.high))
 
 
 def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
