@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -34,10 +35,12 @@ class Grasp:
     early: float
     """Height over the grasp at which the fingers begin to close, m: they lag their command by two control steps."""
     turns: tuple[float, ...]
-    """Turns of the hand about the vertical worth trying, rad, best first; at 0 the fingers close along world y, or
-    along `along`. A second attempt takes another one."""
+    """Turns of the hand and of `offset` about the vertical worth trying, rad, best first; at 0 the fingers close along
+    world y, or along `along`. A second attempt takes another one; π is the same hand at the object's other side."""
     along: str | None = None
     """Body along whose x axis the fingers close."""
+    pull: float = 0.0
+    """How far to draw the object away from the origin of `along` before it is lifted, m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Place:
     """Height while travelling: over the rim of the place and over whatever stands in between."""
     release: float
     """Height at which the fingers open."""
+    glide: float
+    """Horizontal distance over which the object comes down from `carry` to `release`; 0 behind a wall."""
     tolerance: float
     """Horizontal distance from the origin at which lowering begins, m: well inside the success region."""
 
@@ -93,12 +98,13 @@ BOWL = Grasp(
     hover=0.06,
     spread=3,
     early=0.02,
-    turns=(0.0, 0.8, -0.8),
+    turns=(0.0, math.pi, 0.8, -0.8),
 )
 
 GRASPS: Mapping[str, Grasp] = {
-    # The drawer leaves 2.5 cm before and behind the bowl, too little for a finger, and 5 cm to its sides.
-    "black bowl in the top": replace(BOWL, offset=(0.0, 0.045, 0.035), along="wooden_cabinet_1", turns=(0.0,)),
+    # The drawer leaves 2.5 cm before and behind the bowl, too little for a finger, and 5 cm to its sides; the top of
+    # the cabinet overhangs the bowl by up to a centimetre.
+    "black bowl in the top": replace(BOWL, along="wooden_cabinet_1", pull=0.02, turns=(0.0, math.pi)),
     "black bowl": BOWL,
     "alphabet soup": _can("alphabet_soup_1"),
     "tomato sauce": _can("tomato_sauce_1"),
@@ -119,9 +125,9 @@ HEIGHTS: Mapping[str, float] = {grasp.body: grasp.above for grasp in GRASPS.valu
 
 PLACES: Mapping[str, Place] = {
     # A bowl counts within 3 cm of the plate's centre and in contact with it.
-    "plate": Place("plate_1", carry=0.10, release=0.012, tolerance=0.012),
+    "plate": Place("plate_1", carry=0.10, release=0.012, glide=0.09, tolerance=0.012),
     # The wall is 14.6 cm high and the inside 12 cm wide; an object counts once its origin is 13.5 cm over the floor.
-    "basket": Place("basket_1", carry=0.165, release=0.06, tolerance=0.03),
+    "basket": Place("basket_1", carry=0.165, release=0.06, glide=0.0, tolerance=0.03),
 }
 
 
