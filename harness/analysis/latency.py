@@ -128,7 +128,7 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
 def _bounds(samples: NDArray[np.float64], q: float) -> tuple[float, float]:
     """Both bounds of a quantile, or neither: half an interval is read as a whole one."""
     interval = quantile_interval(samples, q, CONFIDENCE)
-    return tuple(interval) if np.isfinite(interval).all() else (np.nan, np.nan)
+    return (interval.low, interval.high) if np.isfinite(interval).all() else (np.nan, np.nan)
 
 
 def sum_components(latency: pd.DataFrame, components: Sequence[str], name: str) -> pd.DataFrame:
