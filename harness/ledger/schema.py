@@ -117,8 +117,8 @@ TABLES: dict[str, pa.Schema] = {
 
 Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes
 a second. `latency.memory_bytes` is the peak memory that the probed policy had taken by then: on the accelerator, or
-resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null exactly
-when `outcome` is "error".
+resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null
+exactly when `outcome` is "error".
 """
 
 OUTCOMES = ("success", "timeout", "error")

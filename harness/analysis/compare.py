@@ -1,0 +1,304 @@
+"""Two checkpoints on the same episodes: what changed, by how much, and how sure that is. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from harness.analysis.intervals import Interval, rate_interval
+from harness.analysis.paired import PairCounts, difference_interval, holm, mcnemar_exact
+from harness.analysis.pairing import (
+    ERROR,
+    SUCCESS,
+    Pairing,
+    Side,
+    match_variants,
+    open_ledger,
+    pair,
+    read_sides,
+    require_same_protocol,
+)
+from harness.analysis.power import minimum_detectable_drop
+from harness.analysis.speed import LatencyComparison, compare_latency
+from harness.errors import UsageError
+
+MAX_FLIPS = 1000
+"""Flips that are listed one by one; all are counted."""
+
+Codes = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An episode whose outcome changed."""
+
+    direction: Literal["lost", "gained"]
+    """"lost": only the base succeeded; "gained": only the candidate did."""
+    episode_key: str
+    suite: str | None
+    task_id: int | None
+    task: str | None
+    init_state_id: int | None
+    trial: int | None
+    base_video: str | None
+    """Path or URI of the base's video, if it was filmed."""
+    candidate_video: str | None
+
+
+@dataclass(frozen=True)
+class GroupComparison:
+    """Paired success over some episodes: everything, a suite, or a task. Errors are left out."""
+
+    suite: str | None
+    """None for all suites together."""
+    task_id: int | None
+    """None for a whole suite."""
+    task: str | None
+    counts: PairCounts
+    """Pairs in which both sides have a result."""
+    counts_with_errors: PairCounts
+    """All pairs, an infrastructure error counted as a failure."""
+    base: Interval
+    """Clopper-Pearson interval of the base's rate over these pairs."""
+    candidate: Interval
+    difference: Interval
+    """Interval of candidate minus base."""
+    p: float
+    """Exact McNemar, two-sided."""
+    p_adjusted: float
+    """After Holm's correction over the table's rows; equal to `p` for the overall row."""
+
+    @property
+    def base_rate(self) -> float:
+        """Success rate of the base over these pairs; NaN without pairs."""
+        return (self.counts.both + self.counts.lost) / self.counts.n if self.counts.n else float("nan")
+
+    @property
+    def candidate_rate(self) -> float:
+        """Success rate of the candidate over these pairs; NaN without pairs."""
+        return (self.counts.both + self.counts.gained) / self.counts.n if self.counts.n else float("nan")
+
+
+@dataclass(frozen=True)
+class SuccessComparison:
+    """Success of one base and one candidate."""
+
+    base: Side
+    candidate: Side
+    pairing: Pairing
+    errors_base: int
+    """Infrastructure errors among the base's paired episodes."""
+    errors_candidate: int
+    """Infrastructure errors among the candidate's paired episodes."""
+    overall: GroupComparison
+    suites: tuple[GroupComparison, ...]
+    tasks: tuple[GroupComparison, ...]
+    flips: tuple[Flip, ...]
+    """At most `MAX_FLIPS`, losses first."""
+    detectable_drop: float | None
+    """Smallest real drop that so many pairs show with 80 % power at a one-sided 5 %; None when there is none."""
+
+    @property
+    def n(self) -> int:
+        """Paired episodes, errors included."""
+        return int(self.pairing.base_rows.size)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that two ledgers say about each other."""
+
+    base: str
+    candidate: str
+    success: tuple[SuccessComparison, ...]
+    """One per pair of variants (policy and NFE)."""
+    latency: tuple[LatencyComparison, ...]
+    """One per hardware, NFE, batch size and component that both sides measured."""
+    confidence: float
+    """Level of every interval."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which variants of the two ledgers to compare; None takes every one that both sides have."""
+
+    base_policy: str | None = None
+    base_nfe: int | None = None
+    policy: str | None = None
+    nfe: int | None = None
+
+
+def compare(
+    base: str | Path,
+    candidate: str | Path,
+    *,
+    choice: Choice | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two ledgers, pairing episodes by key.
+
+    Args:
+        base: Ledger of what is in use.
+        candidate: Ledger of what might replace it.
+        choice: Which policy and NFE on either side. A choice of the candidate alone also chooses the base's, if it has
+            the same.
+        confidence: Level of every interval, two-sided.
+        seed: Of the latency bootstrap.
+
+    Raises:
+        LedgerError: No ledger at a path, a damaged part, one policy with two checkpoints.
+        UsageError: The protocols differ (names key and values), or it is unclear which variants belong together.
+    """
+    chosen = choice or Choice()
+    sides = _read(base, chosen.base_policy, chosen.base_nfe), _read(candidate, chosen.policy, chosen.nfe)
+    matched = match_variants(*sides)
+    for old, new in matched:
+        require_same_protocol(old, new)
+    rng = np.random.default_rng(seed)
+    latency = compare_latency(
+        base,
+        candidate,
+        rng,
+        base_variant=(chosen.base_policy, chosen.base_nfe),
+        candidate_variant=(chosen.policy, chosen.nfe),
+        confidence=confidence,
+    )
+    if not matched and not latency:
+        raise UsageError(
+            f"{str(base)!r} and {str(candidate)!r} have nothing in common to compare: no episodes on both sides and no "
+            "latency of the same hardware, NFE, batch size and component."
+        )
+    return Comparison(
+        base=str(base),
+        candidate=str(candidate),
+        success=tuple(compare_success(old, new, confidence) for old, new in matched),
+        latency=tuple(latency),
+        confidence=confidence,
+    )
+
+
+def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> SuccessComparison:
+    """Compare the episodes of two sides."""
+    pairing = pair(base, candidate)
+    old, new = base.outcomes[pairing.base_rows], candidate.outcomes[pairing.candidate_rows]
+    details = base.details.take(pa.array(pairing.base_rows))
+    overall = next(_groups(old, new, np.zeros(old.size, dtype=np.int64), [(None, None, None)], confidence))
+    suite_codes, suite_names = _codes_of(details, ["suite"])
+    task_codes, task_names = _codes_of(details, ["suite", "task_id", "task"])
+    suites = _groups(old, new, suite_codes, [(suite, None, None) for (suite,) in suite_names], confidence)
+    tasks = _groups(old, new, task_codes, [(name[0], name[1], name[2]) for name in task_names], confidence)
+    counts = overall.counts
+    return SuccessComparison(
+        base=base,
+        candidate=candidate,
+        pairing=pairing,
+        errors_base=int((old == ERROR).sum()),
+        errors_candidate=int((new == ERROR).sum()),
+        overall=overall,
+        suites=_with_holm(suites),
+        tasks=_with_holm(tasks),
+        flips=tuple(_flips(base, candidate, pairing, old, new)),
+        detectable_drop=minimum_detectable_drop(counts.n, counts.discordance) if counts.n else None,
+    )
+
+
+def count_pairs(base: Codes, candidate: Codes) -> tuple[PairCounts, PairCounts]:
+    """Count aligned outcome codes: (errors left out, errors as failures)."""
+    scored = (base != ERROR) & (candidate != ERROR)
+    old, new = base == SUCCESS, candidate == SUCCESS
+    return PairCounts.of(old[scored], new[scored]), PairCounts.of(old, new)
+
+
+def _read(path: str | Path, policy: str | None, nfe: int | None) -> list[Side]:
+    open_ledger(path)
+    return read_sides(path, policy=policy, nfe=nfe)
+
+
+def _codes_of(details: pa.Table, columns: list[str]) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
+    """Number the distinct values of some columns: (code of each row, values of each code), sorted by value."""
+    codes = np.zeros(details.num_rows, dtype=np.int64)
+    for name in columns:
+        encoded = details[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy()
+    _, first, numbers = np.unique(codes, return_index=True, return_inverse=True)
+    rows = details.select(columns).take(pa.array(first)).to_pylist()
+    values = [tuple(row[name] for name in columns) for row in rows]
+    order = sorted(range(len(values)), key=lambda code: tuple((part is not None, part) for part in values[code]))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[numbers.ravel()], [values[code] for code in order]
+
+
+def _groups(
+    base: Codes,
+    candidate: Codes,
+    codes: NDArray[np.int64],
+    names: list[tuple[str | None, int | None, str | None]],
+    confidence: float,
+) -> Iterator[GroupComparison]:
+    """Compare every group of rows; one pass over the rows for all groups."""
+    cells = np.bincount(codes * 9 + base * 3 + candidate, minlength=9 * len(names)).reshape(-1, 3, 3)
+    for (suite, task_id, task), cell in zip(names, cells, strict=True):
+        fail, win = 0, SUCCESS
+        counts = PairCounts(int(cell[win, win]), int(cell[win, fail]), int(cell[fail, win]), int(cell[fail, fail]))
+        strict = PairCounts(
+            both=counts.both,
+            lost=counts.lost + int(cell[win, ERROR]),
+            gained=counts.gained + int(cell[ERROR, win]),
+            neither=int(cell.sum()) - counts.both - counts.discordant - int(cell[win, ERROR] + cell[ERROR, win]),
+        )
+        p = float(mcnemar_exact(counts.lost, counts.gained))
+        yield GroupComparison(
+            suite=suite,
+            task_id=task_id,
+            task=task,
+            counts=counts,
+            counts_with_errors=strict,
+            base=rate_interval(counts.both + counts.lost, counts.n, confidence),
+            candidate=rate_interval(counts.both + counts.gained, counts.n, confidence),
+            difference=difference_interval(counts, confidence),
+            p=p,
+            p_adjusted=p,
+        )
+
+
+def _with_holm(groups: Iterator[GroupComparison]) -> tuple[GroupComparison, ...]:
+    found = list(groups)
+    adjusted = holm([group.p for group in found])
+    return tuple(replace(group, p_adjusted=float(p)) for group, p in zip(found, adjusted, strict=True))
+
+
+def _flips(base: Side, candidate: Side, pairing: Pairing, old: Codes, new: Codes) -> Iterator[Flip]:
+    scored = (old != ERROR) & (new != ERROR)
+    lost = np.flatnonzero(scored & (old == SUCCESS) & (new != SUCCESS))
+    gained = np.flatnonzero(scored & (old != SUCCESS) & (new == SUCCESS))
+    # Both directions get room in the list, however many there are of one.
+    room = max(MAX_FLIPS - gained.size, MAX_FLIPS // 2)
+    chosen = np.concatenate([lost[:room], gained[: MAX_FLIPS - min(lost.size, room)]])
+    base_rows, candidate_rows = pairing.base_rows[chosen], pairing.candidate_rows[chosen]
+    details = base.details.take(pa.array(base_rows)).to_pylist()
+    keys = base.keys.take(pa.array(base_rows)).to_pylist()
+    videos = candidate.details["video"].take(pa.array(candidate_rows)).to_pylist()
+    for place, (row, key, video) in enumerate(zip(details, keys, videos, strict=True)):
+        yield Flip(
+            direction="lost" if place < min(lost.size, room) else "gained",
+            episode_key=key,
+            suite=row["suite"],
+            task_id=row["task_id"],
+            task=row["task"],
+            init_state_id=row["init_state_id"],
+            trial=row["trial"],
+            base_video=_inside(base.path, row["video"]),
+            candidate_video=_inside(candidate.path, video),
+        )
+
+
+def _inside(ledger: str, video: str | None) -> str | None:
+    return f"{ledger.rstrip('/')}/{video}" if video else None

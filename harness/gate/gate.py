@@ -1,0 +1,126 @@
+"""Rules × comparison → verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
+from harness.analysis.speed import Samples, read_samples
+from harness.gate.health import judge_errors, judge_pairs
+from harness.gate.speed import judge_budget, judge_memory, judge_ratio
+from harness.gate.success import TaskCounts, judge_success
+from harness.gate.verdict import RuleResult, Verdict, combine
+from harness.spec.rules import DEFAULT_RULES, GateRules
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A gate's verdict with its reasons and everything behind it."""
+
+    verdict: Verdict
+    results: tuple[RuleResult, ...]
+    """One per rule (and variant), in the order of the rules."""
+    comparison: Comparison
+    rules: GateRules
+
+
+def gate(
+    base: str | Path,
+    candidate: str | Path,
+    rules: GateRules | None = None,
+    *,
+    choice: Choice | None = None,
+    seed: int = 0,
+) -> GateResult:
+    """Judge a candidate against a base.
+
+    Args:
+        base: Ledger of what is in use.
+        candidate: Ledger of what might replace it.
+        rules: The rules; `DEFAULT_RULES` when not given.
+        choice: Which policy and NFE on either side.
+        seed: Of the latency bootstrap.
+
+    Raises:
+        LedgerError: No ledger at a path, or a damaged one.
+        UsageError: The protocols differ, or it is unclear which variants belong together.
+    """
+    given = rules or DEFAULT_RULES
+    compared = compare(base, candidate, choice=choice, seed=seed)
+    chosen = choice or Choice()
+    samples = (
+        read_samples(base, (chosen.base_policy, chosen.base_nfe)),
+        read_samples(candidate, (chosen.policy, chosen.nfe)),
+    )
+    results = judge(compared, samples, given, np.random.default_rng(seed))
+    return GateResult(combine(result.verdict for result in results), tuple(results), compared, given)
+
+
+def judge(
+    comparison: Comparison,
+    samples: tuple[Sequence[Samples], Sequence[Samples]],
+    rules: GateRules,
+    rng: np.random.Generator,
+) -> list[RuleResult]:
+    """Judge a comparison by every rule.
+
+    Args:
+        comparison: What was compared.
+        samples: Raw latency of base and candidate.
+        rules: The rules.
+        rng: Source of the bootstrap's draws.
+    """
+    results = []
+    variants = len(comparison.success)
+    for success in comparison.success:
+        found = _judge_variant(success, rules, variants)
+        results += [_named(result, success) for result in found] if variants > 1 else found
+    if not comparison.success and (rules.success or rules.per_task or rules.too_good or rules.errors):
+        results.append(RuleResult("success", Verdict.INCONCLUSIVE, "There are no episodes on both sides."))
+    results += [judge_ratio(rule, comparison.latency, rules.alpha_of(rule), rules.alpha, rng) for rule in rules.latency]
+    results += [judge_budget(rule, samples[1], rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
+    if rules.memory:
+        results.append(judge_memory(rules.memory, *samples))
+    return results
+
+
+def _judge_variant(success: SuccessComparison, rules: GateRules, variants: int) -> list[RuleResult]:
+    enough = judge_pairs(success, rules)
+    results = [enough]
+    if rules.errors:
+        results.append(judge_errors(success, rules.errors, rules.alpha_of(rules.errors) / variants))
+    judged = judge_success(
+        task_counts(success.overall), [task_counts(task) for task in success.tasks], rules, variants=variants
+    )
+    if refusal := _refused_design(success, rules):
+        judged = [replace(result, verdict=Verdict.INCONCLUSIVE, reason=refusal) for result in judged]
+    elif enough.verdict is not Verdict.PASS:
+        judged = [
+            replace(result, verdict=Verdict.INCONCLUSIVE, reason=f"Not judged, for want of pairs. {result.reason}")
+            for result in judged
+        ]
+    return results + judged
+
+
+def _refused_design(success: SuccessComparison, rules: GateRules) -> str | None:
+    if "stopped" in success.candidate.statuses and rules.design == "fixed":
+        return (
+            "The candidate's run was stopped by a gate, so its number of episodes depends on their outcomes; a fixed "
+            "design would err more often than it says. Judge it with rules whose design is sequential."
+        )
+    return None
+
+
+def _named(result: RuleResult, success: SuccessComparison) -> RuleResult:
+    return replace(result, rule=f"{result.rule} [{success.candidate.label}]")
+
+
+def task_counts(group: GroupComparison) -> TaskCounts:
+    """Counts of a compared group, with the name that reasons use."""
+    name = group.task or (f"task {group.task_id}" if group.task_id is not None else "all tasks")
+    where = f"{group.suite} task {group.task_id} ({name})" if group.suite and group.task_id is not None else name
+    return TaskCounts(where, group.counts, group.counts_with_errors)

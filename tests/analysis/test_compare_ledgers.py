@@ -1,0 +1,198 @@
+"""Comparing two real ledgers: pairs by key, refusals, flips, latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis.compare import MAX_FLIPS, Choice, compare
+from harness.analysis.paired import PairCounts
+from harness.errors import LedgerError, UsageError
+from harness.ledger import LedgerWriter
+
+MANIFEST = {"suite": "libero_spatial", "max_steps": 280, "version.mujoco": "3.3.2"}
+
+
+def samples(values: Any, component: str = "e2e", **columns: Any) -> list[dict[str, Any]]:
+    row = {"hardware": "h100", "node_id": "n", "nfe": 10, "batch_size": 1, "component": component, **columns}
+    return [{**row, "sample": place, "latency_ms": float(value)} for place, value in enumerate(values)]
+
+
+def test_episodes_pair_by_key_and_the_rest_is_counted(make_ledger: Any) -> None:
+    base = make_ledger("base", ["++-+ ", "+++++"])
+    new = make_ledger("new", ["+-++-", "+++  "])
+    (success,) = compare(base, new).success
+    assert success.overall.counts == PairCounts(both=5, lost=1, gained=1, neither=0)
+    assert (success.pairing.only_base, success.pairing.only_candidate) == (2, 1)
+    assert success.overall.difference.contains(0)
+
+
+def test_flips_are_listed_in_both_directions_with_their_videos(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++-"]), make_ledger("new", ["+-+"])
+    (success,) = compare(base, new).success
+    lost, gained = success.flips
+    assert (lost.direction, lost.init_state_id, lost.base_video) == ("lost", 1, None)
+    assert lost.candidate_video == f"{new}/videos/0-1.mp4"
+    assert (gained.direction, gained.init_state_id, gained.candidate_video) == ("gained", 2, None)
+    assert gained.base_video == f"{base}/videos/0-2.mp4"
+
+
+def test_a_list_of_flips_keeps_room_for_both_directions(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+" * 1500 + "-" * 20])
+    new = make_ledger("new", ["-" * 1500 + "+" * 20])
+    (success,) = compare(base, new).success
+    assert len(success.flips) == MAX_FLIPS
+    assert sum(flip.direction == "gained" for flip in success.flips) == 20
+    assert success.overall.counts.lost == 1500
+
+
+def test_errors_are_left_out_and_also_counted_as_failures(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++++-!"]), make_ledger("new", ["++!-++"])
+    (success,) = compare(base, new).success
+    assert success.overall.counts == PairCounts(both=2, lost=1, gained=1, neither=0)
+    assert success.overall.counts_with_errors == PairCounts(both=2, lost=2, gained=2, neither=0)
+    assert (success.errors_base, success.errors_candidate) == (1, 1)
+
+
+def test_tasks_are_judged_one_by_one_with_holm(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+" * 12, "+" * 12, "+-" * 6])
+    new = make_ledger("new", ["-" * 12, "+" * 12, "-+" * 6])
+    (success,) = compare(base, new).success
+    p = [task.p for task in success.tasks]
+    assert [task.task_id for task in success.tasks] == [0, 1, 2]
+    assert p == pytest.approx([2 / 2**12, 1.0, 1.0])
+    assert success.tasks[0].p_adjusted == pytest.approx(3 * p[0])
+    assert success.tasks[0].task == "put bowl 0 on the plate"
+
+
+def test_another_protocol_is_refused_with_the_key_and_both_values(make_ledger: Any) -> None:
+    base = make_ledger("base", ["++"], manifest=MANIFEST)
+    new = make_ledger("new", ["++"], manifest={**MANIFEST, "max_steps": 220})
+    with pytest.raises(UsageError, match=r"max_steps: 280 against 220"):
+        compare(base, new)
+
+
+def test_the_last_finished_attempt_counts_once(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+!"]), make_ledger("new", ["+-"])
+    rows = [
+        {**row, "outcome": "success", "success": True, "attempt": 1}
+        for row in _episodes(base)
+        if row["outcome"] == "error"
+    ]
+    LedgerWriter(base).append("episodes", rows)
+    (success,) = compare(base, new).success
+    assert success.overall.counts == PairCounts(both=1, lost=1, gained=0, neither=0)
+    assert (success.base.n, success.base.repeated) == (2, 1)
+
+
+def test_ledgers_without_a_common_episode_compare_to_nothing_but_do_not_crash(make_ledger: Any) -> None:
+    base, new = make_ledger("base", {0: "+++"}), make_ledger("new", {5: "+++"})
+    (success,) = compare(base, new).success
+    assert success.overall.counts.n == 0
+    assert success.overall.difference == (-1.0, 1.0)
+    assert success.tasks == ()
+    assert success.detectable_drop is None
+
+
+@pytest.mark.parametrize("letter", ["+", "-", "!"])
+def test_one_class_only_has_finite_intervals(make_ledger: Any, letter: str) -> None:
+    base, new = make_ledger("base", [letter * 20]), make_ledger("new", [letter * 20])
+    (success,) = compare(base, new).success
+    assert np.isfinite(success.overall.difference).all()
+    assert success.overall.p == 1.0
+
+
+def test_variants_with_equal_policy_and_nfe_are_compared(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++"], nfe=10), make_ledger("new", ["++"], nfe=10)
+    for path, name in ((base, "base"), (new, "new")):
+        LedgerWriter(path).append("episodes", [{**row, "nfe": 1} for row in _episodes(path)])
+        assert name
+    assert [(s.base.nfe, s.candidate.nfe) for s in compare(base, new).success] == [(1, 1), (10, 10)]
+    chosen = compare(base, new, choice=Choice(base_nfe=10, nfe=1))
+    assert [(s.base.nfe, s.candidate.nfe) for s in chosen.success] == [(10, 1)]
+
+
+def test_one_variant_on_each_side_is_compared_whatever_its_name(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++"], policy="old"), make_ledger("new", ["++"], policy="new")
+    (success,) = compare(base, new).success
+    assert (success.base.label, success.candidate.label) == ("old", "new")
+
+
+def test_an_unknown_choice_is_answered_with_what_there_is(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++"], nfe=10), make_ledger("new", ["++"], nfe=10)
+    with pytest.raises(UsageError, match=r"any policy at NFE 3.*It has: pi at NFE 10"):
+        compare(base, new, choice=Choice(nfe=3))
+
+
+def test_two_checkpoints_under_one_name_are_refused(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["++"]), make_ledger("new", ["++"])
+    LedgerWriter(base).append("episodes", [{**_episodes(base)[0], "checkpoint_sha256": "another"}])
+    with pytest.raises(LedgerError, match="2 different checkpoints"):
+        compare(base, new)
+
+
+def test_a_missing_ledger_is_named(make_ledger: Any, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="nowhere"):
+        compare(make_ledger("base", ["+"]), tmp_path / "nowhere")
+
+
+def test_latency_ratios_of_medians_and_p99(make_ledger: Any) -> None:
+    rng = np.random.default_rng(5)
+    old = 100 * np.exp(0.05 * rng.standard_normal(2000))
+    new = 110 * np.exp(0.05 * rng.standard_normal(2000))
+    base = make_ledger("base", ["+"], latency=samples(old, dtype="float32", power_w=300.0, memory_bytes=2**30))
+    cand = make_ledger("new", ["+"], latency=samples(new, dtype="bfloat16", power_w=300.0, memory_bytes=2**31))
+    (latency,) = compare(base, cand).latency
+    assert latency.median.ratio == pytest.approx(1.1, abs=0.005)
+    assert latency.median.interval is not None
+    assert latency.median.interval.contains(1.1)
+    assert latency.p99.interval is not None
+    assert latency.p99.interval.contains(1.1)
+    assert latency.slower > 0.9
+    assert latency.p < 1e-6
+    assert latency.memory_ratio == 2.0
+    assert latency.energy_ratio == pytest.approx(1.1, abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_interval(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+"], latency=samples(range(1, 101)))
+    new = make_ledger("new", ["+"], latency=samples(range(2, 102)))
+    assert compare(base, new).latency[0].median == compare(base, new).latency[0].median
+
+
+def test_too_few_samples_have_no_interval_of_p99(make_ledger: Any) -> None:
+    values = np.random.default_rng(3).permutation(np.arange(1, 101))
+    base, new = (make_ledger(name, ["+"], latency=samples(values)) for name in ("base", "new"))
+    (latency,) = compare(base, new).latency
+    assert latency.p99.interval is None
+    assert latency.median.interval is not None
+
+
+def test_drifting_samples_count_for_few(make_ledger: Any) -> None:
+    base, new = (make_ledger(name, ["+"], latency=samples(range(1, 101))) for name in ("base", "new"))
+    (latency,) = compare(base, new).latency
+    assert max(latency.median.effective) < 10
+    assert latency.median.interval is None
+
+
+def test_several_devices_are_compared_each_with_itself(make_ledger: Any) -> None:
+    both = [*samples([1, 2, 3]), *samples([10, 20, 30], hardware="orin")]
+    latency = compare(make_ledger("base", ["+"], latency=both), make_ledger("new", ["+"], latency=both)).latency
+    assert [(item.base.hardware, item.candidate.hardware) for item in latency] == [("h100", "h100"), ("orin", "orin")]
+
+
+def test_another_device_is_compared_when_it_is_the_only_difference(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+"], latency=samples([1, 2, 3]))
+    new = make_ledger("new", ["+"], latency=samples([10, 20, 30], hardware="orin"))
+    (latency,) = compare(base, new).latency
+    assert (latency.base.hardware, latency.candidate.hardware) == ("h100", "orin")
+
+
+def _episodes(path: Path) -> list[dict[str, Any]]:
+    from harness.ledger.parts import read_rows
+    from harness.ledger.storage import Location
+
+    return read_rows(Location.of(path), "episodes")
