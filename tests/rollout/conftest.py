@@ -1,0 +1,41 @@
+"""Real simulators of the stub world."""
+
+from __future__ import annotations
+
+import pytest
+from stub_policies import make_unit
+
+from harness.policies.base import Policy
+from harness.rollout import Alarm, LocalDecider, WallClock, run_episode
+from harness.sim.base import SimConfig
+from harness.sim.stub import StubSim
+from harness.spec.protocol import Protocol
+from harness.spec.suite import Limits
+
+
+@pytest.fixture
+def alarm():
+    alarm = Alarm()
+    yield alarm
+    alarm.close()
+
+
+@pytest.fixture
+def play(alarm):
+    """Run one stub episode with a policy; keyword arguments go to the protocol, `limits`, `sim`, `unit`, `clock`."""
+
+    def play(policy: Policy, *, limits=None, sim=None, unit=None, clock=None, recorder=None, **protocol):
+        clock = clock or WallClock()
+        unit = unit or make_unit()
+        return run_episode(
+            sim or StubSim("stub", unit.task_id, SimConfig(resolution=16, cameras=policy.info.cameras)),
+            LocalDecider(policy, alarm, clock),
+            unit,
+            Protocol.model_validate({"preset": "stub", **protocol}),
+            policy.info,
+            clock=clock,
+            limits=limits or Limits(),
+            recorder=recorder,
+        )
+
+    return play
