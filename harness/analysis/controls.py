@@ -39,7 +39,7 @@ def control_roles(policy_ids: Iterable[str], suites: Iterable[str | None] = ()) 
     Args:
         policy_ids: Policies as the ledger names them.
         suites: YAML texts of the runs' suites, whose policies state their kind beside their label; a policy that no
-            suite mentions is known by its name.
+            suite mentions is known by its name. In the stub world nothing is a control: it hands out successes.
 
     Returns:
         Policy → role, for controls only.
@@ -47,10 +47,11 @@ def control_roles(policy_ids: Iterable[str], suites: Iterable[str | None] = ()) 
     kinds = {policy: policy.partition("?")[0] for policy in policy_ids}
     for text in suites:
         suite = yaml.safe_load(text) if isinstance(text, str) else None
-        policies = suite.get("policies") if isinstance(suite, dict) else None
-        for entry in policies or []:
+        if not isinstance(suite, dict):
+            continue
+        for entry in suite.get("policies") or []:
             if isinstance(entry, dict) and entry.get("label") in kinds:
-                kinds[entry["label"]] = str(entry.get("kind"))
+                kinds[entry["label"]] = "" if suite.get("world") == "stub" else str(entry.get("kind"))
     return {policy: ROLES[kind] for policy, kind in kinds.items() if kind in ROLES}
 
 

@@ -78,7 +78,7 @@ def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         successes=solved,
         timeouts=episodes["outcome"] == "timeout",
         errors=episodes["outcome"] == "error",
-        retried=episodes["attempt"].fillna(0) > 0,
+        retried=episodes["attempt"].fillna(1) > 1,
         steps=episodes["steps"].astype("Float64").where(solved),
     )
     grouped = marked.groupby(list(keys), dropna=False, sort=True, observed=True)

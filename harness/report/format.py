@@ -27,6 +27,11 @@ def text(value: Any) -> str:
     return str(value) if known(value) else NONE
 
 
+def task_name(value: Any) -> str:
+    """A LIBERO task name as the sentence it stands for."""
+    return text(value).replace("_", " ")
+
+
 def count(value: Any) -> str:
     """An integer with thousands separators."""
     return f"{int(value):,}" if known(value) else NONE

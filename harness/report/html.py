@@ -16,7 +16,7 @@ from harness.analysis.timing import PARTS
 from harness.errors import HarnessError
 from harness.ledger import Ledger
 from harness.report import tables
-from harness.report.format import count, duration, known, number, percent, percent_interval, text, variant
+from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
 from harness.report.plots import fitted, latency_curves
 from harness.report.summary import Summary, summarise
 
@@ -156,7 +156,7 @@ def _grids(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _task(row: Mapping[str, Any]) -> tuple[int, str]:
-    return (int(row["task_id"]) if known(row["task_id"]) else -1, text(row["task"]))
+    return (int(row["task_id"]) if known(row["task_id"]) else -1, task_name(row["task"]))
 
 
 def _times(summary: Summary) -> list[dict[str, Any]]:
@@ -258,7 +258,7 @@ def _videos(ledger: Ledger, directory: Path) -> list[dict[str, str]]:
                 "variant": variant(row["policy_id"], row["nfe"]),
                 "outcome": text(row["outcome"]),
                 "episode": ", ".join(place),
-                "task": text(row["task"]),
+                "task": task_name(row["task"]),
             }
         )
     return found[:MAX_VIDEOS]

@@ -26,9 +26,9 @@ from harness.report.tables import (
 def render_markdown(ledger: Ledger) -> str:
     """Render a ledger as GitHub-flavoured Markdown."""
     summary = summarise(ledger)
-    blocks = [f"# {_escape(summary.title)}", _escape(summary.sentence)]
-    blocks += [f"> **{_escape(notice.title)}.** {_escape(notice.text)}" for notice in summary.notices]
-    blocks += [_table(table) for table in _tables(summary) if table.rows]
+    blocks = [f"# {escape_markdown(summary.title)}", escape_markdown(summary.sentence)]
+    blocks += [f"> **{escape_markdown(notice.title)}.** {escape_markdown(notice.text)}" for notice in summary.notices]
+    blocks += [table_markdown(table) for table in _tables(summary) if table.rows]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -50,15 +50,16 @@ def _tables(summary: Summary) -> list[Table]:
     ]
 
 
-def _table(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """A table under its title, with its note."""
     rule = [":---" if place < table.left else "---:" for place in range(len(table.columns))]
-    lines = ["| " + " | ".join(map(_escape, cells)) + " |" for cells in (table.columns, *table.rows)]
+    lines = ["| " + " | ".join(map(escape_markdown, cells)) + " |" for cells in (table.columns, *table.rows)]
     lines.insert(1, "| " + " | ".join(rule) + " |")
-    note = f"\n\n{_escape(table.note)}" if table.note else ""
-    return f"## {_escape(table.title)}\n\n" + "\n".join(lines) + note
+    note = f"\n\n{escape_markdown(table.note)}" if table.note else ""
+    return f"## {escape_markdown(table.title)}\n\n" + "\n".join(lines) + note
 
 
-def _escape(value: str) -> str:
+def escape_markdown(value: str) -> str:
     """Show text as it is: no markup, no HTML, no line break that would end a table's row."""
     flat = " ".join(value.split())
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", flat).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -113,7 +113,7 @@ def _unfinished_notice(run_id: str, status: str) -> Notice:
         "warning",
         "Partial results",
         f"Run {run_id} {states.get(status, f'has status {status!r}')}: the numbers cover what was done until then. "
-        "To complete it, repeat the harness run with --resume.",
+        "Repeat its command with --resume to complete it.",
     )
 
 

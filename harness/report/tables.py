@@ -23,6 +23,7 @@ from harness.report.format import (
     number_interval,
     percent,
     percent_interval,
+    task_name,
     text,
     variant,
 )
@@ -82,7 +83,7 @@ def task_tables(summary: Summary) -> list[Table]:
         variants = list(dict.fromkeys(variant(row["policy_id"], row["nfe"]) for row in records(rows)))
         cells: dict[tuple[int, str], dict[str, str]] = {}
         for row in records(rows):
-            cell = cells.setdefault((int(row["task_id"]), text(row["task"])), {})
+            cell = cells.setdefault((int(row["task_id"]), task_name(row["task"])), {})
             cell[variant(row["policy_id"], row["nfe"])] = _task_cell(row)
         body = tuple(
             (str(task_id), task, *(cell.get(name, NONE) for name in variants))

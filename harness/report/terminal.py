@@ -52,7 +52,7 @@ def render_terminal(ledger: Ledger, console: Console) -> None:
     ]
     for table in tables:
         if table.rows:
-            _print_table(table, console)
+            print_table(table, console)
 
 
 def _print_notice(notice: Notice, console: Console) -> None:
@@ -62,7 +62,8 @@ def _print_notice(notice: Notice, console: Console) -> None:
     )
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """Print one table: boxed on a terminal, aligned with spaces elsewhere."""
     console.print()
     if not console.is_terminal:
         console.print(Text(_aligned(table)), soft_wrap=True)

@@ -20,7 +20,7 @@ LedgerOf = Callable[..., Ledger]
 def episodes(outcomes: str, **changes: Any) -> list[dict[str, Any]]:
     """One episode per letter: s(uccess), t(imeout), e(rror)."""
     names = {"s": "success", "t": "timeout", "e": "error"}
-    base = {"policy_id": "flow", "nfe": 1, "suite": "libero_spatial", "task_id": 0, "task": "a", "attempt": 0} | changes
+    base = {"policy_id": "flow", "nfe": 1, "suite": "libero_spatial", "task_id": 0, "task": "a", "attempt": 1} | changes
     label = "-".join(str(value) for value in base.values())
     return [
         base
@@ -115,6 +115,10 @@ def test_equal_errors_are_counted_together_most_frequent_first(ledger_of: Ledger
 def test_controls_are_known_by_kind_under_any_label() -> None:
     suite = "policies: [{kind: scripted, label: expert}, {kind: flow, label: noop}]"
     assert control_roles(["expert", "noop", "random"], [suite, None]) == {"expert": "positive", "random": "negative"}
+
+
+def test_the_stub_world_has_no_controls() -> None:
+    assert control_roles(["noop"], ["{world: stub, policies: [{kind: noop, label: noop}]}"]) == {}
 
 
 @pytest.mark.parametrize(

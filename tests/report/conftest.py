@@ -146,7 +146,7 @@ def _episodes(
                 "physics_s": 0.45 * wall,
                 "render_s": (0.3 if nfe else 0.0) * wall,
                 "policy_wait_s": (0.15 if nfe else 0.01) * wall,
-                "attempt": 1 if number == 3 else 0,
+                "attempt": 2 if number == 3 else 1,
                 "hardware": "cpu",
                 "video": f"videos/flow-{('0', '1 & 2')[number]}.mp4" if videos and nfe == 1 and number < 2 else None,
                 "error_type": "NodeError" if outcome == "error" else None,
