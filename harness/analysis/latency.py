@@ -54,7 +54,7 @@ def latency_by_component(latency: pd.DataFrame) -> pd.DataFrame:
         decision and with the derived ones (`DENOISE_TOTAL`, `OUTSIDE_LOOP`), with `n`, `min`, `median`, `p90`, `p99`,
         the 95 % bounds `median_low`, `median_high`, `p99_low`, `p99_high` (NaN where there are too few samples), all in
         ms; `throttled` (throttled samples; NaN when nobody looked), `clock_mhz` (median), `temperature_c` (highest),
-        `power_w` (median).
+        `power_w` (median), `memory_bytes` (highest).
     """
     denoise = sum_components(latency, ["denoise_step"], DENOISE_TOTAL)
     fixed = sum_components(latency, FIXED_COMPONENTS, OUTSIDE_LOOP)
@@ -99,7 +99,7 @@ def decision_latency(decisions: pd.DataFrame) -> pd.DataFrame:
 
 _DESCRIPTION = [
     *("n", "min", "median", "p90", "p99", "median_low", "median_high", "p99_low", "p99_high"),
-    *("throttled", "clock_mhz", "temperature_c", "power_w"),
+    *("throttled", "clock_mhz", "temperature_c", "power_w", "memory_bytes"),
 ]
 
 
@@ -122,6 +122,7 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
         "clock_mhz": group["sm_clock_mhz"].median(),
         "temperature_c": group["temperature_c"].max(),
         "power_w": group["power_w"].median(),
+        "memory_bytes": group["memory_bytes"].max(),
     }
 
 

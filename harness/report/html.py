@@ -65,6 +65,7 @@ def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) 
         videos=_videos(ledger, directory) if directory is not None else [],
         provenance=[
             tables.run_table(ledger),
+            tables.policy_table(ledger),
             tables.node_table(ledger),
             *tables.protocol_tables(ledger),
             tables.version_table(ledger),

@@ -102,8 +102,12 @@ def _task_cell(row: Mapping[str, Any]) -> str:
     return f"{count(row['successes'])}/{count(row['n'])}{interval}{errors}"
 
 
+MAX_ERRORS = 40
+"""Distinct errors in a table; a policy that returns another NaN at every step makes thousands."""
+
+
 def error_table(summary: Summary) -> Table:
-    """Every error with its message."""
+    """Every error with its message, most frequent first."""
     rows = tuple(
         (
             variant(row["policy_id"], row["nfe"]),
@@ -112,9 +116,11 @@ def error_table(summary: Summary) -> Table:
             count(row["count"]),
             count(row["tasks"]),
         )
-        for row in records(summary.errors)
+        for row in records(summary.errors.head(MAX_ERRORS))
     )
-    return Table("Errors", ("policy", "error", "message", "episodes", "tasks"), rows, 3)
+    rest = summary.errors["count"].iloc[MAX_ERRORS:]
+    note = f"{len(rest)} further messages ({count(rest.sum())} episodes) are in the ledger only." if len(rest) else ""
+    return Table("Errors", ("policy", "error", "message", "episodes", "tasks"), rows, 3, note)
 
 
 def time_table(summary: Summary) -> Table:
@@ -155,18 +161,7 @@ def latency_tables(summary: Summary) -> list[Table]:
     return [
         Table(
             f"Latency, ms: {configuration_name(configuration)}",
-            (
-                "NFE",
-                "component",
-                "n",
-                "min",
-                "median",
-                "95 % interval",
-                "p90",
-                "p99",
-                "95 % interval of p99",
-                "throttled",
-            ),
+            LATENCY_COLUMNS,
             tuple(_latency_row(row) for row in rows),
             2,
             LATENCY_NOTE,
@@ -174,6 +169,11 @@ def latency_tables(summary: Summary) -> list[Table]:
         for configuration, rows in latency_configurations(summary)
     ]
 
+
+LATENCY_COLUMNS = (
+    *("NFE", "component", "n", "min", "median", "95 % interval", "p90", "p99", "95 % interval of p99"),
+    *("throttled", "peak memory"),
+)
 
 LATENCY_NOTE = (
     "Percentiles over all raw samples. 95 % intervals: order statistics (binomial), which take samples as independent; "
@@ -219,6 +219,7 @@ def _latency_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         number(row["p99"]),
         number_interval(row["p99_low"], row["p99_high"]),
         count(row["throttled"]),
+        gibibytes(row["memory_bytes"]),
     )
 
 
@@ -293,6 +294,16 @@ def run_table(ledger: Ledger) -> Table:
         for row in records(ledger.runs)
     )
     return Table("Runs", ("run", "status", "started", "ended", "git revision", "protocol"), rows, 6)
+
+
+def policy_table(ledger: Ledger) -> Table:
+    """What ran: each policy's checkpoint, digest of its weights, and dtype."""
+    columns = ["policy_id", "checkpoint", "checkpoint_sha256", "dtype"]
+    rows = tuple(
+        (text(row["policy_id"]), text(row["checkpoint"]), text(row["checkpoint_sha256"])[:12], text(row["dtype"]))
+        for row in records(ledger.episodes[columns].drop_duplicates())
+    )
+    return Table("Policies", ("policy", "checkpoint", "sha256 of the weights", "dtype"), rows, 4)
 
 
 def node_table(ledger: Ledger) -> Table:

@@ -103,4 +103,4 @@ def _aligned(table: Table) -> str:
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         written.append("  ".join(cells).rstrip())
-    return "\n".join(written)
+    return "\n".join([*written, *([table.note] if table.note else [])])

@@ -68,7 +68,13 @@ def test_the_page_shows_every_section_that_the_ledger_has(build_ledger: BuildLed
     words = page_of(build_ledger()).words
     for heading in ("Success per task", "Errors", "Where the time went", "Latency", "derived against measured"):
         assert heading in words
-    for provenance in ("20260301-demo-1f", "0123456789abcdef", "harness report demo --html report.html", "robosuite"):
+    for provenance in (
+        "20260301-demo-1f",
+        "0123456789abcdef",
+        "harness report demo --html report.html",
+        "robosuite",
+        "c0ffeec0ffee",
+    ):
         assert provenance in words
 
 

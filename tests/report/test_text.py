@@ -80,6 +80,15 @@ def test_a_ledger_with_one_table_is_reported(build_ledger: BuildLedger, tables: 
     assert render_markdown(read(path))
 
 
+def test_thousands_of_different_errors_are_cut_and_counted(tmp_path: Path) -> None:
+    base = {"policy_id": "p", "suite": "s", "task_id": 0, "task": "t", "outcome": "error", "error_type": "PolicyError"}
+    rows = [base | {"episode_key": str(i), "error_message": f"action[0] is {i}"} for i in range(100)]
+    LedgerWriter(tmp_path).append("episodes", rows)
+    text = printed(tmp_path)
+    assert text.count("PolicyError") == 40
+    assert "60 further messages (60 episodes)" in text
+
+
 def test_a_policy_that_only_made_errors_has_no_rate(tmp_path: Path) -> None:
     row = {"policy_id": "p", "suite": "s", "task_id": 0, "task": "t", "episode_key": "k", "outcome": "error"}
     LedgerWriter(tmp_path).append("episodes", [row])
