@@ -96,7 +96,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     if len(ledger.episodes):
         facts += [("episodes", count(len(ledger.episodes))), ("errors", count(summary.suites["errors"].sum()))]
     if len(summary.throughput) == 1:
-        facts.append(("episodes / h", number(summary.throughput["per_hour"].iloc[0])))
+        facts.append(("episodes / h while busy", number(summary.throughput["per_hour"].iloc[0])))
     if len(ledger.latency):
         facts.append(("timed decisions", count((ledger.latency["component"] == "e2e").sum())))
     if len(ledger.nodes):
