@@ -214,21 +214,19 @@ class Expert:
 
     def _lift_goal(self, scene: Scene) -> Vector:
         """Up from where the fingers closed; where something overhangs the object, first out from under it."""
-        assert self.lifted is not None  # noqa: S101 - set when the phase is entered
-        grasp, start = self.job.grasp, self.lifted.hand
+        grasp, lifted = self.job.grasp, self.lifted or scene
         if grasp.along is None or not grasp.pull:
-            return start + up(LIFT)
-        outward = self.lifted.thing - scene.poses[grasp.along][:3]
+            return lifted.hand + up(LIFT)
+        outward = lifted.thing - scene.poses[grasp.along][:3]
         outward[2] = 0.0
-        aim = start + outward * (grasp.pull / np.linalg.norm(outward))
+        aim = lifted.hand + outward * (grasp.pull / np.linalg.norm(outward))
         return aim + up(LIFT if np.linalg.norm((aim - scene.hand)[:2]) < ARRIVED else 0.0)
 
     def _carry_height(self, scene: Scene) -> float:
         """Height of the object's lowest point over the origin of the place while it travels."""
-        assert self.lifted is not None  # noqa: S101 - set before the phase is entered
-        place = self.job.place
-        travelled = float(np.linalg.norm((scene.thing - self.lifted.thing)[:2]))
-        high = self._height(self.lifted) + LIFT - max(0.0, travelled - CLEAR)
+        place, lifted = self.job.place, self.lifted or scene
+        travelled = float(np.linalg.norm((scene.thing - lifted.thing)[:2]))
+        high = self._height(lifted) + LIFT - max(0.0, travelled - CLEAR)
         glide = np.interp(scene.aside, [place.tolerance, place.tolerance + place.glide], [place.release, place.carry])
         return max(high, float(glide))
 
