@@ -115,17 +115,21 @@ def _from_hub(
                 raise
             return _from_cache(repository, revision, endpoint, cache_dir, error)
         warnings = _judge_redirect(repository, served.id, redirect)
-        folder = snapshot_download(
-            served.id, revision=served.sha, allow_patterns=list(FILES), endpoint=endpoint, cache_dir=cache_dir
+        # By name, not by commit: the client then remembers what the name meant, for a day without a network. Its folder
+        # is named after the commit it really fetched.
+        folder = Path(
+            snapshot_download(
+                served.id, revision=revision, allow_patterns=list(FILES), endpoint=endpoint, cache_dir=cache_dir
+            )
         )
     lfs = {file.rfilename: file.lfs.sha256 for file in served.siblings or () if file.lfs is not None}
     return Checkpoint(
-        Path(folder),
+        folder,
         asked=repository,
         served=served.id,
-        revision=served.sha,
+        revision=folder.name,
         asked_revision=revision,
-        weights_sha256=lfs.get(WEIGHTS_FILE),
+        weights_sha256=lfs.get(WEIGHTS_FILE) if folder.name == served.sha else None,
         warnings=warnings,
     )
 
@@ -151,7 +155,12 @@ def _from_cache(
     try:
         folder = Path(
             snapshot_download(
-                repository, revision=revision, local_files_only=True, endpoint=endpoint, cache_dir=cache_dir
+                repository,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=list(FILES),
+                endpoint=endpoint,
+                cache_dir=cache_dir,
             )
         )
     except (LocalEntryNotFoundError, FileNotFoundError) as error:

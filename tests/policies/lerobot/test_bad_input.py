@@ -1,0 +1,217 @@
+"""Checkpoints that cannot be run on LIBERO: one clear message each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lerobot_small import noise_for, observe
+
+from harness.errors import HarnessError, PolicyError, UsageError
+from harness.policies.lerobot.families import FAMILIES
+from harness.policies.lerobot.loading import memory_guard
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; None removes one."""
+    stored = json.loads(path.read_text())
+    stored.update(changes)
+    path.write_text(json.dumps({key: value for key, value in stored.items() if value is not None}))
+
+
+def feature(kind: str, *shape: int) -> dict[str, Any]:
+    return {"type": kind, "shape": list(shape)}
+
+
+def with_features(folder: Path, which: str, **changes: Any) -> None:
+    """Change input or output features of a checkpoint's configuration; None removes one."""
+    stored = json.loads((folder / "config.json").read_text())[which]
+    stored.update({key.replace("__", "."): value for key, value in changes.items()})
+    edit(folder / "config.json", **{which: {key: value for key, value in stored.items() if value is not None}})
+
+
+@pytest.mark.parametrize(
+    ("which", "key", "shape", "told"),
+    [
+        ("input_features", "observation__state", 14, r"another robot: its observation\.state has 14 numbers"),
+        ("output_features", "action", 14, "another robot: its action has 14 numbers, LIBERO's has 7"),
+    ],
+)
+def test_a_checkpoint_for_another_robot_is_refused(
+    save: Any, load: Any, which: str, key: str, shape: int, told: str
+) -> None:
+    folder = save("act")
+    with_features(folder, which, **{key: feature("ACTION" if key == "action" else "STATE", shape)})
+    with pytest.raises(PolicyError, match=told):
+        load(folder)
+
+
+def test_padded_sizes_are_settled_by_the_statistics(save: Any, load: Any) -> None:
+    folder, observations = save("pi05"), observe(1)
+    noise = noise_for(load(folder), observations)
+    expected = load(folder).act(observations, noise).actions
+    with_features(folder, "input_features", observation__state=feature("STATE", 32))
+    with_features(folder, "output_features", action=feature("ACTION", 32))
+    policy = load(folder)
+    assert (policy.act(observations, noise).actions == expected).all()
+    assert sum("padded size 32" in warning for warning in policy.warnings) == 2
+
+
+def test_a_camera_that_libero_lacks_is_named_with_the_remedy(save: Any, load: Any) -> None:
+    folder = save("act")
+    image = feature("VISUAL", 3, 64, 64)
+    with_features(folder, "input_features", observation__images__image=None, observation__images__cam_high=image)
+    with pytest.raises(PolicyError, match=r"reads cameras .*cam_high.*\?rename=agentview="):
+        load(folder)
+
+
+def test_a_camera_that_the_policy_cannot_do_without_is_refused(save: Any, load: Any) -> None:
+    folder = save("act")
+    with_features(folder, "input_features", observation__images__right_wrist_0_rgb=feature("VISUAL", 3, 64, 64))
+    with pytest.raises(PolicyError, match="right_wrist_0_rgb, for which LIBERO has no camera"):
+        load(folder)
+
+
+def test_a_normalised_feature_without_statistics_is_refused(save: Any, load: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save("smolvla")
+    for path in folder.glob("policy_postprocessor_step_*.safetensors"):
+        tensors = load_file(path)
+        save_file({key: value for key, value in tensors.items() if not key.startswith("action.")}, path)
+    with pytest.raises(PolicyError, match="stores no statistics for action"):
+        load(folder)
+
+
+def test_a_checkpoint_from_before_processors_is_sent_to_the_migration(save: Any, load: Any) -> None:
+    folder = save("act")
+    (folder / "policy_preprocessor.json").unlink()
+    with pytest.raises(PolicyError, match=r"no policy_preprocessor\.json.*migrate_policy_normalization"):
+        load(folder)
+
+
+def test_a_tokenizer_that_cannot_be_fetched_is_named(save: Any, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lerobot.processor import tokenizer_processor
+    from transformers import AutoTokenizer
+
+    folder = save("pi05")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(tokenizer_processor, "AutoTokenizer", AutoTokenizer)
+    preprocessor = json.loads((folder / "policy_preprocessor.json").read_text())
+    for step in preprocessor["steps"]:
+        if step["registry_name"] == "tokenizer_processor":
+            step["config"]["tokenizer_name"] = str(folder / "absent")
+    (folder / "policy_preprocessor.json").write_text(json.dumps(preprocessor))
+    with pytest.raises(PolicyError, match=r"Its tokenizer is '.*absent'.*tokenizer=FOLDER"):
+        load(folder)
+
+
+def test_the_tokenizer_option_replaces_the_one_stored(save: Any, load: Any, tokenizer: Path) -> None:
+    folder = save("pi05")
+    preprocessor = folder / "policy_preprocessor.json"
+    preprocessor.write_text(preprocessor.read_text().replace(str(tokenizer), "google/paligemma-3b-pt-224"))
+    assert load(folder, tokenizer=str(tokenizer)).processors.pre.steps
+
+
+def test_a_field_that_this_lerobot_does_not_know_is_reported_with_both_versions(save: Any, load: Any) -> None:
+    folder = save("act")
+    edit(folder / "config.json", invented_field=1, lerobot_version="0.9.9")
+    with pytest.raises(PolicyError, match=r"does not fit LeRobot 0\.6\.1; it declares LeRobot 0\.9\.9"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("config.json", "{", "cannot be read as JSON"),
+        ("config.json", "[]", "holds a JSON list"),
+        ("config.json", "{}", "no LeRobot checkpoint"),
+        ("adapter_config.json", "{}", "PEFT adapter"),
+    ],
+)
+def test_a_folder_that_holds_no_policy_is_refused(save: Any, load: Any, file: str, text: str, told: str) -> None:
+    folder = save("act")
+    (folder / file).write_text(text)
+    with pytest.raises(PolicyError, match=told):
+        load(folder)
+
+
+def test_a_missing_folder_is_named(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"no checkpoint folder .*absent"):
+        load(tmp_path / "absent")
+
+
+def test_temporal_ensembling_is_refused(save: Any, load: Any) -> None:
+    folder = save("act", n_action_steps=1)
+    edit(folder / "config.json", temporal_ensemble_coeff=0.01)
+    with pytest.raises(PolicyError, match="temporal ensembling"):
+        load(folder)
+
+
+@pytest.mark.parametrize("policy_type", sorted(name for name, family in FAMILIES.items() if family.refusal))
+def test_a_type_that_cannot_be_driven_says_why(save: Any, load: Any, policy_type: str) -> None:
+    folder = save("act")
+    edit(folder / "config.json", type=policy_type)
+    with pytest.raises(PolicyError, match=f"of type {policy_type}.*openpi://"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"device": "cuda:99"}, "torch sees"),
+        ({"device": "abacus"}, "not one of auto, cpu, cuda"),
+        ({"dtype": "bfloat16"}, "act has no dtype setting"),
+        ({"compile": "default"}, "act cannot be compiled"),
+        ({"snapflow": True}, "adapter for pi05, not for act"),
+        ({"n_action_steps": 7}, "n_action_steps is 7"),
+        ({"vlm": "folder"}, "act fetches none"),
+        ({"rename": "front=observation.images.image"}, "names camera 'front'"),
+        ({"rename": "agentview=observation.images.top"}, "sends agentview to 'observation.images.top'"),
+        ({"revision": "main"}, "has no revision 'main'"),
+    ],
+)
+def test_options_that_contradict_the_checkpoint_are_usage_errors(
+    save: Any, load: Any, options: dict[str, Any], error: str
+) -> None:
+    folder = save("act")
+    with pytest.raises(UsageError, match=error):
+        load(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_while_loading_names_the_remedy(raised: Exception) -> None:
+    with (
+        pytest.raises(PolicyError, match=r"does not fit into the memory of cuda.*dtype=bfloat16"),
+        memory_guard("p", "cuda"),
+    ):
+        raise raised
+
+
+def test_running_out_of_memory_in_a_decision_names_the_batch(save: Any, load: Any, monkeypatch: Any) -> None:
+    policy = load(save("act"))
+
+    def exhausted(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(policy.policy, "predict_action_chunk", exhausted)
+    with pytest.raises(PolicyError, match="batch of 3; lower max_batch"):
+        policy.act(observe(3), None)
+
+
+def test_every_refusal_is_one_the_command_line_prints(save: Any, load: Any) -> None:
+    folder = save("act")
+    (folder / "config.json").unlink()
+    with pytest.raises(HarnessError) as refused:
+        load(folder)
+    assert "\n" not in str(refused.value)
