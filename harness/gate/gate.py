@@ -74,17 +74,24 @@ def judge(
         rules: The rules.
         rng: Source of the bootstrap's draws.
     """
-    results = []
-    variants = len(comparison.success)
-    for success in comparison.success:
-        found = _judge_variant(success, rules, variants)
-        results += [_named(result, success) for result in found] if variants > 1 else found
-    if not comparison.success and (rules.success or rules.per_task or rules.too_good or rules.errors):
-        results.append(RuleResult("success", Verdict.INCONCLUSIVE, "There are no episodes on both sides."))
+    results = _judge_episodes(comparison.success, rules)
     results += [judge_ratio(rule, comparison.latency, rules.alpha_of(rule), rules.alpha, rng) for rule in rules.latency]
     results += [judge_budget(rule, samples[1], rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
     if rules.memory:
         results.append(judge_memory(rules.memory, *samples))
+    return results
+
+
+def _judge_episodes(compared: Sequence[SuccessComparison], rules: GateRules) -> list[RuleResult]:
+    """Judge what the rules say about episodes; a gate on latency alone needs none."""
+    if not (rules.success or rules.per_task or rules.too_good or rules.errors):
+        return []
+    if not compared:
+        return [RuleResult("success", Verdict.INCONCLUSIVE, "There are no episodes on both sides.")]
+    results = []
+    for success in compared:
+        found = _judge_variant(success, rules, len(compared))
+        results += [_named(result, success) for result in found] if len(compared) > 1 else found
     return results
 
 

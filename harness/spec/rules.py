@@ -178,9 +178,7 @@ class GateRules(SpecModel):
         if stated > self.alpha * (1 + 1e-9):
             raise ValueError(f"the rules' own alphas add up to {stated:g}, more than the gate's alpha {self.alpha:g}")
         if any(rule.alpha is None for rule in self.alarms) and stated >= self.alpha * (1 - 1e-9):
-            raise ValueError(
-                f"the stated alphas use up the gate's alpha {self.alpha:g}; a rule without one is left none"
-            )
+            raise ValueError(f"the stated alphas use up the gate's alpha {self.alpha:g}; none is left for other rules")
         return self
 
     @property

@@ -1,0 +1,71 @@
+"""`harness compare`: paired statistics of two or more ledgers. It changes nothing and judges nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.output import write_texts
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis.matrix import Matrix
+
+EXAMPLES = examples(
+    "harness compare reports/base reports/candidate",
+    "harness compare reports/night reports/night --base-nfe 10 --nfe 1  # one ledger, two NFE",
+    "harness compare reports/a reports/b reports/c  # every pair, with letters",
+    "harness compare reports/base s3://bucket/candidate --markdown pr.md --json pr.json",
+)
+
+
+def command(
+    ledgers: Annotated[
+        list[str],
+        typer.Argument(metavar="BASE CANDIDATE", help="Two ledgers; or one, or three and more, for a matrix."),
+    ],
+    base_policy: Annotated[str | None, typer.Option(help="Policy of the base, if it has several.")] = None,
+    base_nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the base.")] = None,
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of the candidate.")] = None,
+    nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
+    markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the latency bootstrap.")] = 0,
+) -> None:
+    """Compare success and latency, episode by episode.
+
+    Episodes pair by key, so both ledgers have to come from the same protocol. Success: Clopper-Pearson intervals, the
+    paired difference with its interval, exact McNemar, a table per task with Holm's correction, and every flip with its
+    videos. Latency: ratios of the median and of p99 with bootstrap intervals.
+    """
+    from harness.report.gate_json import render_json
+    from harness.report.gate_markdown import render_comparison_markdown, render_matrix_markdown
+    from harness.report.gate_terminal import print_comparison, print_matrix
+
+    console = Console(stderr="-" in (markdown, json))
+    if len(ledgers) == 2:
+        from harness.analysis.compare import Choice, compare
+
+        choice = Choice(base_policy, base_nfe, policy, nfe)
+        found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed)
+        print_comparison(found, console)
+        write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
+        return
+    if base_policy is not None or base_nfe is not None:
+        raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
+    matrix = _matrix(ledgers, policy, nfe)
+    print_matrix(matrix, console)
+    write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
+
+
+def _matrix(ledgers: list[str], policy: str | None, nfe: int | None) -> Matrix:
+    from harness.analysis.matrix import compare_many
+    from harness.analysis.pairing import read_sides
+
+    sides = [side for path in ledgers for side in read_sides(path, policy=policy, nfe=nfe)]
+    if len(sides) < 2:
+        raise UsageError(f"{' '.join(ledgers)}: {len(sides)} checkpoints with episodes; a comparison needs two.")
+    return compare_many(sides)

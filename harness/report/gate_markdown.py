@@ -1,0 +1,103 @@
+"""Comparisons and gates as Markdown, for a pull request."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import yaml
+
+from harness.analysis.compare import Comparison, Flip, SuccessComparison
+from harness.analysis.matrix import Matrix
+from harness.gate.gate import GateResult
+from harness.gate.verdict import Verdict
+from harness.report.format import NONE, count, text
+from harness.report.gate_tables import (
+    MAX_LISTED,
+    latency_rows,
+    matrix_pairs_table,
+    matrix_table,
+    rule_table,
+    success_rows,
+    task_rows,
+)
+from harness.report.markdown import escape_markdown, table_markdown
+
+_MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "⚠️"}
+
+
+def render_gate_markdown(result: GateResult) -> str:
+    """Render a gate: the verdict first, the reasons next, what is behind them folded away."""
+    rules = result.rules
+    blocks = [
+        f"# {_MARKS[result.verdict]} {result.verdict.value}: {escape_markdown(rules.name)}",
+        f"`{result.comparison.candidate}` against `{result.comparison.base}`. {escape_markdown(rules.description)}",
+        table_markdown(rule_table(result)),
+        *_comparison_blocks(result.comparison),
+        _folded(
+            "Rules", f"```yaml\n{yaml.safe_dump(rules.model_dump(mode='json', exclude_none=True), sort_keys=False)}```"
+        ),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def render_comparison_markdown(comparison: Comparison) -> str:
+    """Render a comparison."""
+    head = f"# Comparison\n\n`{comparison.candidate}` against `{comparison.base}`."
+    return "\n\n".join([head, *_comparison_blocks(comparison)]) + "\n"
+
+
+def render_matrix_markdown(matrix: Matrix) -> str:
+    """Render several checkpoints."""
+    return (
+        "\n\n".join(["# Checkpoints", *map(table_markdown, (matrix_table(matrix), matrix_pairs_table(matrix)))]) + "\n"
+    )
+
+
+def _comparison_blocks(comparison: Comparison) -> list[str]:
+    blocks = []
+    for success in comparison.success:
+        blocks.append(table_markdown(success_rows(success)))
+        if success.tasks:
+            blocks.append(_folded("Tasks", table_markdown(task_rows(success))))
+        blocks += [_flips(success, direction) for direction in ("lost", "gained")]
+        blocks.append(_provenance(success))
+    if comparison.latency:
+        blocks.append(table_markdown(latency_rows(comparison.latency)))
+    return [block for block in blocks if block]
+
+
+def _flips(success: SuccessComparison, direction: str) -> str:
+    flips = [flip for flip in success.flips if flip.direction == direction]
+    if not flips:
+        return ""
+    counts = success.overall.counts
+    total = counts.lost if direction == "lost" else counts.gained
+    lines = [f"- {_flip(flip)}" for flip in flips[:MAX_LISTED]]
+    if total > MAX_LISTED:
+        lines.append(f"- … and {count(total - MAX_LISTED)} more (in the JSON)")
+    return _folded(f"{direction.capitalize()}: {count(total)} episodes", "\n".join(lines))
+
+
+def _flip(flip: Flip) -> str:
+    place = f"{text(flip.suite)} {text(flip.task_id)}"
+    videos = [
+        f"[{name}](<{quote(path, safe='/:')}>)"
+        for name, path in (("base", flip.base_video), ("candidate", flip.candidate_video))
+        if path
+    ]
+    where = f"{place}, init state {text(flip.init_state_id)}, trial {text(flip.trial)}: {text(flip.task)}"
+    return escape_markdown(where) + (f" – {', '.join(videos)}" if videos else "")
+
+
+def _provenance(success: SuccessComparison) -> str:
+    rows = [
+        f"| {name} | {escape_markdown(side.label)} | {escape_markdown(side.checkpoint or NONE)} "
+        f"| {escape_markdown(', '.join(side.hardware) or NONE)} | {count(side.n)} |"
+        for name, side in (("base", success.base), ("candidate", success.candidate))
+    ]
+    head = "| | Policy | Checkpoint | Hardware | Episodes |\n| :--- | :--- | :--- | :--- | ---: |"
+    return _folded("Checkpoints", "\n".join([head, *rows]))
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"

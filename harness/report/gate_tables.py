@@ -1,0 +1,259 @@
+"""Comparisons and gates as tables of text: the same figures in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.analysis.compare import Comparison, Flip, GroupComparison, SuccessComparison
+from harness.analysis.intervals import Interval
+from harness.analysis.matrix import Matrix
+from harness.analysis.power import pairs_needed
+from harness.analysis.ratios import QuantileRatio
+from harness.analysis.speed import LatencyComparison
+from harness.gate.gate import GateResult
+from harness.report.format import NONE, count, number, percent, text
+from harness.report.tables import Table
+
+MAX_LISTED = 20
+"""Flips listed in each direction; the JSON has more."""
+
+GIB = 2**30
+
+
+def rule_table(result: GateResult) -> Table:
+    """Every rule with its verdict and reason."""
+    return Table(
+        title="Rules",
+        columns=("Rule", "Verdict", "Why"),
+        rows=tuple((found.rule, found.verdict.value, found.reason) for found in result.results),
+        left=3,
+        note=(
+            f"False alarms of all rules together: at most {percent(result.rules.alpha)} when nothing changed; "
+            f"design: {result.rules.design}."
+        ),
+    )
+
+
+def success_rows(success: SuccessComparison) -> Table:
+    """Overall, then suite by suite."""
+    groups = [success.overall, *(success.suites if len(success.suites) > 1 else ())]
+    return Table(
+        title=f"Success: {success.base.label} → {success.candidate.label}",
+        columns=("Episodes", "Pairs", "Base", "Candidate", "Difference", "Lost", "Gained", "McNemar p"),
+        rows=tuple(_group(group, group.suite or "all") for group in groups),
+        left=1,
+        note=_success_note(success),
+    )
+
+
+def task_rows(success: SuccessComparison) -> Table:
+    """Task by task, with Holm's correction."""
+    return Table(
+        title="Tasks",
+        columns=("Task", "Pairs", "Base", "Candidate", "Difference", "Lost", "Gained", "Holm p"),
+        rows=tuple(_group(group, _task_name(group)) for group in success.tasks),
+        left=1,
+        note="p values corrected over the tasks by Holm's method.",
+    )
+
+
+def flip_rows(success: SuccessComparison, direction: str) -> Table:
+    """Flips in one direction, with their videos."""
+    flips = [flip for flip in success.flips if flip.direction == direction]
+    total = success.overall.counts.lost if direction == "lost" else success.overall.counts.gained
+    return Table(
+        title=f"{'Lost' if direction == 'lost' else 'Gained'}: {count(total)}",
+        columns=("Task", "Init state", "Trial", "Base video", "Candidate video"),
+        rows=tuple(_flip(flip) for flip in flips[:MAX_LISTED]),
+        left=1,
+        note=f"{count(total - MAX_LISTED)} more are in the JSON." if total > MAX_LISTED else "",
+    )
+
+
+def latency_rows(latency: Sequence[LatencyComparison]) -> Table:
+    """Component by component."""
+    return Table(
+        title="Latency",
+        columns=("Where", "Component", "Median ms", "Ratio", "p99 ms", "Ratio", "Slower", "p", "Energy", "Memory"),
+        rows=tuple(_latency(item) for item in latency),
+        left=2,
+        note=(
+            "Ratios are candidate / base with bootstrap intervals over the effective number of samples. Slower: "
+            "probability that a sample of the candidate exceeds one of the base (Mann-Whitney)."
+        ),
+    )
+
+
+def matrix_table(matrix: Matrix) -> Table:
+    """Checkpoints, best first."""
+    return Table(
+        title="Checkpoints",
+        columns=("Checkpoint", "Ledger", "Success", "95 %", "Episodes", "Errors", "Group"),
+        rows=tuple(
+            (
+                entry.side.label,
+                entry.side.path,
+                percent(entry.successes / entry.n) if entry.n else NONE,
+                interval_text(entry.interval),
+                count(entry.n),
+                count(entry.errors),
+                entry.letters,
+            )
+            for entry in matrix.entries
+        ),
+        left=2,
+        note=(
+            "Checkpoints that share a letter cannot be told apart (exact McNemar on their common episodes, Holm over "
+            f"{len(matrix.comparisons)} pairs, {percent(matrix.alpha)})."
+        ),
+    )
+
+
+def matrix_pairs_table(matrix: Matrix) -> Table:
+    """Every pair of checkpoints."""
+    return Table(
+        title="Pairs of checkpoints",
+        columns=("Better", "Other", "Pairs", "Difference", "Flips", "Holm p"),
+        rows=tuple(
+            (
+                f"{result.base.label} ({result.base.path})",
+                f"{result.candidate.label} ({result.candidate.path})",
+                count(result.overall.counts.n),
+                _difference(result.overall),
+                f"{result.overall.counts.lost} / {result.overall.counts.gained}",
+                p_text(p),
+            )
+            for result, p in matrix.comparisons
+        ),
+        left=2,
+        note="Flips: solved only by the better / only by the other.",
+    )
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Everything about a comparison, in reading order; tables without rows are left out."""
+    tables: list[Table] = []
+    for success in comparison.success:
+        tables += [success_rows(success), task_rows(success), flip_rows(success, "lost"), flip_rows(success, "gained")]
+    tables.append(latency_rows(comparison.latency))
+    return [table for table in tables if table.rows]
+
+
+def interval_text(interval: Interval | None) -> str:
+    """An interval of rates: "95.2–98.1 %"."""
+    return f"{100 * interval.low:.1f}–{100 * interval.high:.1f} %" if interval else NONE
+
+
+def p_text(p: float) -> str:
+    """A p value; very small ones as a bound."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}".rstrip("0").rstrip(".") if p < 1 else "1"
+
+
+def signed_points(value: float) -> str:
+    """A difference of rates in points: "-1.2"."""
+    return NONE if math.isnan(value) else f"{100 * value:+.1f}"
+
+
+def _success_note(success: SuccessComparison) -> str:
+    counts, pairing = success.overall.counts, success.pairing
+    parts = [
+        f"Unpaired: {count(pairing.only_base)} only in the base, {count(pairing.only_candidate)} only in the "
+        "candidate.",
+        f"Infrastructure errors among the pairs: {success.errors_base} base, {success.errors_candidate} candidate; "
+        "left out of every rate.",
+    ]
+    if counts.n:
+        if success.detectable_drop is None:
+            parts.append(f"{count(counts.n)} pairs can show no drop at all with 80 % power.")
+        else:
+            wanted = max(counts.discordance, 0.01)
+            needed = {drop: pairs_needed(drop, wanted) for drop in (0.01, 0.03)}
+            parts.append(
+                f"Smallest drop that these pairs show with 80 % power (one-sided 5 %): "
+                f"{100 * success.detectable_drop:.1f} points; with {100 * wanted:.1f} % flips, 3 points need "
+                f"{count(needed[0.03])} pairs and 1 point needs {count(needed[0.01])}."
+            )
+    parts.append("Rates: Clopper-Pearson; difference: Tango's score interval with Edwards' correction; 95 %.")
+    return " ".join(parts)
+
+
+def _group(group: GroupComparison, name: str) -> tuple[str, ...]:
+    if not group.counts.n:
+        return (name, "0", NONE, NONE, NONE, NONE, NONE, NONE)
+    return (
+        name,
+        count(group.counts.n),
+        f"{percent(group.base_rate)} ({interval_text(group.base)})",
+        f"{percent(group.candidate_rate)} ({interval_text(group.candidate)})",
+        _difference(group),
+        count(group.counts.lost),
+        count(group.counts.gained),
+        p_text(group.p_adjusted),
+    )
+
+
+def _difference(group: GroupComparison) -> str:
+    low, high = group.difference
+    return f"{signed_points(group.counts.difference)} ({signed_points(low)} … {signed_points(high)})"
+
+
+def _task_name(group: GroupComparison) -> str:
+    place = f"{group.suite or ''} {group.task_id if group.task_id is not None else ''}".strip()
+    return f"{place}: {group.task}" if group.task else place or NONE
+
+
+def _flip(flip: Flip) -> tuple[str, ...]:
+    place = f"{flip.suite or ''} {flip.task_id if flip.task_id is not None else ''}".strip()
+    name = f"{place}: {flip.task}" if flip.task else place or flip.episode_key[:12]
+    return (name, text(flip.init_state_id), text(flip.trial), text(flip.base_video), text(flip.candidate_video))
+
+
+def _latency(item: LatencyComparison) -> tuple[str, ...]:
+    return (
+        _where(item),
+        item.candidate.component,
+        f"{number(item.median.base)} → {number(item.median.candidate)}",
+        _ratio(item.median),
+        f"{number(item.p99.base)} → {number(item.p99.candidate)}",
+        _ratio(item.p99),
+        percent(item.slower),
+        p_text(item.p),
+        _energy(item),
+        _memory(item),
+    )
+
+
+def _where(item: LatencyComparison) -> str:
+    def both(old: object, new: object) -> str:
+        return str(new) if old == new else f"{old} → {new}"
+
+    parts = [both(item.base.hardware, item.candidate.hardware)]
+    if item.base.policy_id != item.candidate.policy_id:
+        parts.append(both(item.base.policy_id, item.candidate.policy_id))
+    if item.candidate.nfe is not None or item.base.nfe is not None:
+        parts.append(f"NFE {both(item.base.nfe, item.candidate.nfe)}")
+    if item.candidate.batch_size not in (None, 1):
+        parts.append(f"batch {item.candidate.batch_size}")
+    if item.base.build != item.candidate.build:
+        parts.append(both(item.base.build, item.candidate.build))
+    return ", ".join(parts)
+
+
+def _ratio(ratio: QuantileRatio) -> str:
+    if math.isnan(ratio.ratio):
+        return NONE
+    ends = f"({ratio.interval.low:.3f}–{ratio.interval.high:.3f})" if ratio.interval else "(too few samples)"
+    return f"{ratio.ratio:.3f} {ends}"
+
+
+def _energy(item: LatencyComparison) -> str:
+    if item.base.energy_j is None or item.candidate.energy_j is None:
+        return NONE
+    return f"{number(item.base.energy_j)} → {number(item.candidate.energy_j)} J"
+
+
+def _memory(item: LatencyComparison) -> str:
+    if item.base.memory_bytes is None or item.candidate.memory_bytes is None:
+        return NONE
+    return f"{number(item.base.memory_bytes / GIB)} → {number(item.candidate.memory_bytes / GIB)} GiB"

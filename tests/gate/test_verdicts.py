@@ -1,0 +1,247 @@
+"""The gate's verdicts on real ledgers: what passes, what fails, and what cannot be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis.compare import Choice
+from harness.errors import UsageError
+from harness.gate import GateResult, Verdict, gate
+from harness.ledger import LedgerWriter
+from harness.ledger.parts import read_rows
+from harness.ledger.storage import Location
+from harness.spec.rules import (
+    BudgetRule,
+    ErrorRule,
+    GateRules,
+    LatencyRule,
+    MemoryRule,
+    PairRule,
+    SuccessRule,
+    TaskRule,
+    TooGoodRule,
+)
+
+SUCCESS = GateRules(success=SuccessRule(margin=0.03))
+SEQUENTIAL = GateRules(design="sequential", success=SuccessRule(margin=0.03))
+
+
+def verdicts(result: GateResult) -> dict[str, str]:
+    return {found.rule: found.verdict.value for found in result.results}
+
+
+def reason(result: GateResult, rule: str) -> str:
+    return next(found.reason for found in result.results if found.rule == rule)
+
+
+def samples(values: Any, component: str = "e2e", **columns: Any) -> list[dict[str, Any]]:
+    row = {"hardware": "h100", "node_id": "n", "nfe": 10, "batch_size": 1, "component": component, **columns}
+    return [{**row, "sample": place, "latency_ms": float(value)} for place, value in enumerate(values)]
+
+
+def noise(median: float, n: int = 2000, seed: int = 0) -> Any:
+    return median * np.exp(0.05 * np.random.default_rng(seed).standard_normal(n))
+
+
+@pytest.mark.parametrize("rules", [SUCCESS, SEQUENTIAL], ids=["fixed", "sequential"])
+def test_the_same_outcomes_pass(make_ledger: Any, rules: GateRules) -> None:
+    outcomes = ["+" * 48 + "--"] * 10
+    result = gate(make_ledger("base", outcomes), make_ledger("new", outcomes), rules)
+    assert result.verdict is Verdict.PASS
+    assert "+0.0 points over 500 pairs" in reason(result, "success")
+
+
+@pytest.mark.parametrize("rules", [SUCCESS, SEQUENTIAL], ids=["fixed", "sequential"])
+def test_a_real_drop_fails(make_ledger: Any, rules: GateRules) -> None:
+    result = gate(make_ledger("base", ["+" * 50] * 10), make_ledger("new", ["+" * 47 + "---"] * 10), rules)
+    assert result.verdict is Verdict.FAIL
+    assert result.verdict.exit_code == 1
+    assert "a real drop" in reason(result, "success")
+
+
+def test_twenty_against_nineteen_of_twenty_cannot_be_told(make_ledger: Any) -> None:
+    result = gate(make_ledger("base", ["+" * 20]), make_ledger("new", ["+" * 19 + "-"]), SUCCESS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.verdict.exit_code == 2
+    assert "pairs would show that" in reason(result, "success")
+
+
+def test_a_real_but_tolerated_drop_passes_and_says_so(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 1000] * 2), make_ledger("new", ["+" * 991 + "-" * 9] * 2)
+    result = gate(base, new, SUCCESS)
+    assert result.verdict is Verdict.PASS
+    assert "a real drop" in reason(result, "success")
+    assert "tolerated" in reason(result, "success")
+
+
+def test_beyond_margin_waits_until_the_margin_is_passed(make_ledger: Any) -> None:
+    strict = GateRules(success=SuccessRule(margin=0.03, fail_when="beyond_margin"))
+    base = make_ledger("base", ["+" * 200])
+    small, large = make_ledger("small", ["+" * 190 + "-" * 10]), make_ledger("large", ["+" * 170 + "-" * 30])
+    assert gate(base, small, SUCCESS).verdict is Verdict.FAIL
+    assert gate(base, small, strict).verdict is Verdict.INCONCLUSIVE
+    assert gate(base, large, strict).verdict is Verdict.FAIL
+
+
+def test_errors_that_would_decide_make_it_inconclusive(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+" * 50] * 10)
+    new = make_ledger("new", ["+" * 47 + "!!!"] * 10)
+    result = gate(base, new, SUCCESS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "Infrastructure errors decide it. Left out: PASS" in reason(result, "success")
+
+
+def test_a_drop_holds_with_errors_either_way(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 50] * 10), make_ledger("new", ["+" * 44 + "-----!"] * 10)
+    result = gate(base, new, SUCCESS)
+    assert result.verdict is Verdict.FAIL
+    assert "with 10 pairs with errors counted as failures" in reason(result, "success")
+
+
+def test_all_errors_never_pass(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 30]), make_ledger("new", ["!" * 30])
+    assert gate(base, new, SUCCESS).verdict is Verdict.INCONCLUSIVE
+    with_rule = GateRules(success=SuccessRule(margin=0.03), errors=ErrorRule(max_rate=0.02))
+    assert verdicts(gate(base, new, with_rule))["errors"] == "FAIL"
+
+
+def test_a_few_errors_ask_for_a_resume_and_do_not_fail(make_ledger: Any) -> None:
+    rules = GateRules(success=SuccessRule(margin=0.1), errors=ErrorRule(max_rate=0.0))
+    outcomes = ["+" * 60]
+    result = gate(make_ledger("base", outcomes), make_ledger("new", ["+" * 59 + "!"]), rules)
+    assert verdicts(result)["errors"] in {"FAIL", "INCONCLUSIVE"}
+    rules = GateRules(success=SuccessRule(margin=0.1), errors=ErrorRule(max_rate=0.01))
+    result = gate(make_ledger("base2", outcomes), make_ledger("new2", ["+" * 59 + "!"]), rules)
+    assert verdicts(result)["errors"] == "INCONCLUSIVE"
+    assert "--resume" in reason(result, "errors")
+
+
+@pytest.mark.parametrize("letter", ["+", "-"])
+def test_one_class_only_is_judged_by_the_number_of_pairs(make_ledger: Any, letter: str) -> None:
+    few = gate(make_ledger("a", [letter * 20]), make_ledger("b", [letter * 20]), SUCCESS)
+    many = gate(make_ledger("c", [letter * 500]), make_ledger("d", [letter * 500]), SUCCESS)
+    assert few.verdict is Verdict.INCONCLUSIVE
+    assert many.verdict is Verdict.PASS
+
+
+def test_one_pair_and_no_pair_are_inconclusive(make_ledger: Any) -> None:
+    one = gate(make_ledger("a", ["+"]), make_ledger("b", ["-"]), SUCCESS)
+    none = gate(make_ledger("c", {0: "+++"}), make_ledger("d", {7: "---"}), SUCCESS)
+    assert one.verdict is none.verdict is Verdict.INCONCLUSIVE
+    assert "no episode in common" in reason(none, "pairs")
+
+
+def test_missing_episodes_are_not_silently_ignored(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 500]), make_ledger("new", ["+" * 400])
+    result = gate(base, new, SUCCESS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "80.0%" in reason(result, "pairs")
+    allowed = GateRules(success=SuccessRule(margin=0.03), pairs=PairRule(min_share=0.5))
+    assert gate(base, new, allowed).verdict is Verdict.PASS
+
+
+def test_duplicated_keys_count_once(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 20]), make_ledger("new", ["+" * 20])
+    LedgerWriter(new).append("episodes", read_rows(Location.of(new), "episodes"))
+    assert gate(base, new, SUCCESS).comparison.success[0].overall.counts.n == 20
+
+
+def test_a_collapsed_task_fails_behind_a_good_average(make_ledger: Any) -> None:
+    rules = GateRules(success=SuccessRule(margin=0.1), per_task=TaskRule(cliff=0.3))
+    base, new = make_ledger("base", ["+" * 40] * 20), make_ledger("new", ["-" * 30 + "+" * 10, *["+" * 40] * 19])
+    result = gate(base, new, rules)
+    assert verdicts(result)["success"] == "PASS"
+    assert verdicts(result)["per-task cliff"] == "FAIL"
+    assert "libero_spatial task 0 (put bowl 0 on the plate) collapsed" in reason(result, "per-task cliff")
+
+
+def test_a_cliff_that_may_be_chance_is_inconclusive(make_ledger: Any) -> None:
+    rules = GateRules(per_task=TaskRule(cliff=0.3))
+    result = gate(make_ledger("a", ["+" * 6] * 20), make_ledger("b", ["--++++", *["+" * 6] * 19]), rules)
+    assert verdicts(result)["per-task cliff"] == "INCONCLUSIVE"
+
+
+def test_tasks_with_too_few_pairs_are_never_passed(make_ledger: Any) -> None:
+    rules = GateRules(per_task=TaskRule(cliff=0.3, min_pairs=5))
+    result = gate(make_ledger("a", ["++"] * 20), make_ledger("b", ["++"] * 20), rules)
+    assert verdicts(result)["per-task cliff"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("verdict", "expected"), [("inconclusive", "INCONCLUSIVE"), ("fail", "FAIL")])
+def test_a_rise_that_nobody_announced_sounds_the_alarm(make_ledger: Any, verdict: Any, expected: str) -> None:
+    rules = GateRules(success=SuccessRule(margin=0.03), too_good=TooGoodRule(verdict=verdict))
+    result = gate(make_ledger("a", ["+" * 256 + "-" * 44]), make_ledger("b", ["+" * 274 + "-" * 26]), rules)
+    assert verdicts(result)["success"] == "PASS"
+    assert verdicts(result)["too good"] == expected
+    assert result.verdict.value == expected
+
+
+def test_latency_within_the_margin_passes_beyond_it_fails_between_it_waits(make_ledger: Any) -> None:
+    rules = GateRules(latency=(LatencyRule(quantile=0.5, max_ratio=1.1), LatencyRule(quantile=0.99, max_ratio=1.1)))
+    base = make_ledger("base", ["+"], latency=samples(noise(100)))
+    for name, median, expected in (("same", 101, "PASS"), ("slow", 125, "FAIL"), ("edge", 110, "INCONCLUSIVE")):
+        new = make_ledger(name, ["+"], latency=samples(noise(median, seed=1)))
+        assert verdicts(gate(base, new, rules))["latency e2e p50"] == expected
+    few = make_ledger("few", ["+"], latency=samples(noise(100, 50)))
+    assert verdicts(gate(base, few, rules))["latency e2e p99"] == "INCONCLUSIVE"
+    assert "more would tell" in reason(gate(base, few, rules), "latency e2e p99")
+
+
+def test_ten_hertz_is_a_budget_of_100_ms_for_p99(make_ledger: Any) -> None:
+    rules = GateRules(budgets=(BudgetRule(hz=10),))
+    base = make_ledger("base", ["+"], latency=samples(noise(50)))
+    for name, median, expected in (("ok", 70, "PASS"), ("late", 99, "FAIL")):
+        new = make_ledger(name, ["+"], latency=samples(noise(median)))
+        assert verdicts(gate(base, new, rules))["budget e2e p99"] == expected
+
+
+def test_a_slow_device_fails_among_fast_ones(make_ledger: Any) -> None:
+    rules = GateRules(budgets=(BudgetRule(max_ms=100, quantile=0.5),))
+    both = [*samples(noise(50)), *samples(noise(200), hardware="orin")]
+    result = gate(make_ledger("a", ["+"], latency=both), make_ledger("b", ["+"], latency=both), rules)
+    assert verdicts(result)["budget e2e p50"] == "FAIL"
+    assert "orin" in reason(result, "budget e2e p50")
+    only = GateRules(budgets=(BudgetRule(max_ms=100, quantile=0.5, hardware="h100"),))
+    assert gate(result.comparison.base, result.comparison.candidate, only).verdict is Verdict.PASS
+
+
+def test_what_was_not_measured_is_never_passed(make_ledger: Any) -> None:
+    rules = GateRules(
+        latency=(LatencyRule(max_ratio=1.1),), budgets=(BudgetRule(hz=10),), memory=MemoryRule(max_ratio=1.1)
+    )
+    result = gate(make_ledger("a", ["+"]), make_ledger("b", ["+"]), rules)
+    assert set(verdicts(result).values()) == {"INCONCLUSIVE"}
+
+
+def test_memory_has_a_ratio_and_a_limit(make_ledger: Any) -> None:
+    base = make_ledger("a", ["+"], latency=samples([1.0], memory_bytes=2**30))
+    new = make_ledger("b", ["+"], latency=samples([1.0], memory_bytes=2 * 2**30))
+    assert verdicts(gate(base, new, GateRules(memory=MemoryRule(max_ratio=1.5))))["memory"] == "FAIL"
+    assert verdicts(gate(base, new, GateRules(memory=MemoryRule(max_gib=4))))["memory"] == "PASS"
+
+
+def test_a_run_stopped_by_a_gate_needs_sequential_rules(make_ledger: Any) -> None:
+    base, new = make_ledger("a", ["+" * 500]), make_ledger("b", ["+" * 500], status="stopped")
+    result = gate(base, new, SUCCESS)
+    assert verdicts(result)["success"] == "INCONCLUSIVE"
+    assert "design is sequential" in reason(result, "success")
+
+
+def test_several_variants_share_alpha_and_are_named(make_ledger: Any) -> None:
+    paths = [make_ledger(name, ["+" * 500], nfe=1) for name in ("a", "b")]
+    for path in paths:
+        LedgerWriter(path).append("episodes", [{**row, "nfe": 10} for row in read_rows(Location.of(path), "episodes")])
+    result = gate(paths[0], paths[1], SUCCESS)
+    assert verdicts(result)["success [pi @ NFE 1]"] == "PASS"
+    assert verdicts(result)["success [pi @ NFE 10]"] == "PASS"
+    assert list(verdicts(gate(paths[0], paths[1], SUCCESS, choice=Choice(base_nfe=10, nfe=1)))) == ["pairs", "success"]
+
+
+def test_nothing_in_common_is_an_error_that_says_so(make_ledger: Any) -> None:
+    empty = make_ledger("a", [], latency=samples([1.0], component="vision"))
+    other = make_ledger("b", [], latency=samples([1.0], component="prefix"))
+    with pytest.raises(UsageError, match="nothing in common"):
+        gate(empty, other, SUCCESS)
