@@ -12,6 +12,10 @@ from harness.ledger.parts import read_rows
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 
+SUITE_IDENTITY = ("name", "world", "tasks")
+"""What makes two suites one ledger's; the protocol has its own digest. Policies, NFE, videos, limits and probes may
+change from run to run: a second policy joins the first in its ledger."""
+
 
 def check_claim(location: Location, suite_yaml: str, protocol_json: str, protocol_sha256: str, *, resume: bool) -> None:
     """Compare what lies in a directory with the run that wants it.
@@ -46,10 +50,10 @@ def check_claim(location: Location, suite_yaml: str, protocol_json: str, protoco
 
 def _require_same_suite(location: Location, run: dict[str, Any], suite_yaml: str) -> None:
     held, wanted = _parse(run["suite"]), _parse(suite_yaml)
-    if held == wanted:
+    differing = ", ".join(key for key in SUITE_IDENTITY if held.get(key) != wanted.get(key))
+    if not differing:
         return
     names = [str(suite.get("name", "without a name")) for suite in (held, wanted)]
-    differing = ", ".join(sorted(key for key in held.keys() | wanted.keys() if held.get(key) != wanted.get(key)))
     raise LedgerError(
         f"{location.label!r} holds run {run['run_id']!r} of suite {names[0]!r}, not of suite {names[1]!r} "
         f"(they differ in: {differing}). Give another --out."

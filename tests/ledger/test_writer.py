@@ -161,6 +161,19 @@ def test_resume_goes_on_with_the_same_suite_whatever_its_comments(tmp_path: Path
     writer.claim("# a comment\nname:   spatial", "{}", "p1", resume=True)
 
 
+def test_a_second_policy_joins_the_first_in_its_ledger(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    writer.append("runs", [run_row()])
+    writer.claim("{name: spatial, policies: [flow], video: all, nfe: [1]}", "{}", "p1", resume=True)
+
+
+def test_other_tasks_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path)
+    writer.append("runs", [run_row()])
+    with pytest.raises(LedgerError, match="differ in: tasks"):
+        writer.claim("{name: spatial, tasks: [{suite: libero_goal}]}", "{}", "p1", resume=True)
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_ledger_of_another_suite_is_refused_naming_both(tmp_path: Path, resume: bool) -> None:
     writer = LedgerWriter(tmp_path)
