@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-# A copy is cold when it moves several times what the last cache holds. 256 MB suffices where no cache is reported.
+# A copy is cold when what it reads and writes is four times what the last cache holds. 256 MB suffices where no cache
+# is reported; more than 1 GB is not worth the time, even where a virtual machine shows the whole host's cache.
 MIN_COPY_BYTES = 256 * 10**6
-CACHE_MULTIPLE = 4
+MAX_COPY_BYTES = 10**9
+CACHE_MULTIPLE = 2
 REPEATS = 5
 
 
@@ -50,9 +52,9 @@ def calibrate(device: str | None, seconds: Callable[[], float]) -> Calibration:
 
 
 def copy_bytes(cache_bytes: int | None, free_bytes: int) -> int:
-    """Size of the array to copy: several caches, yet at most an eighth of the free memory (two such arrays exist)."""
+    """Size of the array to copy: twice the cache, yet at most an eighth of the free memory (two such arrays exist)."""
     wanted = max(MIN_COPY_BYTES, CACHE_MULTIPLE * (cache_bytes or 0))
-    return min(wanted, free_bytes // 8)
+    return min(wanted, MAX_COPY_BYTES, free_bytes // 8)
 
 
 def last_cache_bytes(root: Path = Path("/")) -> int | None:

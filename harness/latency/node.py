@@ -17,6 +17,7 @@ import psutil
 import harness
 from harness.latency.calibrate import Calibration
 from harness.latency.telemetry import NvmlSource, cuda_uuid, jetson_model
+from harness.spec.profile import match_profile
 
 # Distributions whose versions decide scores or latencies; LIBERO comes under several names.
 DISTRIBUTIONS = (
@@ -47,7 +48,7 @@ def describe_node(
     Args:
         run_id: The run that it is described for.
         node_id: Its name in that run; None for `node_name()`.
-        hardware: Name of its hardware profile, once matched.
+        hardware: Name of its hardware profile; None for the one that matches, if one alone does.
         device: torch's name of the device in use; None for the first accelerator.
         calibration: Measured ceilings; None leaves those columns null.
         root: Root of the file system, for /proc and /sys.
@@ -56,10 +57,9 @@ def describe_node(
         Every column of the table. What cannot be found out is None.
     """
     accelerator, driver = find_accelerator(device, root)
-    return {
+    row: dict[str, Any] = {
         "run_id": run_id,
         "node_id": node_id or node_name(),
-        "hardware": hardware,
         "cpu": cpu_model(root),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -70,6 +70,8 @@ def describe_node(
         "matmul_tflop_s": calibration.matmul_tflop_s if calibration else None,
         "launch_us": calibration.launch_us if calibration else None,
     }
+    profile = match_profile(row) if hardware is None else None
+    return {**row, "hardware": profile.name if profile is not None else hardware}
 
 
 def node_name() -> str:

@@ -1,0 +1,82 @@
+"""Overhead of the probe: end-to-end medians of `probe` against a bare timing loop of the same `act`.
+
+Run: `python tests/benchmarks/bench_probe.py`. Probe and loop alternate round by round in one process, so that a noisy
+machine slows both; the ratio is the median over rounds of the rounds' ratios of medians. At most 1.02 is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median
+
+import numpy as np
+import torch
+
+from harness.latency import Budget, Telemetry, find_source, probe, synthetic_observations
+from harness.policies.flow import make
+from harness.policies.flow.policy import FlowPolicy
+from harness.rollout.clock import WallClock
+from harness.spec.observation import Observation
+from harness.spec.policy import parse_policy
+
+LIMIT = 1.02
+
+
+def bare_ms(policy: FlowPolicy, observations: list[Observation], nfe: int, samples: int) -> list[float]:
+    """What a plain script would do: the clock around `act`, and nothing else."""
+    noise = np.random.default_rng(0).standard_normal((1, 10, 7)).astype(np.float32)
+    durations = []
+    for n in range(samples):
+        batch = [observations[n % len(observations)]]
+        start = time.perf_counter()
+        policy.act(batch, noise, nfe=nfe)
+        if policy.device.type == "cuda":
+            torch.cuda.synchronize(policy.device)
+        durations.append((time.perf_counter() - start) * 1e3)
+    return durations
+
+
+def main() -> int:
+    """Print the ratio; 1 when it is above the limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--nfe", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; more than 1 measures the neighbours too")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    policy = make(parse_policy(f"flow?device={options.device}"))
+    observations = synthetic_observations(4)
+    budget = Budget(min_seconds=0, min_samples=options.samples, warmup_seconds=0)
+    ratios, sums = [], []
+    bare_ms(policy, observations, options.nfe, 10)
+    with Telemetry(find_source(str(policy.device))) as telemetry:
+        for number in range(options.rounds):
+            order = [True, False] if number % 2 else [False, True]
+            medians: dict[bool, float] = {}
+            for probed in order:
+                if probed:
+                    result = probe(
+                        policy,
+                        observations=observations,
+                        clock=WallClock(),
+                        nfes=(options.nfe,),
+                        budget=budget,
+                        telemetry=telemetry,
+                    ).configurations[0]
+                    medians[probed] = median(result.samples_ms())
+                    sums.append(result.components_to_e2e or 0.0)
+                else:
+                    medians[probed] = median(bare_ms(policy, observations, options.nfe, options.samples))
+            ratios.append(medians[True] / medians[False])
+    ratio = median(ratios)
+    print(f"flow at NFE {options.nfe} on {policy.device}, {options.rounds} rounds of {options.samples} samples")
+    print(f"probe e2e / bare loop: {ratio:.4f} (rounds {min(ratios):.4f} to {max(ratios):.4f}; limit {LIMIT})")
+    print(f"sum of components / e2e: {median(sums):.4f}")
+    return 0 if ratio <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,121 @@
+"""Policies with known costs and known faults, importable by the child processes of isolated probes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import PolicyError
+from harness.policies.base import SpanTimer, no_span
+from harness.spec.observation import ANY_NFE, ActionChunks, Observation, PolicyInfo
+
+
+class Stopwatch:
+    """A clock that only moves when a policy works."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self.elapsed = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def seconds(self) -> float:
+        return self.elapsed
+
+
+class Sleepy:
+    """Costs 1 ms of preprocess, 2 of vision, 3 of prefix, 4 a denoise step and 1 of postprocess, by the given sleep."""
+
+    COSTS: ClassVar = {"preprocess": 1, "vision": 2, "prefix": 3, "denoise_step": 4, "postprocess": 1}
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep, **info: object) -> None:  # noqa: D107
+        self.span: SpanTimer = no_span
+        self.sleep = sleep
+        self.batches: list[list[Observation]] = []
+        self.noises: list[NDArray[np.float32] | None] = []
+        defaults = {
+            "policy_id": "sleepy",
+            "chunk_length": 2,
+            "nfe_options": ANY_NFE,
+            "default_nfe": 3,
+            "noise_shape": (2, 7),
+            "dtype": "float32",
+        }
+        self.info = PolicyInfo(**{**defaults, **info})  # type: ignore[arg-type]
+
+    def spend(self, component: str) -> None:
+        with self.span(component):
+            self.sleep(self.COSTS[component] / 1000)
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        self.batches.append(list(observations))
+        self.noises.append(noise)
+        for component in ("preprocess", "vision", "prefix"):
+            self.spend(component)
+        for _ in range(nfe or 0):
+            self.spend("denoise_step")
+        self.spend("postprocess")
+        return ActionChunks(np.zeros((len(observations), self.info.chunk_length, 7), dtype=np.float32))
+
+
+class Faulty(Sleepy):
+    """Fails in one way at NFE 2, from its third call on."""
+
+    def __init__(self, fault: str) -> None:  # noqa: D107
+        super().__init__()
+        self.fault = fault
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        answer = super().act(observations, noise, nfe=nfe)
+        if nfe == 2 and len(self.batches) >= 3:
+            if self.fault == "exit":
+                os._exit(139)
+            if self.fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hang":
+                time.sleep(600)
+            raise MemoryError("out of memory")
+        return answer
+
+
+def sleepy() -> Sleepy:
+    return Sleepy()
+
+
+def without_nfe() -> Sleepy:
+    return Sleepy(nfe_options=(), default_nfe=None, noise_shape=None)
+
+
+def exits() -> Faulty:
+    return Faulty("exit")
+
+
+def is_killed() -> Faulty:
+    return Faulty("kill")
+
+
+def hangs() -> Faulty:
+    return Faulty("hang")
+
+
+def raises() -> Faulty:
+    return Faulty("raise")
+
+
+def cannot_be_built() -> Sleepy:
+    raise PolicyError("no weights at /nowhere; check the path.")
+
+
+def breaks_while_built() -> Sleepy:
+    raise RuntimeError("surprise")

@@ -1,0 +1,110 @@
+"""Specification of the probe with a process per configuration. The processes are real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import probe_stubs
+import pytest
+
+from harness.errors import PolicyError, UsageError
+from harness.latency import Budget, IsolatedResult, run_isolated, synthetic_observations
+from harness.latency.probe import Row
+from harness.ledger.conform import to_table
+from harness.policies.base import Policy
+
+TINY = Budget(min_seconds=0.05, min_samples=4, max_seconds=20, warmup_seconds=0.1, warmup_window=1)
+OBSERVATIONS = synthetic_observations(2, resolution=8)
+
+
+def isolated(make: Callable[[], Policy], nfes: tuple[int, ...], **options: object) -> IsolatedResult:
+    return run_isolated(make, **{"observations": OBSERVATIONS, "nfes": nfes, "budget": TINY, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "nfes", "name"),
+    [(probe_stubs.exits, (1, 2, 3), "SIGSEGV"), (probe_stubs.is_killed, (1, 2), "SIGKILL")],
+    ids=["exit code 139", "killed"],
+)
+def test_a_process_that_dies_loses_only_its_own_configuration_and_its_signal_is_named(
+    make: Callable[[], Policy], nfes: tuple[int, ...], name: str
+) -> None:
+    received: list[Row] = []
+    result = isolated(make, nfes, on_rows=received.extend).probe
+    assert tuple(c.nfe for c in result.configurations) == nfes
+    assert [c.nfe for c in result.configurations if not c.rows] == [2]
+    failure = result.configurations[1].failure
+    assert failure is not None
+    assert (failure.kind, failure.exit_signal) == ("crash", name)
+    assert any(name in warning for warning in result.warnings)
+    assert to_table("latency", received).num_rows == len(result.rows)
+
+
+def test_a_configuration_that_raises_is_a_failure_with_the_samples_before_it() -> None:
+    result = isolated(probe_stubs.raises, (2, 1)).probe
+    failure = result.configurations[0].failure
+    assert failure is not None
+    assert (failure.kind, "MemoryError" in failure.message) == ("error", True)
+    assert result.configurations[1].failure is None
+
+
+def test_a_configuration_that_hangs_is_killed_when_its_time_is_over() -> None:
+    started = time.monotonic()
+    result = isolated(probe_stubs.hangs, (2,), timeout_s=8).probe
+    failure = result.configurations[0].failure
+    assert failure is not None
+    assert (failure.kind, "within 8 s" in failure.message) == ("timeout", True)
+    assert time.monotonic() - started < 60
+
+
+def test_a_policy_without_nfe_is_probed_once_and_the_default_stands_in_for_no_nfe() -> None:
+    assert [c.nfe for c in isolated(probe_stubs.without_nfe, (1, 2)).probe.configurations] == [None]
+    assert [c.nfe for c in isolated(probe_stubs.sleepy, ()).probe.configurations] == [3]
+
+
+def test_every_batch_size_runs_in_a_process_of_its_own() -> None:
+    result = isolated(probe_stubs.sleepy, (2,), batch_sizes=(1, 3)).probe
+    assert [(c.batch_size, c.nfe) for c in result.configurations] == [(1, 2), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("make", "nfes", "error", "said"),
+    [
+        (probe_stubs.sleepy, (0,), UsageError, "NFE 0"),
+        (probe_stubs.cannot_be_built, (1,), PolicyError, "no weights at /nowhere"),
+        (probe_stubs.breaks_while_built, (1,), PolicyError, "RuntimeError: surprise"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_as_in_one_process(
+    make: Callable[[], Policy], nfes: tuple[int, ...], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        isolated(make, nfes)
+
+
+def test_the_first_process_also_measures_the_ceilings_of_its_device() -> None:
+    calibration = isolated(probe_stubs.sleepy, (1,), calibrate=True).calibration
+    assert calibration is not None
+    assert calibration.device == "cpu"
+    assert calibration.copy_gb_s is not None
+    assert calibration.copy_gb_s > 0
+
+
+def test_ctrl_c_stops_the_child_keeps_its_samples_and_probes_no_further() -> None:
+    endless = Budget(min_seconds=100, min_samples=1, max_seconds=200, warmup_seconds=0.1, warmup_window=1)
+    received: list[Row] = []
+    # Ctrl-C reaches the parent alone here; from a terminal the child gets it too, and ignores it.
+    timer = threading.Timer(12, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        result = isolated(probe_stubs.sleepy, (1, 2), budget=endless, on_rows=received.extend).probe
+    finally:
+        timer.cancel()
+    assert result.interrupted
+    assert [c.nfe for c in result.configurations] == [1]
+    assert len(result.configurations[0].samples_ms()) > 10
+    assert len(received) == len(result.rows)

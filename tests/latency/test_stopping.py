@@ -1,0 +1,61 @@
+"""Specification of warm-up and stopping."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.latency.stopping import Budget, is_enough, is_warm, unmet
+
+
+def test_it_is_warm_when_three_windows_agree() -> None:
+    assert is_warm([1.0, 1.01, 1.0, 1.01, 1.02, 1.0], window=2, tolerance=0.05)
+
+
+def test_it_is_not_warm_while_the_windows_still_fall() -> None:
+    assert not is_warm([2.0, 2.0, 1.5, 1.5, 1.0, 1.0], window=2, tolerance=0.05)
+
+
+def test_only_the_last_three_windows_count() -> None:
+    assert is_warm([50.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], window=2, tolerance=0.01)
+
+
+def test_one_slow_call_within_a_window_does_not_keep_it_cold() -> None:
+    assert is_warm([1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], window=3, tolerance=0.01)
+
+
+def test_nothing_is_warm_before_three_whole_windows() -> None:
+    assert not is_warm([1.0] * 5, window=2, tolerance=0.1)
+    assert not is_warm([1.0] * 7, window=2, tolerance=0.1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "samples", "enough", "missing"),
+    [
+        (10.0, 50, True, None),
+        (9.9, 500, False, "min_seconds 10: 9.90 s measured"),
+        (50.0, 49, False, "min_samples 50: 49 taken"),
+        (100.0, 49, True, "min_samples 50: 49 taken"),
+    ],
+)
+def test_measuring_ends_on_time_and_count_or_at_the_cap_which_names_what_is_missing(
+    seconds: float, samples: int, enough: bool, missing: str | None
+) -> None:
+    budget = Budget(min_seconds=10, min_samples=50, max_seconds=100)
+    assert is_enough(budget, seconds, samples) is enough
+    assert unmet(budget, seconds, samples) == missing
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_samples": 0},
+        {"min_seconds": -1.0},
+        {"min_seconds": 10.0, "max_seconds": 5.0},
+        {"warmup_window": 0},
+        {"warmup_tolerance": 0.0},
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_refused_with_its_value(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Budget(**wrong)  # type: ignore[arg-type]

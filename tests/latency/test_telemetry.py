@@ -1,0 +1,181 @@
+"""Specification of telemetry: what is not reported stays empty."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.latency.telemetry import (
+    CpuSource,
+    JetsonSource,
+    NvmlSource,
+    Reading,
+    Telemetry,
+    find_source,
+    jetson_model,
+    visible_index,
+)
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+JETSON = {
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+    "sys/class/hwmon/hwmon3/in1_label": "VDD_IN\n",
+    "sys/class/hwmon/hwmon3/in1_input": "5000\n",
+    "sys/class/hwmon/hwmon3/curr1_input": "1500\n",
+    "sys/class/hwmon/hwmon3/in2_label": "VDD_CPU_GPU_CV\n",
+    "sys/class/hwmon/hwmon3/in2_input": "5000\n",
+    "sys/class/hwmon/hwmon3/curr2_input": "300\n",
+    "sys/class/devfreq/17000000.gpu/cur_freq": "612000000\n",
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "48000\n",
+    "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
+    "sys/class/thermal/thermal_zone1/temp": "46500\n",
+}
+
+
+class Counting:
+    """A source whose clock counts its readings."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self.n = 0
+
+    def read(self) -> Reading:
+        self.n += 1
+        return Reading(sm_clock_mhz=float(self.n))
+
+
+def test_each_instant_gets_the_reading_nearest_to_it() -> None:
+    times = iter([0.0, 0.0, 10.0, 10.0])
+    telemetry = Telemetry(Counting(), interval_s=20, seconds=lambda: next(times))
+    with telemetry:
+        telemetry._take(telemetry._source)  # type: ignore[arg-type]
+    assert telemetry.at(1.0).sm_clock_mhz == 1
+    assert telemetry.at(9.0).sm_clock_mhz == 2
+
+
+def test_an_instant_far_from_every_reading_gets_nothing() -> None:
+    times = iter([0.0, 0.0])
+    with Telemetry(Counting(), interval_s=0.5, seconds=lambda: next(times)) as telemetry:
+        telemetry._stop.set()
+    assert telemetry.at(0.9) == Reading(sm_clock_mhz=1.0)
+    assert telemetry.at(1.1) == Reading()
+
+
+def test_without_a_source_everything_is_empty() -> None:
+    with Telemetry(None) as telemetry:
+        assert telemetry.at(time.perf_counter()) == Reading()
+
+
+def test_it_reads_on_its_own_while_open_and_stops_after() -> None:
+    source = Counting()
+    with Telemetry(source, interval_s=0.01):
+        deadline = time.monotonic() + 10
+        while source.n < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert source.n >= 5
+    stopped = source.n
+    time.sleep(0.05)
+    assert source.n == stopped
+
+
+def test_a_jetson_reports_its_input_rail_gpu_clock_and_gpu_zone(tmp_path: Path) -> None:
+    source = JetsonSource.find(write(tmp_path, JETSON))
+    assert source is not None
+    assert source.read() == Reading(sm_clock_mhz=612.0, temperature_c=46.5, power_w=7.5, throttled=None)
+
+
+def test_a_jetson_without_those_files_reports_nothing(tmp_path: Path) -> None:
+    source = JetsonSource.find(write(tmp_path, {"proc/device-tree/model": "NVIDIA Jetson AGX Thor Developer Kit\0"}))
+    assert source is not None
+    assert source.read() == Reading()
+
+
+def test_another_board_with_a_device_tree_is_no_jetson(tmp_path: Path) -> None:
+    root = write(tmp_path, {"proc/device-tree/model": "Raspberry Pi 5 Model B\0"})
+    assert jetson_model(root) is None
+    assert isinstance(find_source("cpu", root=root), CpuSource)
+
+
+def test_a_cpu_reports_the_mean_of_its_cores_clocks(tmp_path: Path) -> None:
+    files = {f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_cur_freq": f"{n + 1}000000\n" for n in range(2)}
+    assert CpuSource(write(tmp_path, files)).read().sm_clock_mhz == 1500.0
+
+
+def test_a_virtual_cpu_that_reports_no_clock_has_none(tmp_path: Path) -> None:
+    assert CpuSource(tmp_path).read().sm_clock_mhz is None
+
+
+class FakeNvml:
+    """pynvml as far as it is used, for a card that lacks what `missing` names."""
+
+    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+    nvmlClocksEventReasonSwPowerCap = 0x4
+    nvmlClocksEventReasonHwSlowdown = 0x8
+    nvmlClocksEventReasonSwThermalSlowdown = 0x20
+    nvmlClocksEventReasonHwThermalSlowdown = 0x40
+    nvmlClocksEventReasonHwPowerBrakeSlowdown = 0x80
+
+    class NVMLError(Exception):
+        """Not supported."""
+
+    def __init__(self, reasons: int, missing: frozenset[str] = frozenset()) -> None:  # noqa: D107
+        self.answers: dict[str, Any] = {
+            "nvmlDeviceGetClockInfo": 1980,
+            "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetPowerUsage": 412_500,
+            "nvmlDeviceGetCurrentClocksEventReasons": reasons,
+        }
+        self.missing = missing
+
+    def __getattr__(self, name: str) -> Any:  # noqa: D105
+        if name not in self.answers:
+            raise AttributeError(name)
+
+        def call(*arguments: object) -> Any:
+            if name in self.missing:
+                raise self.NVMLError
+            return self.answers[name]
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("reasons", "throttled"), [(0x0, False), (0x1, False), (0x4, True), (0x20, True), (0x41, True)]
+)
+def test_a_gpu_reports_clock_temperature_power_and_whether_it_is_held_back(reasons: int, throttled: bool) -> None:
+    reading = NvmlSource(FakeNvml(reasons), SimpleNamespace()).read()
+    assert reading == Reading(sm_clock_mhz=1980.0, temperature_c=61.0, power_w=412.5, throttled=throttled)
+
+
+def test_what_a_gpu_does_not_support_stays_empty() -> None:
+    missing = frozenset({"nvmlDeviceGetPowerUsage", "nvmlDeviceGetCurrentClocksEventReasons"})
+    reading = NvmlSource(FakeNvml(0, missing), SimpleNamespace()).read()
+    assert (reading.power_w, reading.throttled, reading.sm_clock_mhz) == (None, None, 1980.0)
+
+
+@pytest.mark.parametrize(("visible", "index"), [(None, 0), ("2,3", 2), ("", None), ("-1", None), ("NoDevFiles", None)])
+def test_the_first_visible_gpu_is_the_one_that_is_read(visible: str | None, index: int | None) -> None:
+    assert visible_index(visible) == index
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_reports_clock_temperature_and_power() -> None:
+    source = NvmlSource.open()
+    if source is None:
+        pytest.skip("NVML finds no GPU")
+    reading = source.read()
+    assert reading.sm_clock_mhz
+    assert reading.temperature_c
+    assert source.name
+    assert source.driver
