@@ -1,6 +1,6 @@
 """Simulators: LIBERO, exact to the bit and fast, and a stub world for scheduling tests.
 
-Importing this package imports neither MuJoCo nor LIBERO; `LiberoSim` and `LiberoWorld` load them on first use.
+Importing this package imports neither MuJoCo nor LIBERO; `LiberoSim` loads them on first use.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from harness.sim.base import (
     SuiteDescription,
     World,
 )
+from harness.sim.world import LiberoWorld
 from harness.sim.worlds import get_world
 
 if TYPE_CHECKING:
-    from harness.sim.libero import LiberoSim, LiberoWorld
+    from harness.sim.libero import LiberoSim
 
 __all__ = [
     "GLBackend",
@@ -36,8 +37,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("LiberoSim", "LiberoWorld"):
-        from harness.sim import libero
+    if name == "LiberoSim":
+        from harness.sim.libero import LiberoSim
 
-        return getattr(libero, name)
+        return LiberoSim
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError
-from harness.sim.base import SimConfig, SimTimings, StepResult, SuiteDescription
+from harness.sim.base import SimConfig, SimTimings, StepResult
 from harness.sim.cameras import Renderer
 from harness.sim.environment import build_environment
-from harness.sim.package import find_package, prepare, versions
+from harness.sim.package import find_package, prepare
 from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
@@ -199,33 +199,3 @@ class LiberoSim:
             privileged=self._sensors.privileged() if self.config.privileged else {},
             episode_key=self._episode_key,
         )
-
-
-class LiberoWorld:
-    """The suites of the installed LIBERO package."""
-
-    name = "libero"
-
-    def __init__(self, resources: Resources | None = None) -> None:
-        """Read the installed package's tables; `resources` overrides which package."""
-        self._resources = resources or Resources(find_package())
-
-    def suites(self) -> tuple[str, ...]:
-        """Names of the task suites whose resources are complete."""
-        return self._resources.suites()
-
-    def describe(self, suite: str) -> SuiteDescription:
-        """Describe a suite, from files alone: nothing is simulated."""
-        tasks = self._resources.tasks(suite)
-        return SuiteDescription(
-            suite=suite,
-            tasks=tuple(task.name for task in tasks),
-            instructions=tuple(self._resources.instruction(task) for task in tasks),
-            n_init_states=tuple(len(self._resources.init_states(task)) for task in tasks),
-            init_states_sha256=self._resources.init_states_sha256(suite),
-            versions=versions(),
-        )
-
-    def make(self, suite: str, task_id: int, config: SimConfig) -> LiberoSim:
-        """Build the simulator of one task."""
-        return LiberoSim(suite, task_id, config=config, resources=self._resources)

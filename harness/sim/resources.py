@@ -119,32 +119,41 @@ class Resources:
         )
 
     def _complete(self, suite: str) -> bool:
-        return _suite_is_complete(self._tasks(suite), self.package.assets_root)
+        return _suite_is_complete(self._tasks(suite), self.package)
 
 
 @lru_cache(maxsize=128)
-def _suite_is_complete(tasks: tuple[Task, ...], assets: Path | None) -> bool:
+def _suite_is_complete(tasks: tuple[Task, ...], package: LiberoPackage) -> bool:
     return bool(tasks) and all(
         task.bddl.is_file()
         and task.states.is_file()
-        and _has_assets(task.bddl, assets)
+        and _has_assets(task.bddl, package)
         and len(load_init_states(task.states)) > 0
         for task in tasks
     )
 
 
-def _has_assets(bddl: Path, assets: Path | None) -> bool:
+def _has_assets(bddl: Path, package: LiberoPackage) -> bool:
     """Whether every category that a BDDL file declares has a model; True while assets are still to be downloaded."""
-    stems = _asset_stems(assets)
-    return stems is None or bddl_categories(bddl) <= stems | WORKSPACES
+    models = _models(package)
+    return models is None or bddl_categories(bddl) <= models | WORKSPACES
 
 
 @lru_cache(maxsize=4)
-def _asset_stems(assets: Path | None) -> frozenset[str] | None:
-    """Stems of every asset file; None while assets are still to be downloaded (they come whole or not at all)."""
-    if assets is None or not assets.is_dir():
+def _models(package: LiberoPackage) -> frozenset[str] | None:
+    """Categories that have a model; None while assets are still to be downloaded (they come whole or not at all).
+
+    A model is a file named like its category. LIBERO-PRO's own objects must moreover lie in `custom_objects`: their
+    classes look nowhere else, and some of them have a file only where it is never looked for.
+    """
+    assets = package.assets_root
+    if assets is None:
         return None
-    return frozenset(path.stem for path in assets.rglob("*.xml"))
+    code = package.root / "envs" / "objects" / "self_designed_object.py"
+    text = code.read_text(encoding="utf-8") if code.is_file() else ""
+    custom = set(re.findall(r'"custom_objects" / "(\w+)"', text))
+    absent = {name for name in custom if not (assets / "custom_objects" / name / f"{name}.xml").is_file()}
+    return frozenset(path.stem for path in assets.rglob("*.xml")) - absent
 
 
 @lru_cache(maxsize=2048)

@@ -7,7 +7,7 @@ from importlib import import_module
 from harness.errors import unknown_name
 from harness.sim.base import World
 
-WORLDS = {"libero": ("harness.sim.libero", "LiberoWorld"), "stub": ("harness.sim.stub", "StubWorld")}
+WORLDS = {"libero": ("harness.sim.world", "LiberoWorld"), "stub": ("harness.sim.stub", "StubWorld")}
 """World name → (module, class)."""
 
 

@@ -1,7 +1,11 @@
 """The plain robosuite loop that LIBERO's evaluators run, kept as the reference for exactness and speed.
 
 `env.reset(); set_init_state; 10 settle steps; env.step`, rendering both cameras at every step and rebuilding the model
-at every reset. The generator is seeded before each reset, because fixtures are placed from it.
+at
+every reset. Two things of it depend on what ran before, and are pinned so that there is one reference to compare with:
+fixtures are placed from numpy's global generator, which is seeded before each reset; and LIBERO appends its samplers of
+doors and drawers to a list that it never empties, each drawing from that generator, so the list is cut back to what the
+environment's first episode sees.
 """
 
 from __future__ import annotations
@@ -37,9 +41,11 @@ class PlainLibero:
                 camera_widths=resolution,
                 control_freq=control_freq,
             )
+        self._samplers = len(self.env.env.object_property_initializers)
 
     def reset(self, init_state_id: int, settle_steps: int = 10) -> Mapping[str, Any]:
         with quiet():
+            del self.env.env.object_property_initializers[self._samplers :]
             self.env.seed(self.seed)
             self.env.reset()
         observation = self.env.set_init_state(self.states[init_state_id])

@@ -1,0 +1,44 @@
+"""The installed LIBERO package as a world: planning and listing read files, and only `make` loads a simulator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.sim.base import SimConfig, SuiteDescription
+from harness.sim.package import find_package, versions
+from harness.sim.resources import Resources
+
+if TYPE_CHECKING:
+    from harness.sim.libero import LiberoSim
+
+
+class LiberoWorld:
+    """The suites of the installed LIBERO package."""
+
+    name = "libero"
+
+    def __init__(self, resources: Resources | None = None) -> None:
+        """Read the installed package's tables; `resources` overrides which package."""
+        self._resources = resources or Resources(find_package())
+
+    def suites(self) -> tuple[str, ...]:
+        """Names of the task suites whose resources are complete."""
+        return self._resources.suites()
+
+    def describe(self, suite: str) -> SuiteDescription:
+        """Describe a suite, from files alone: nothing is simulated."""
+        tasks = self._resources.tasks(suite)
+        return SuiteDescription(
+            suite=suite,
+            tasks=tuple(task.name for task in tasks),
+            instructions=tuple(self._resources.instruction(task) for task in tasks),
+            n_init_states=tuple(len(self._resources.init_states(task)) for task in tasks),
+            init_states_sha256=self._resources.init_states_sha256(suite),
+            versions=versions(),
+        )
+
+    def make(self, suite: str, task_id: int, config: SimConfig) -> LiberoSim:
+        """Build the simulator of one task. MuJoCo and LIBERO are imported here, not before."""
+        from harness.sim.libero import LiberoSim
+
+        return LiberoSim(suite, task_id, config=config, resources=self._resources)
