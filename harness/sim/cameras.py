@@ -6,11 +6,11 @@ import atexit
 import os
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import RenderError, UsageError
+from harness.sim.engine import mujoco
 from harness.sim.gl import INSTALL_HINT, apply_backend, choose_backend
 
 _MAX_GEOMS = 1000

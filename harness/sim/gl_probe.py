@@ -63,9 +63,8 @@ def _function(egl: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
 
 def frame() -> dict[str, Any]:
     """Render a box on a plane; what the renderer calls itself, and the frame's smallest and largest value."""
-    import mujoco
-
     from harness.sim.cameras import Renderer
+    from harness.sim.engine import mujoco
 
     model = mujoco.MjModel.from_xml_string(SCENE)
     data = mujoco.MjData(model)

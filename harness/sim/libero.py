@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError
 from harness.sim.base import SimConfig, SimTimings, StepResult
 from harness.sim.cameras import Renderer
+from harness.sim.engine import mujoco
 from harness.sim.environment import build_environment
 from harness.sim.package import find_package, prepare
 from harness.sim.resources import Resources, require_init_state

@@ -16,11 +16,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import mujoco
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, orientation_error
+
+from harness.sim.engine import mujoco
 
 Array = NDArray[np.float64]
 

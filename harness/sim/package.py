@@ -229,49 +229,53 @@ class _NoFile(logging.NullHandler):
         super().__init__()
 
 
-class _ContextOnDemand:
-    """Stands for robosuite's GL context class until somebody builds one."""
+class _OnDemand(types.ModuleType):
+    """Stands for a module until something of it is used, which imports the real one."""
 
-    module = ""
-    attribute = ""
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Attribute(self.__name__, name)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        sys.modules.pop(cls.module, None)
-        return getattr(importlib.import_module(cls.module), cls.attribute)(*args, **kwargs)
+
+class _Attribute:
+    """Stands for a class or function of a module that is imported when it is first called."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(self._module), self._name)(*args, **kwargs)
+
+
+_GL_MODULES = (
+    "cv2",
+    "robosuite.renderers.context.egl_context",
+    "robosuite.renderers.context.osmesa_context",
+    "robosuite.renderers.context.glfw_context",
+)
+"""What robosuite imports to draw on a screen or off it. Each loads a GL library (opencv: libGL), needed or not."""
 
 
 @contextlib.contextmanager
 def without_gl_at_import() -> Iterator[None]:
-    """Keep robosuite's and MuJoCo's import from loading a GL library.
+    """Keep robosuite's import from loading GL libraries, and from failing where none is installed.
 
-    Both choose a context class by MUJOCO_GL while they are imported, which loads libEGL or libOSMesa even in a process
-    that never renders, and fails where none is installed. MuJoCo takes "disable"; robosuite is handed a class that
-    loads the real one when it is first built. MUJOCO_EGL_DEVICE_ID is hidden meanwhile: robosuite asserts at import
-    that it occurs in CUDA_VISIBLE_DEVICES, which is false for UUIDs, for MIG, and for a software device.
+    It is handed modules that import the real ones when they are first used. MUJOCO_EGL_DEVICE_ID is hidden meanwhile:
+    robosuite asserts at import that it occurs in CUDA_VISIBLE_DEVICES, which is false for UUIDs, for MIG, and for a
+    software device.
     """
-    stand_ins = {
-        f"robosuite.renderers.context.{kind}_context": name
-        for kind, name in (("egl", "EGLGLContext"), ("osmesa", "OSMesaGLContext"), ("glfw", "GLFWGLContext"))
-    }
-    placed = []
-    for module, attribute in stand_ins.items():
-        if module not in sys.modules:
-            stand_in = types.ModuleType(module)
-            members = {"module": module, "attribute": attribute}
-            setattr(stand_in, attribute, type(attribute, (_ContextOnDemand,), members))
-            sys.modules[module] = stand_in
-            placed.append(module)
-    wanted, device = os.environ.get("MUJOCO_GL"), os.environ.pop("MUJOCO_EGL_DEVICE_ID", None)
-    os.environ["MUJOCO_GL"] = "disable"
+    stand_ins = {name: _OnDemand(name) for name in _GL_MODULES if name not in sys.modules}
+    settings = {name: os.environ.get(name) for name in ("MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID")}
+    sys.modules.update(stand_ins)
+    os.environ.pop("MUJOCO_EGL_DEVICE_ID", None)
     try:
-        importlib.import_module("mujoco")
-        _restore("MUJOCO_GL", wanted)
         yield
     finally:
-        _restore("MUJOCO_GL", wanted)
-        _restore("MUJOCO_EGL_DEVICE_ID", device)
-        for module in placed:
-            sys.modules.pop(module, None)
+        for name, value in settings.items():
+            _restore(name, value)
+        for name in stand_ins:
+            sys.modules.pop(name, None)
 
 
 def _restore(variable: str, value: str | None) -> None:

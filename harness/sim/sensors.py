@@ -116,7 +116,7 @@ def _geometry(item: Any) -> NDArray[np.float64]:
 
 
 def _quaternion(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    import mujoco
+    from harness.sim.engine import mujoco
 
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(matrix))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import mujoco
 import numpy as np
+
+from harness.sim.engine import mujoco
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
