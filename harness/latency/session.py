@@ -79,7 +79,8 @@ def probe_to_ledger(
         "started_at": started,
     }
     writer.append("runs", [{**run, "status": "running"}])
-    status, results = "failed", ()
+    status = "failed"
+    results: tuple[ProbeResult, ...] = ()
     try:
         results = tuple(_probe_policies(suite.probe, writer, run_id, hardware, clock, max_seconds, on_message))
         status = "interrupted" if any(result.interrupted for result in results) else "finished"

@@ -40,8 +40,8 @@ def bare_ms(policy: FlowPolicy, observations: list[Observation], nfe: int, sampl
 def main() -> int:
     """Print the ratio; 1 when it is above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--nfe", type=int, default=10)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than 1 measures the neighbours too")

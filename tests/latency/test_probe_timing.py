@@ -109,6 +109,15 @@ def test_work_outside_the_spans_is_noticed() -> None:
     assert any("components add up to" in warning for warning in result.warnings)
 
 
+def test_noise_alone_is_not_taken_for_work_outside_the_spans() -> None:
+    policy, clock = ideal()
+    jitter = np.random.default_rng(0)
+    policy.sleep = lambda seconds: setattr(clock, "elapsed", clock.elapsed + seconds * jitter.uniform(0.5, 2.0))
+    budget = Budget(min_seconds=0, min_samples=12, warmup_seconds=0)
+    result = probe(policy, observations=OBSERVATIONS, clock=clock, nfes=(1,), budget=budget)
+    assert not any("components add up to" in warning for warning in result.warnings)
+
+
 def test_the_policys_own_span_timer_is_put_back() -> None:
     policy, clock = ideal()
     probe(policy, observations=OBSERVATIONS, clock=clock, nfes=(1,), budget=TINY)
