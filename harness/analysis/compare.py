@@ -301,4 +301,6 @@ def _flips(base: Side, candidate: Side, pairing: Pairing, old: Codes, new: Codes
 
 
 def _inside(ledger: str, video: str | None) -> str | None:
-    return f"{ledger.rstrip('/')}/{video}" if video else None
+    if not video or video.startswith("/") or "://" in video:
+        return video or None
+    return f"{ledger.rstrip('/')}/{video}"

@@ -29,7 +29,7 @@ _COLUMNS = [
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
 
-Variant = tuple[str, int | None]
+Variant = tuple[str | None, int | None]
 """(policy_id, nfe)."""
 
 
@@ -39,7 +39,8 @@ class Side:
 
     path: str
     """Ledger it was read from."""
-    policy_id: str
+    policy_id: str | None
+    """Null in a ledger that was imported without a name."""
     nfe: int | None
     checkpoint: str | None
     """Resolved checkpoint; None when the ledger states none."""
@@ -61,7 +62,8 @@ class Side:
     @property
     def label(self) -> str:
         """Name in reports: policy, NFE."""
-        return self.policy_id if self.nfe is None else f"{self.policy_id} @ NFE {self.nfe}"
+        name = self.policy_id or "unnamed policy"
+        return name if self.nfe is None else f"{name} @ NFE {self.nfe}"
 
     @property
     def n(self) -> int:
@@ -112,7 +114,8 @@ def open_ledger(path: str | Path) -> Location:
 
 def describe_variants(variants: Iterable[Variant]) -> str:
     """List variants for a message."""
-    return ", ".join(name if nfe is None else f"{name} at NFE {nfe}" for name, nfe in variants) or "none"
+    listed = [((name or "an unnamed policy"), nfe) for name, nfe in variants]
+    return ", ".join(name if nfe is None else f"{name} at NFE {nfe}" for name, nfe in listed) or "none"
 
 
 def require_same_protocol(base: Side, candidate: Side) -> None:

@@ -21,6 +21,10 @@ RESAMPLES = 20_000
 """Bootstrap draws: 100 of them lie beyond a one-sided bound at 0.5 %."""
 
 
+MIN_EFFECTIVE = 15
+"""Fewer effective samples bound nothing: their number is itself estimated, and too high for short, slow series."""
+
+
 @dataclass(frozen=True)
 class QuantileRatio:
     """Ratio candidate / base of one quantile."""
@@ -130,6 +134,8 @@ def quantile_bounds(samples: Floats, quantile: float, alpha: float) -> Interval:
     The ranks are those for independent samples at the effective size, carried over to the sorted sample.
     """
     size = effective_size(samples, quantile)
+    if size < MIN_EFFECTIVE:
+        return Interval(-np.inf, np.inf)
     low, high = order_statistic_ranks(size, quantile, 1 - 2 * alpha)
     ordered = np.sort(samples)
     scale = (samples.size + 1) / (size + 1)
@@ -152,6 +158,8 @@ def slower_probability(base: Floats, candidate: Floats) -> tuple[float, float]:
 
 
 def _bounded(size: int, quantile: float, confidence: float) -> bool:
+    if size < MIN_EFFECTIVE:
+        return False
     low, high = order_statistic_ranks(size, quantile, confidence)
     return low >= 1 and high <= size
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from harness.cli.examples import examples
+from harness.cli.output import write_texts
+
+if TYPE_CHECKING:
+    from harness.ledger import Ledger
 
 EXAMPLES = examples(
     "harness report reports/demo",
     "harness report reports/demo --html report.html",
     "harness report reports/a100 reports/spark --markdown -",
+    "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
 )
 
 
@@ -21,12 +26,17 @@ def command(
     ledgers: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Directories or URIs of ledgers.")],
     html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
+    eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
+    nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
     from harness.ledger import read
     from harness.report import render_markdown, render_terminal, write_html
 
     ledger = read(*ledgers)
+    if eval_info is not None:
+        _write_eval_info(ledger, eval_info, policy, nfe)
     if markdown == "-":
         typer.echo(render_markdown(ledger))
         return
@@ -37,6 +47,16 @@ def command(
     if html is not None:
         write_html(ledger, html, command=report_command(ledgers, html))
         typer.echo(f"HTML: {html}")
+
+
+def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | None) -> None:
+    """Export what LeRobot's readers take, and say what that form cannot hold."""
+    from harness.ledger.eval_info import export_eval_info, render_eval_info
+
+    content = export_eval_info(ledger, policy=policy, nfe=nfe)
+    write_texts([(str(path), lambda: render_eval_info(content))])
+    written = content["overall"]["n_episodes"]
+    typer.echo(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)", err=True)
 
 
 def report_command(ledgers: list[str], html: Path) -> str:

@@ -1,0 +1,179 @@
+"""LeRobot's eval_info.json, in and out: nothing invented, nothing lost that has a place."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis.compare import compare
+from harness.cli.app import invoke
+from harness.errors import LedgerError, UsageError
+from harness.ledger import read
+from harness.ledger.eval_info import export_eval_info, import_eval_info, render_eval_info
+
+NEW_FORM = {
+    "per_task": [
+        {
+            "task_group": "libero_spatial",
+            "task_id": task,
+            "metrics": {
+                "sum_rewards": [1.0, math.nan, 1.0],
+                "max_rewards": [1.0, math.nan, 1.0],
+                "successes": [True, False, task == 0],
+                "video_paths": [f"/run/videos/libero_spatial_{task}/eval_episode_{n}.mp4" for n in range(2)],
+                "predicted_video_paths": [],
+            },
+        }
+        for task in range(2)
+    ],
+    "per_group": {"libero_spatial": {"pc_success": 50.0, "n_episodes": 6}},
+    "overall": {"pc_success": 50.0, "avg_sum_reward": math.nan, "n_episodes": 6, "eval_s": 12.5, "video_paths": ["x"]},
+}
+OLD_FORM = {
+    "per_episode": [
+        {"episode_ix": n, "sum_reward": 1.0, "max_reward": 1.0, "success": n > 0, "seed": 1000 + n} for n in range(4)
+    ],
+    "aggregated": {"pc_success": 75.0, "eval_s": 3.0},
+}
+
+
+def save(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_form_of_today_becomes_episodes(tmp_path: Path) -> None:
+    found = import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / "ledger", policy="pi05")
+    assert (found.episodes, found.successes, found.unknown) == (6, 3, 0)
+    ledger = read(tmp_path / "ledger")
+    assert ledger.episodes["suite"].unique().tolist() == ["libero_spatial"]
+    assert ledger.episodes["task_id"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert ledger.episodes["outcome"].value_counts().to_dict() == {"success": 3, "timeout": 3}
+    videos = ledger.episodes["video"]
+    assert videos[1] == "/run/videos/libero_spatial_0/eval_episode_1.mp4"
+    assert videos.isna().tolist() == [False, False, True] * 2
+
+
+def test_what_the_file_lacks_is_null(tmp_path: Path) -> None:
+    import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / "ledger")
+    episodes = read(tmp_path / "ledger").episodes
+    for column in ("policy_id", "init_state_id", "steps", "wall_s", "hardware", "started_at", "checkpoint", "task"):
+        assert episodes[column].isna().all(), column
+
+
+def test_the_older_form_becomes_episodes_of_no_suite(tmp_path: Path) -> None:
+    import_eval_info(save(tmp_path / "eval_info.json", OLD_FORM), tmp_path / "ledger")
+    episodes = read(tmp_path / "ledger").episodes
+    assert episodes["success"].tolist() == [False, True, True, True]
+    assert episodes["suite"].isna().all()
+    assert episodes["episode_key"].is_unique
+
+
+def test_an_unknown_outcome_is_an_error_not_a_failure(tmp_path: Path) -> None:
+    content = {"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": [True, None, math.nan, 1.0]}}]}
+    found = import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger")
+    assert (found.successes, found.unknown) == (2, 2)
+
+
+def test_two_imports_pair_by_position(tmp_path: Path) -> None:
+    worse = json.loads(json.dumps(NEW_FORM))
+    worse["per_task"][0]["metrics"]["successes"][0] = False
+    for name, content in (("a", NEW_FORM), ("b", worse)):
+        import_eval_info(save(tmp_path / f"{name}.json", content), tmp_path / name)
+    (success,) = compare(tmp_path / "a", tmp_path / "b").success
+    assert (success.overall.counts.lost, success.overall.counts.gained, success.n) == (1, 0, 6)
+    assert success.flips[0].candidate_video == "/run/videos/libero_spatial_0/eval_episode_0.mp4"
+
+
+def test_an_import_is_never_paired_with_a_run_of_the_harness(tmp_path: Path, make_ledger: Any) -> None:
+    import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / "ledger")
+    with pytest.raises(UsageError, match=r"source: 'lerobot eval_info\.json' against None"):
+        compare(tmp_path / "ledger", make_ledger("own", ["+++", "+++"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "holds a list"),
+        ('{"overall": {}}', "neither `per_task` nor `per_episode`"),
+        ('{"per_task": [{"task_id": 0}]}', "no metrics.successes"),
+        ('{"per_episode": [3]}', r"per_episode\[0\] is 3"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "eval_info.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        import_eval_info(path, tmp_path / "ledger")
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_an_import_does_not_overwrite(tmp_path: Path) -> None:
+    path = save(tmp_path / "eval_info.json", NEW_FORM)
+    import_eval_info(path, tmp_path / "ledger")
+    with pytest.raises((UsageError, LedgerError)):
+        import_eval_info(path, tmp_path / "ledger")
+
+
+def lerobot_reads(content: dict[str, Any]) -> tuple[float, float, float]:
+    """What LeRobot 0.6's training loop takes from such a file: the overall block, then every entry for logging."""
+    overall = content["overall"]
+    assert set(content) == {"per_task", "per_group", "overall"}
+    for entry in content["per_task"]:
+        metrics = entry["metrics"]
+        lengths = {len(metrics[name]) for name in ("sum_rewards", "max_rewards", "successes")}
+        assert len(lengths) == 1
+        assert np.isfinite(np.nanmean(np.array(metrics["successes"], dtype=float)))
+    return overall.pop("eval_s"), overall.pop("avg_sum_reward"), overall.pop("pc_success")
+
+
+def test_lerobot_reads_what_is_exported(make_ledger: Any) -> None:
+    path = make_ledger("own", ["++-", "+!+"], wall_s=10.0)
+    content = json.loads(render_eval_info(export_eval_info(read(path))))
+    assert content["per_group"]["libero_spatial"]["n_episodes"] == 5
+    assert [entry["metrics"]["successes"] for entry in content["per_task"]] == [[True, True, False], [True, True]]
+    assert lerobot_reads(content) == (10.0, 0.8, 80.0)
+
+
+def test_an_export_comes_back_with_the_same_outcomes(tmp_path: Path, make_ledger: Any) -> None:
+    ledger = read(make_ledger("own", ["++-", "+-+"], wall_s=1.0))
+    path = tmp_path / "eval_info.json"
+    path.write_text(render_eval_info(export_eval_info(ledger)))
+    import_eval_info(path, tmp_path / "back")
+    assert read(tmp_path / "back").episodes["outcome"].tolist() == ledger.episodes["outcome"].tolist()
+
+
+def test_an_import_without_times_exports_nan_seconds(tmp_path: Path) -> None:
+    import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / "ledger")
+    content = export_eval_info(read(tmp_path / "ledger"))
+    assert math.isnan(content["overall"]["eval_s"])
+    assert content["overall"]["pc_success"] == 50.0
+
+
+def test_several_policies_have_to_be_chosen_from(tmp_path: Path, make_ledger: Any) -> None:
+    a, b = make_ledger("a", ["++"], policy="a"), make_ledger("b", ["+-"], policy="b")
+    with pytest.raises(UsageError, match="Choose one"):
+        export_eval_info(read(a, b))
+    assert export_eval_info(read(a, b), policy="b")["overall"]["pc_success"] == 50.0
+
+
+def test_the_commands_go_there_and_back(tmp_path: Path, make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    own, path = make_ledger("own", ["++-"]), tmp_path / "eval_info.json"
+    assert invoke(["report", str(own), "--eval-info", str(path)]) == 0
+    assert invoke(["import", str(path), "--out", str(tmp_path / "back"), "--policy", "mine"]) == 0
+    assert "3 episodes, 2 successes" in capsys.readouterr().out
+    assert invoke(["report", str(tmp_path / "back")]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_an_import_without_a_name_can_be_reported_and_compared(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / name)
+    assert invoke(["report", str(tmp_path / "a"), "--html", str(tmp_path / "a.html")]) == 0
+    assert invoke(["gate", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
