@@ -62,8 +62,7 @@ def _narrow_smolvlm() -> Any:
     return CONFIG_MAPPING["smolvlm"](text_config=text, vision_config=vision, scale_factor=2, image_token_id=5)
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch, tokenizer: Path) -> None:
+def narrow_lerobot(monkeypatch: pytest.MonkeyPatch, tokenizer: Path) -> None:
     """Patch LeRobot's architectures to widths that a test can afford; everything else is the real code."""
     from lerobot.policies.pi0 import modeling_pi0
     from lerobot.policies.pi05 import modeling_pi05
@@ -93,6 +92,12 @@ def narrow(monkeypatch: pytest.MonkeyPatch, tokenizer: Path) -> None:
     monkeypatch.setattr(tokenizer_processor, "AutoTokenizer", local)
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch, tokenizer: Path) -> None:
+    """LeRobot at small widths, for one test."""
+    narrow_lerobot(monkeypatch, tokenizer)
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real, tiny, trained tokenizer in a folder."""
@@ -112,50 +117,62 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Save = Callable[..., Path]
 
 
-@pytest.fixture
-def save(narrow: None, tmp_path: Path, tokenizer: Path) -> Save:
-    """Write a small checkpoint of a policy type with LeRobot's own `save_pretrained`, processors included."""
+def write_checkpoint(
+    folder: Path, tokenizer: Path, policy_type: str, *, seed: int = 1, size: int = 64, **changes: Any
+) -> Path:
+    """Save a small random policy and its processors as LeRobot saves them.
+
+    Args:
+        folder: Where to.
+        tokenizer: Folder of the tokenizer that the preprocessor names.
+        policy_type: LeRobot's name of the type.
+        seed: Of the weights.
+        size: Declared frame size, pixels.
+        **changes: Fields of the configuration that differ from `SMALL`.
+    """
+    import lerobot.policies  # noqa: F401
     from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
     from lerobot.policies import get_policy_class, make_pre_post_processors
 
-    def write(policy_type: str, name: str = "", *, seed: int = 1, size: int = 64, **changes: Any) -> Path:
-        import lerobot.policies  # noqa: F401
+    frame = PolicyFeature(FeatureType.VISUAL, (3, size, size))
+    inputs = {f"observation.images.{key}": frame for key in ("image", "image2")}
+    inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (8,))
+    features = {"input_features": inputs, "output_features": {"action": PolicyFeature(FeatureType.ACTION, (7,))}}
+    config_class = PreTrainedConfig.get_choice_class(policy_type)
+    config = config_class(device="cpu", **{**features, **SMALL[policy_type], **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        policy = get_policy_class(policy_type)(config)
+        # LeRobot zero-initialises parts (adaptive norms, ACT's queries); a trained checkpoint has no zeros.
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter += 0.02 * torch.randn_like(parameter)
+    policy.save_pretrained(folder)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics())
+    for step in pre.steps:
+        if hasattr(step, "tokenizer_name"):
+            step.tokenizer_name = str(tokenizer)
+    pre.save_pretrained(folder)
+    post.save_pretrained(folder)
+    return folder
 
-        frame = PolicyFeature(FeatureType.VISUAL, (3, size, size))
-        inputs = {f"observation.images.{key}": frame for key in ("image", "image2")}
-        inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (8,))
-        fields = {"input_features": inputs, "output_features": {"action": PolicyFeature(FeatureType.ACTION, (7,))}}
-        config = PreTrainedConfig.get_choice_class(policy_type)(
-            device="cpu", **{**fields, **SMALL[policy_type], **changes}
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            policy = get_policy_class(policy_type)(config)
-            # LeRobot zero-initialises parts (adaptive norms, ACT's queries); a trained checkpoint has no zeros.
-            with torch.no_grad():
-                for parameter in policy.parameters():
-                    parameter += 0.02 * torch.randn_like(parameter)
-        folder = tmp_path / (name or policy_type)
-        policy.save_pretrained(folder)
-        pre, post = make_pre_post_processors(config, dataset_stats=statistics())
-        for step in pre.steps:
-            if hasattr(step, "tokenizer_name"):
-                step.tokenizer_name = str(tokenizer)
-        pre.save_pretrained(folder)
-        post.save_pretrained(folder)
-        return folder
+
+@pytest.fixture
+def save(narrow: None, tmp_path: Path, tokenizer: Path) -> Callable[..., Path]:
+    """Write a small checkpoint of a policy type; see `write_checkpoint`."""
+
+    def write(policy_type: str, **changes: Any) -> Path:
+        return write_checkpoint(tmp_path / policy_type, tokenizer, policy_type, **changes)
 
     return write
 
 
-Load = Callable[..., LeRobotPolicy]
+def load_policy(path: Path | str, **options: Any) -> LeRobotPolicy:
+    """Load a policy on the CPU through the factory, by path and options."""
+    return build(PolicySpec(kind="lerobot", path=str(path), options={"device": "cpu", **options}))
 
 
 @pytest.fixture
-def load(narrow: None) -> Load:
-    """Load a policy through the factory, by path and options."""
-
-    def make(path: Path | str, **options: Any) -> LeRobotPolicy:
-        return build(PolicySpec(kind="lerobot", path=str(path), options={"device": "cpu", **options}))
-
-    return make
+def load(narrow: None) -> Callable[..., LeRobotPolicy]:
+    """Load a policy; see `load_policy`."""
+    return load_policy

@@ -1,0 +1,253 @@
+"""Closed loop: LeRobot's own `rollout()` on its own `LiberoEnv`, and this harness, act alike step by step.
+
+Three things of LeRobot are set for the comparison, none of which touches what a policy sees or does: init states come
+from the installed LIBERO package, one per episode by its number; the noise of Pi0.5 is the harness's keyed noise
+instead of the global generator's; and `lerobot.datasets`, which an evaluation imports but does not use, is empty.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_policy, narrow_lerobot, write_checkpoint
+from lerobot_small import statistics
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from harness.policies.base import Policy
+from harness.policies.scripted import ScriptedPolicy
+from harness.rollout import Alarm, LocalDecider, WallClock, run_episode
+from harness.rollout.result import EpisodeResult
+from harness.schedule.keys import decision_noise, episode_key
+from harness.schedule.units import EpisodeUnit
+from harness.sim import LiberoSim, SimConfig
+from harness.sim.package import find_package, prepare, quiet
+from harness.sim.resources import Resources
+from harness.spec.observation import CAMERAS, ActionChunks, Observation
+from harness.spec.protocol import Protocol
+from harness.spec.suite import Limits
+
+RESOLUTION = 64
+STEPS = 10
+"""Control steps of an episode with random weights: three decisions of four actions, the last cut short."""
+INIT_STATE = 3
+TASKS = (("libero_spatial", 0), ("libero_object", 3))
+SLACK = 10
+"""Times that the last action of the recorded expert is repeated."""
+
+Actions = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class World:
+    """One task in both simulators."""
+
+    suite: str
+    task_id: int
+    sim: LiberoSim
+    lerobot: Any
+    """LeRobot's `LiberoEnv`."""
+    tokenizer: Path
+    folder: Path
+
+    def unit(self) -> EpisodeUnit:
+        key = episode_key("0" * 64, self.suite, self.task_id, INIT_STATE, 0)
+        return EpisodeUnit("p", None, self.suite, self.task_id, INIT_STATE, 0, key, "0" * 64)
+
+    def run_lerobot(self, folder: Path, steps: int, noise: Actions | None = None) -> tuple[Actions, bool]:
+        """Actions and success of LeRobot's own rollout of a Pi0.5; its noise is keyed unless it is given."""
+        import gymnasium as gym
+        from lerobot.configs import PreTrainedConfig
+        from lerobot.envs.configs import LiberoEnv as LiberoEnvConfig
+        from lerobot.envs.factory import make_env_pre_post_processors
+        from lerobot.policies import get_policy_class, make_pre_post_processors
+        from lerobot.scripts.lerobot_eval import rollout
+
+        config = PreTrainedConfig.from_pretrained(folder)
+        policy = get_policy_class(config.type).from_pretrained(folder, config=config).eval()
+        draws = iter(noise) if noise is not None else self._keyed((config.chunk_size, config.max_action_dim))
+        policy.model.sample_noise = lambda shape, device: torch.from_numpy(next(draws)).to(device).reshape(shape)
+        env_pre, env_post = make_env_pre_post_processors(LiberoEnvConfig(task=self.suite), config)
+        pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
+        self.lerobot.init_state_id = INIT_STATE
+        self.lerobot._max_episode_steps = steps
+        vector = gym.vector.SyncVectorEnv([lambda: self.lerobot], autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
+        seed = SimConfig().placement_seed
+        data = rollout(vector, policy, env_pre, env_post, pre, post, seeds=[seed])
+        return data["action"][0].numpy(), bool(data["success"].any())
+
+    def _keyed(self, shape: tuple[int, ...]) -> Iterator[Actions]:
+        return (decision_noise(self.unit().episode_key, decision, shape) for decision in itertools.count())
+
+    def run_harness(self, policy: Policy, steps: int) -> tuple[Actions, EpisodeResult]:
+        """Actions that the harness executed, and the episode's result."""
+        actions: list[Actions] = []
+        protocol = Protocol(max_steps={self.suite: steps}, resolution=RESOLUTION)
+        alarm = Alarm()
+        try:
+            result = run_episode(
+                self.sim,
+                LocalDecider(policy, alarm, WallClock()),
+                self.unit(),
+                protocol,
+                policy.info,
+                clock=WallClock(),
+                limits=Limits(),
+                recorder=actions,
+            )
+        finally:
+            alarm.close()
+        assert result.outcome != "error", result.error_message
+        return np.stack(actions), result
+
+
+@pytest.fixture(scope="module")
+def lerobot_eval() -> Iterator[None]:
+    """LeRobot's evaluation, importable without its data set extra, on the installed LIBERO."""
+    with pytest.MonkeyPatch.context() as patch:
+        empty = types.ModuleType("lerobot.datasets.lerobot_dataset")
+        empty.LeRobotDataset = object  # type: ignore[attr-defined]
+        package = types.ModuleType("lerobot.datasets")
+        package.__path__ = []
+        patch.setenv("SLURM_JOB_ID", "0")  # how LeRobot is told to draw no progress bars
+        patch.setitem(sys.modules, "lerobot.datasets", package)
+        patch.setitem(sys.modules, "lerobot.datasets.lerobot_dataset", empty)
+        prepare()
+        import lerobot.scripts.lerobot_eval  # noqa: F401
+
+        yield
+
+
+@pytest.fixture(scope="module", params=TASKS, ids=lambda task: f"{task[0]}-{task[1]}")
+def world(
+    request: pytest.FixtureRequest, lerobot_eval: None, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A task in both simulators, with LeRobot's architectures narrowed."""
+    from lerobot.envs import libero
+
+    suite, task_id = request.param
+    resources = Resources(find_package())
+    with pytest.MonkeyPatch.context() as patch, quiet():
+        narrow_lerobot(patch, tokenizer)
+        patch.setattr(
+            libero, "get_task_init_states", lambda *a, **k: resources.init_states(resources.task(suite, task_id))
+        )
+        env = libero.LiberoEnv(
+            libero._get_suite(suite),
+            task_id,
+            suite,
+            obs_type="pixels_agent_pos",
+            observation_width=RESOLUTION,
+            observation_height=RESOLUTION,
+        )
+        sim = LiberoSim(suite, task_id, config=SimConfig(resolution=RESOLUTION, cameras=CAMERAS, privileged=True))
+        yield World(suite, task_id, sim, env, tokenizer, tmp_path_factory.mktemp("checkpoints"))
+        sim.close()
+        env.close()
+
+
+@pytest.fixture(scope="module")
+def random_pi05(world: World) -> tuple[Path, Actions, bool]:
+    """A small Pi0.5 with random weights, and LeRobot's rollout of it."""
+    folder = write_checkpoint(world.folder / "pi05", world.tokenizer, "pi05", size=RESOLUTION)
+    return folder, *world.run_lerobot(folder, STEPS)
+
+
+def test_pi05_acts_as_in_lerobot_at_every_step(world: World, random_pi05: tuple[Path, Actions, bool]) -> None:
+    folder, expected, success = random_pi05
+    actions, result = world.run_harness(load_policy(folder), STEPS)
+    assert actions.shape == (STEPS, 7)
+    np.testing.assert_allclose(actions, np.clip(expected, -1, 1), atol=1e-5)
+    assert (result.outcome == "success") is success
+    assert np.ptp(expected, axis=0).min() > 1e-2
+
+
+class Mutated:
+    """A policy that is shown something else than the simulator showed."""
+
+    def __init__(self, policy: Policy, change: Callable[[Observation], Observation]) -> None:
+        """Show `change(observation)` instead."""
+        self.policy, self.change, self.info = policy, change, policy.info
+
+    def act(self, observations: Sequence[Observation], noise: Any, *, nfe: int | None = None) -> ActionChunks:
+        return self.policy.act([self.change(o) for o in observations], noise, nfe=nfe)
+
+
+def flipped(seen: Observation) -> Observation:
+    return replace(seen, images={camera: image[::-1, ::-1] for camera, image in seen.images.items()})
+
+
+def swapped(seen: Observation) -> Observation:
+    return replace(seen, images=dict(zip(seen.images, reversed(seen.images.values()), strict=True)))
+
+
+def reordered(seen: Observation) -> Observation:
+    return replace(seen, state=np.concatenate([seen.state[6:], seen.state[:6]]))
+
+
+def quaternion_sign(seen: Observation) -> Observation:
+    return replace(seen, state=seen.state * np.array([1, 1, 1, -1, -1, -1, 1, 1], np.float32))
+
+
+@pytest.mark.parametrize("mutation", [flipped, swapped, reordered, quaternion_sign])
+def test_a_mistake_in_what_the_policy_sees_breaks_parity(
+    world: World, random_pi05: tuple[Path, Actions, bool], mutation: Callable[[Observation], Observation]
+) -> None:
+    folder, expected, _ = random_pi05
+    actions, _ = world.run_harness(Mutated(load_policy(folder), mutation), STEPS)
+    assert np.abs(actions - np.clip(expected, -1, 1)).max() > 1e-3
+
+
+class Led:
+    """A policy that is handed given noise instead of the keyed one."""
+
+    def __init__(self, policy: Policy, noise: Actions) -> None:
+        """Hand over `noise[k]` at decision k."""
+        self.policy, self.noise, self.info = policy, noise, policy.info
+
+    def act(self, observations: Sequence[Observation], noise: Any, *, nfe: int | None = None) -> ActionChunks:
+        del noise
+        return self.policy.act(observations, np.stack([self.noise[o.decision] for o in observations]), nfe=nfe)
+
+
+def without_velocity(folder: Path) -> None:
+    """Zero the output layer of a Pi0.5: its velocity is zero everywhere, so that its noise is its actions."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    zeroed = {name: torch.zeros_like(value) for name, value in tensors.items() if "action_out_proj" in name}
+    save_file(tensors | zeroed, path)
+
+
+def test_a_success_is_a_success_in_both(world: World) -> None:
+    """Outcomes have to agree on a success too, which random weights never reach.
+
+    A demonstration is put into the noise of a Pi0.5 that answers its noise, chunk by chunk.
+    """
+    if world.suite != "libero_spatial":
+        pytest.skip("one success is enough: it costs LeRobot a rendered frame at every step")
+    demonstration, result = world.run_harness(ScriptedPolicy(), 280)
+    assert result.outcome == "success"
+    folder = write_checkpoint(world.folder / "led", world.tokenizer, "pi05", size=RESOLUTION)
+    without_velocity(folder)
+    policy = load_policy(folder)
+    chunk, interval, steps = policy.info.chunk_length, policy.info.replan_interval, len(demonstration) + SLACK
+    stats = {name: value.numpy() for name, value in statistics()["action"].items()}
+    wanted = np.concatenate([demonstration, np.repeat(demonstration[-1:], SLACK + chunk, axis=0)])
+    normalised = 2 * (wanted - stats["q01"]) / (stats["q99"] - stats["q01"]) - 1
+    noise = np.zeros((-(-steps // interval), *policy.info.noise_shape), np.float32)
+    for decision in range(len(noise)):
+        noise[decision, :, :7] = normalised[decision * interval :][:chunk]
+    actions, mine = world.run_harness(Led(policy, noise), steps)
+    expected, theirs = world.run_lerobot(folder, steps, noise)
+    assert (mine.outcome, theirs) == ("success", True)
+    assert len(actions) == len(expected) == mine.steps
+    np.testing.assert_allclose(actions, np.clip(expected, -1, 1), atol=1e-5)
