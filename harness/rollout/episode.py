@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import replace
 from typing import Protocol as TypingProtocol
 
@@ -116,12 +117,15 @@ class _Course:
         self.timings = SimTimings()
         self.trajectory = hashlib.sha256()
         self.log = DecisionLog()
+        self.recent: deque[Observation] = deque(maxlen=info.observation_steps)
 
     def run(self) -> str:
         """Run to the end and say "success" or "timeout"."""
         observation = self.sim.reset(self.unit.init_state_id, episode_key=self.unit.episode_key, observe=True)
         # The simulator replaces or clears its timings at a reset; before one they are another episode's.
         self.timings = self.sim.timings
+        if observation is not None:
+            self.recent.append(observation)
         while self.steps < self.max_steps:
             if observation is None:
                 raise SimulatorError(
@@ -142,7 +146,8 @@ class _Course:
         began = self.clock.seconds()
         limit_s = min(self.limits.decision_s, max(self.deadline - began, 0.001))
         try:
-            decided = self.decider.decide(self._visible(seen, decision), noise, self.unit.nfe, limit_s)
+            shown = replace(self._visible(seen, decision), history=self._history(decision))
+            decided = self.decider.decide(shown, noise, self.unit.nfe, limit_s)
         except PolicyTimeout:
             self._require_time()
             raise
@@ -157,13 +162,14 @@ class _Course:
         return chunk
 
     def _execute(self, chunk: CheckedChunk) -> tuple[Observation | None, bool]:
-        """Execute the replan interval; observe after its last action if the episode goes on."""
+        """Execute the replan interval; observe what the next decision looks at, if the episode goes on."""
         observation = None
         n_actions = min(self.interval, self.max_steps - self.steps)
+        goes_on = self.steps + n_actions < self.max_steps
         for i in range(n_actions):
             self._require_time()
             action = chunk.actions[i]
-            observe = i == n_actions - 1 and self.steps + 1 < self.max_steps
+            observe = goes_on and i >= n_actions - self.info.observation_steps
             result = self.sim.step(action, observe=observe)
             self.steps += 1
             self.clipped += int(chunk.clipped[i])
@@ -171,6 +177,8 @@ class _Course:
             if self.recorder is not None:
                 self.recorder.append(action)
             observation = result.observation
+            if observation is not None:
+                self.recent.append(observation)
             if result.success:
                 return observation, True
         return observation, False
@@ -181,6 +189,10 @@ class _Course:
                 f"The episode had not ended after {self.limits.episode_s:g} s, at control step {self.steps} of "
                 f"{self.max_steps}; raise limits.episode_s in the suite, or find out what is slow."
             )
+
+    def _history(self, decision: int) -> tuple[Observation, ...]:
+        """What the policy looks at before the present observation, oldest first."""
+        return tuple(self._visible(earlier, decision) for earlier in list(self.recent)[:-1])
 
     def _visible(self, seen: Observation, decision: int) -> Observation:
         """The observation as this policy may see it: a simulator may be shared with policies that see more."""

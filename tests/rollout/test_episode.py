@@ -63,6 +63,41 @@ def test_a_policy_sees_its_cameras_its_key_and_the_decision_and_nothing_privileg
         assert seen.state[2] == 2 * k
 
 
+@pytest.mark.parametrize(("interval", "steps"), [(3, 1), (3, 2), (1, 3), (2, 3)])
+def test_a_policy_that_looks_back_is_shown_the_consecutive_steps_before(play, interval, steps):
+    policy = FunctionPolicy(
+        zeros(interval),
+        chunk_length=interval,
+        replan_interval=interval,
+        observation_steps=steps,
+        cameras=("agentview",),
+    )
+    shared = StubSim("stub", 0, SimConfig(16, cameras=("agentview", "robot0_eye_in_hand"), privileged=True))
+    play(policy, sim=shared, max_steps={"stub": 9})
+    for k, (seen, _, _) in enumerate(policy.seen):
+        now = k * interval
+        assert [moment.state[2] for moment in (*seen.history, seen)] == list(range(max(0, now - steps + 1), now + 1))
+        for moment in seen.history:
+            assert (set(moment.images), dict(moment.privileged)) == ({"agentview"}, {})
+
+
+def test_no_step_is_observed_for_a_history_that_nobody_looks_at(play):
+    class Counting(StubSim):
+        observed = 0
+
+        def _observe(self):
+            self.observed += 1
+            return super()._observe()
+
+    sim = Counting("stub", 0, SimConfig())
+    play(
+        FunctionPolicy(zeros(5), chunk_length=5, replan_interval=5, observation_steps=2),
+        sim=sim,
+        max_steps={"stub": 20},
+    )
+    assert sim.observed == 1 + 3 * 2
+
+
 def test_privileged_state_goes_to_policies_that_declare_it(play):
     policy = FunctionPolicy(zeros(), privileged=True)
     play(policy, sim=StubSim("stub", 0, SimConfig(privileged=True)), max_steps={"stub": 1})
