@@ -55,16 +55,19 @@ def place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tu
         return ()
     gpus = [node for node in nodes for _ in range(int(node.gpus))]
     if not gpus:
-        node = max(_with_cpus(nodes), key=lambda node: node.cpus)
-        share = min(1.0, node.cpus / (len(policies) + 1))
-        return tuple(ServerSlot(policy, node.node_id, share, 0.0) for policy in policies)
-    if len(policies) <= len(gpus):
-        return tuple(ServerSlot(policies[i % len(policies)], node.node_id, 1.0, 1.0) for i, node in enumerate(gpus))
-    # Ray cannot spread a fraction over two GPUs, so it must divide one.
-    per_gpu = -(-len(policies) // len(gpus))
+        roomiest = max(_with_cpus(nodes), key=lambda node: node.cpus)
+        chosen = [(policy, roomiest, 0.0) for policy in policies]
+    elif len(policies) <= len(gpus):
+        chosen = [(policies[i % len(policies)], node, 1.0) for i, node in enumerate(gpus)]
+    else:
+        # Ray cannot spread a fraction over two GPUs, so it must divide one.
+        per_gpu = -(-len(policies) // len(gpus))
+        chosen = [(policy, gpus[i // per_gpu], _floor(1 / per_gpu)) for i, policy in enumerate(policies)]
+    crowd = Counter(node.node_id for _, node, _ in chosen)
+    # One CPU each, yet something must be left for workers.
     return tuple(
-        ServerSlot(policy, gpus[i // per_gpu].node_id, 1.0 / per_gpu, 1.0 / per_gpu)
-        for i, policy in enumerate(policies)
+        ServerSlot(policy, node.node_id, min(1.0, _floor(node.cpus / (crowd[node.node_id] + 1))), share)
+        for policy, node, share in chosen
     )
 
 
@@ -114,6 +117,6 @@ def _by_memory(node: NodeResources) -> int:
     return max(int(node.memory_bytes // WORKER_MEMORY_BYTES), 1)
 
 
-def _floor(cpus: float) -> float:
-    """Ray counts CPUs in ten-thousandths; rounding up would ask for more than there is."""
-    return int(cpus * 1e4) / 1e4
+def _floor(share: float) -> float:
+    """Ray counts resources in ten-thousandths; rounding up would ask for more than there is."""
+    return int(share * 1e4) / 1e4

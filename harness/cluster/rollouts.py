@@ -63,7 +63,6 @@ def start_controller(
     *,
     n_workers: int,
     clock: Clock,
-    grace_s: float = LEASE_GRACE_S,
 ) -> Any:
     """Start the controller on the driver's node, which is where the ledger is.
 
@@ -75,7 +74,7 @@ def start_controller(
         skipped=held.finished,
         earlier_attempts=held.attempts,
         max_attempts=suite.max_attempts,
-        lease_limit_s=suite.limits.episode_s + grace_s,
+        lease_limit_s=suite.limits.episode_s + LEASE_GRACE_S,
         n_workers=n_workers,
         video=suite.video,
         filmed=held.filmed,

@@ -274,7 +274,7 @@ class _Run:
             errors=tuple(
                 f"{error.count} × {error.error_type}; the first: {error.message}" for error in ended.snapshot.errors
             ),
-            warnings=ended.snapshot.warnings,
+            warnings=(*ended.snapshot.warnings, *_heavy_workers(ended)),
             workers=len(ended.summaries),
             rollout_s=progress.elapsed_s,
             build_s=sum(summary.build_s for summary in ended.summaries),
@@ -301,3 +301,14 @@ class _Run:
             errors=(*self.result.errors, *failures),
             warnings=(*self.result.warnings, *warnings),
         )
+
+
+def _heavy_workers(ended: DriveResult) -> tuple[str, ...]:
+    """A warning when rollout workers have imported what belongs into policy servers."""
+    found = sorted({name for summary in ended.summaries for name in summary.heavy_modules})
+    if not found:
+        return ()
+    return (
+        f"Rollout workers have imported {' and '.join(found)}, which costs each of them memory and start-up time: a "
+        'policy that needs it should declare placement="server".',
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from harness.spec.policy import PolicySpec
 
 MAX_RESTARTS = 3
 """How often Ray starts a dead policy server again before the run is given up."""
+RESTART_S = 240.0
+"""How long a worker waits for a server to come back with its weights, seconds."""
+RETRY_S = 0.5
 CALL_S = 30.0
 """Limit of a call that only asks a server about itself."""
 
@@ -127,9 +131,11 @@ class ServerDecider:
         try:
             decided: Decided = ray.get(self._server.decide.remote(observation, noise, nfe), timeout=limit_s)
         except GetTimeoutError:
-            self._restart_if_stalled(limit_s)
+            if self._restart_if_stalled(limit_s):
+                self._await_restart()
             raise timed_out(self._policy_id, decision, limit_s) from None
         except ActorUnavailableError as error:
+            self._await_restart()
             raise self._died(decision, error) from error
         except ActorDiedError as error:
             raise self._lost(decision, error) from error
@@ -143,8 +149,8 @@ class ServerDecider:
         if self._episodic:
             self._server.end_episode.remote(episode_key)
 
-    def _restart_if_stalled(self, limit_s: float) -> None:
-        """Kill a server whose compute thread hangs; Ray starts it again, and the next decision finds it loaded anew."""
+    def _restart_if_stalled(self, limit_s: float) -> bool:
+        """Kill a server whose compute thread hangs, so that Ray starts it again; whether it was killed."""
         import ray
         from ray.exceptions import RayError
 
@@ -152,8 +158,26 @@ class ServerDecider:
             stalled = ray.get(self._server.stalled_s.remote(), timeout=min(CALL_S, limit_s))
         except (RayError, TimeoutError):
             stalled = limit_s
-        if stalled >= limit_s / 2:
-            ray.kill(self._server, no_restart=False)
+        if stalled < limit_s / 2:
+            return False
+        ray.kill(self._server, no_restart=False)
+        return True
+
+    def _await_restart(self) -> None:
+        """Wait until a server is back with its weights: episodes tried meanwhile would only use up their attempts."""
+        import ray
+        from ray.exceptions import ActorUnavailableError, RayError
+
+        deadline = time.monotonic() + RESTART_S
+        while time.monotonic() < deadline:
+            try:
+                ray.get(self._server.info.remote(), timeout=RESTART_S)
+                return
+            except ActorUnavailableError:
+                time.sleep(RETRY_S)
+            except (RayError, TimeoutError):
+                # It is gone for good, or cannot load; the next decision says so.
+                return
 
     def _died(self, decision: int, error: Exception) -> PolicyServerDied:
         return PolicyServerDied(

@@ -24,9 +24,15 @@ QUIET: Mapping[str, str] = {
     # Some versions hide every GPU from actors that reserve none, but rollout workers render on them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-PRIVATE: Mapping[str, str] = {
-    # The only switch by which Ray binds to the loopback interface on Linux too. Read when ray is first imported.
+LOOPBACK: Mapping[str, str] = {
+    # The only switch by which Ray uses the loopback interface on Linux too. Read when ray is first imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+PRIVATE: Mapping[str, str] = {
+    **LOOPBACK,
+    # Every worker here has an environment of its own, so that processes started ahead would never be used.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
 }
 
 
@@ -73,7 +79,7 @@ def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[
     Raises:
         NodeError: The cluster cannot be reached; names the address.
     """
-    with _environment({**QUIET, **(PRIVATE if address is None else {})}):
+    with _environment({**QUIET, **_variables(address)}):
         import ray
 
         if ray.is_initialized():
@@ -90,21 +96,33 @@ def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[
         ray.shutdown()
 
 
+def _variables(address: str | None) -> Mapping[str, str]:
+    if address is None:
+        return PRIVATE
+    # Otherwise Ray turns a loopback address into the machine's outward one, where a private cluster does not listen.
+    return LOOPBACK if address.startswith(("127.", "localhost", "[::1]")) else {}
+
+
 def _start(ray: Any, n_cpus: int | None) -> None:
-    try:
-        ray.init(
-            address="local",
-            num_cpus=n_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-    except Exception as error:
-        raise NodeError(
-            f"A local Ray cluster could not be started: {_first_line(error)}. Check that memory is free, and that the "
-            "temporary directory and shared memory have space."
-        ) from error
+    for last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=n_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+            return
+        except Exception as error:
+            # Ray allows its processes 30 s, which a machine that is busy with something else may exceed once.
+            ray.shutdown()
+            if last or "timed out" not in str(error):
+                raise NodeError(
+                    f"A local Ray cluster could not be started: {_first_line(error)}. Check that memory is free, and "
+                    "that the temporary directory and shared memory have space."
+                ) from error
 
 
 def _join(ray: Any, address: str) -> None:

@@ -1,0 +1,31 @@
+"""A driver in a process of its own, for tests that kill or interrupt it. Prints what the run returned."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from stub_runs import stub_suite
+
+import harness
+
+
+def main() -> None:
+    """Run the slow stub suite: `drive_stub.py OUT [resume] [address=HOST:PORT]`."""
+    address = next((word.partition("=")[2] for word in sys.argv[2:] if word.startswith("address=")), None)
+    suite = stub_suite(
+        "stub_slow", policies=["noop"], tasks=[{"suite": "stub_slow", "tasks": [0, 1], "init_states": 6}]
+    )
+    result = harness.run(
+        suite,
+        out=sys.argv[1],
+        workers=2,
+        address=address,
+        resume="resume" in sys.argv,
+        on_progress=lambda progress: print("done", progress.done, flush=True),
+    )
+    print(json.dumps({"done": result.done, "skipped": result.skipped, "interrupted": result.interrupted}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Nodes that may take part."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cluster.nodes import NodeReport, NodeRequest, inspect_node, require_alike
+from harness.cluster.probes import missing_jobs
+from harness.errors import NodeError
+from harness.sim.base import GLBackend, SuiteDescription
+from harness.spec.policy import PolicySpec
+from harness.spec.suite import ProbePlan
+
+
+def report(host, renderer="egl-gpu", mujoco="3.3.2", states="aa") -> NodeReport:
+    described = SuiteDescription("libero_spatial", ("t",), ("i",), (50,), states, {"mujoco": mujoco})
+    backend = GLBackend("egl", renderer, "device") if renderer else None
+    return NodeReport(host, {"libero_spatial": described}, backend)
+
+
+def test_equal_nodes_may_work_together_and_a_driver_need_not_render():
+    require_alike([report("driver", renderer=None), report("a"), report("b")])
+
+
+def test_two_renderers_in_one_run_are_refused_with_both_named_and_a_remedy():
+    with pytest.raises(NodeError, match=r"Node b renders with 'osmesa', but a with 'egl-gpu'.*fix `renderer`"):
+        require_alike([report("driver", renderer=None), report("a"), report("b", renderer="osmesa")])
+
+
+def test_two_versions_that_decide_scores_are_refused_with_both_named():
+    with pytest.raises(NodeError, match=r"Node b has version of mujoco '3.9.0' for libero_spatial, but a has '3.3.2'"):
+        require_alike([report("a"), report("b", mujoco="3.9.0")])
+
+
+def test_two_sets_of_init_states_are_refused():
+    with pytest.raises(NodeError, match="init states 'bb'"):
+        require_alike([report("a"), report("b", states="bb")])
+
+
+def test_the_stub_world_needs_no_renderer():
+    seen = inspect_node(NodeRequest("stub", ("stub",), renders=True))
+    assert seen.backend is None
+    assert seen.descriptions["stub"].n_init_states == (50,) * 10
+
+
+PLAN = ProbePlan(policies=(PolicySpec(kind="flow", label="flow"), PolicySpec(kind="noop", label="noop")), nfe=(1, 10))
+
+
+def jobs(held):
+    return [(job.spec.label, job.nfes) for job in missing_jobs(PLAN, "n", held)]
+
+
+def test_a_fresh_node_probes_everything():
+    assert jobs(set()) == [("flow", (1, 10)), ("noop", (1, 10))]
+
+
+def test_a_resumed_run_probes_only_what_this_node_lacks():
+    assert jobs({("n", "flow", 1, 1), ("n", "noop", None, 1)}) == [("flow", (10,))]
+    assert jobs({("n", "flow", 1, 1), ("n", "flow", 10, 1), ("n", "noop", None, 1)}) == []
+    assert jobs({("other", "flow", 1, 1)}) == [("flow", (1, 10)), ("noop", (1, 10))]

@@ -1,0 +1,100 @@
+"""Where actors go."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cluster.failure import Restart, decide_restart
+from harness.cluster.placement import NodeResources, place_servers, place_workers
+from harness.errors import NodeError
+
+GIB = 2**30
+
+
+def node(name="a", cpus=2.0, gpus=0.0, gib=64.0) -> NodeResources:
+    return NodeResources(name, f"host-{name}", cpus, gpus, gib * GIB)
+
+
+NODES = st.lists(
+    st.builds(node, st.uuids().map(str), st.integers(0, 16).map(float), st.integers(0, 4).map(float), st.floats(1, 64)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda node: node.node_id,
+)
+
+
+def test_without_servers_every_cpu_gets_a_worker():
+    slots = place_workers([node("a", 4), node("b", 2)], (), None, 100)
+    assert Counter(slot.node_id for slot in slots) == {"a": 4, "b": 2}
+    assert {slot.cpus for slot in slots} == {1.0}
+
+
+def test_a_policy_server_takes_its_cpu_first():
+    nodes = [node("a", 2)]
+    servers = place_servers(nodes, ["flow"])
+    assert [server.cpus for server in servers] == [1.0]
+    assert len(place_workers(nodes, servers, None, 100)) == 1
+
+
+def test_one_cpu_is_shared_between_server_and_worker_instead_of_waiting_for_ever():
+    nodes = [node("a", 1)]
+    servers = place_servers(nodes, ["flow"])
+    workers = place_workers(nodes, servers, None, 100)
+    assert len(workers) == 1
+    assert 0 < servers[0].cpus + workers[0].cpus <= 1.0
+
+
+def test_memory_limits_workers_to_one_per_gigabyte():
+    assert len(place_workers([node("a", 16, gib=3)], (), None, 100)) == 3
+
+
+def test_there_are_never_more_workers_than_units():
+    assert len(place_workers([node("a", 16)], (), None, 3)) == 3
+    assert len(place_workers([node("a", 16)], (), 8, 3)) == 3
+
+
+def test_more_workers_than_cpus_are_possible_when_asked_for():
+    slots = place_workers([node("a", 2)], (), 5, 100)
+    assert len(slots) == 5
+    assert sum(slot.cpus for slot in slots) <= 2.0
+
+
+def test_every_gpu_gets_a_server_of_a_lone_policy():
+    servers = place_servers([node("a", 16, 2), node("b", 16, 1)], ["pi05"])
+    assert [(server.node_id, server.gpus) for server in servers] == [("a", 1.0), ("a", 1.0), ("b", 1.0)]
+
+
+def test_policies_share_a_gpu_when_they_outnumber_gpus():
+    servers = place_servers([node("a", 16, 1)], ["one", "two", "three"])
+    assert [server.policy for server in servers] == ["one", "two", "three"]
+    assert sum(server.gpus for server in servers) <= 1.0
+
+
+@given(NODES, st.integers(0, 3), st.one_of(st.none(), st.integers(1, 40)), st.integers(1, 100))
+def test_nothing_is_placed_that_ray_could_not_start(nodes, n_policies, wanted, n_units):
+    if not any(found.cpus for found in nodes):
+        with pytest.raises(NodeError, match="No node of the cluster offers a CPU"):
+            place_workers(nodes, (), wanted, n_units)
+        return
+    servers = place_servers(nodes, [f"p{i}" for i in range(n_policies)])
+    workers = place_workers(nodes, servers, wanted, n_units)
+    assert {server.policy for server in servers} == {f"p{i}" for i in range(n_policies)}
+    assert len(workers) >= 1
+    assert len(workers) <= n_units
+    assert wanted is None or len(workers) == min(wanted, n_units)
+    for found in nodes:
+        assert (
+            sum(worker.cpus for worker in workers if worker.node_id == found.node_id)
+            + sum(server.cpus for server in servers if server.node_id == found.node_id and not server.gpus)
+            <= found.cpus + 1e-6
+        )
+        assert sum(server.gpus for server in servers if server.node_id == found.node_id) <= found.gpus + 1e-6
+
+
+def test_a_lost_worker_is_replaced_until_nothing_has_come_back_for_long():
+    verdicts = [decide_restart(losses, n_workers=2, max_attempts=3) for losses in range(1, 10)]
+    assert verdicts == [Restart.REPLACE] * 7 + [Restart.GIVE_UP] * 2
