@@ -8,7 +8,7 @@ import click
 import typer
 
 import harness
-from harness.cli import compare, doctor, gate, import_, listing, probe, report, run, validate
+from harness.cli import baseline, compare, doctor, gate, import_, listing, probe, report, run, validate
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("probe", epilog=probe.EXAMPLES)(probe.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("compare", epilog=compare.EXAMPLES)(compare.command)
 app.command("gate", epilog=gate.EXAMPLES)(gate.command)
+app.add_typer(baseline.app, name="baseline")
 app.command("import", epilog=import_.EXAMPLES)(import_.command)
 app.command("list", epilog=listing.EXAMPLES)(listing.command)
 app.command("validate", epilog=validate.EXAMPLES)(validate.command)

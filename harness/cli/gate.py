@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis.compare import Choice
 
 EXAMPLES = examples(
     "harness gate reports/base reports/candidate",
     "harness gate reports/base reports/candidate --rules nightly --markdown pr.md --junit gate.xml",
+    "harness gate reports/candidate --baseline reports",
     "harness gate s3://bucket/base reports/candidate --rules gates/mine.yaml --json gate.json",
 )
 
 
 def command(
-    base: Annotated[str, typer.Argument(help="Ledger of what is in use.")],
-    candidate: Annotated[str, typer.Argument(help="Ledger of what might replace it.")],
+    ledgers: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[BASE] CANDIDATE",
+            help="What is in use, and what might replace it; only the latter with --baseline.",
+        ),
+    ],
     rules: Annotated[
         str | None,
         typer.Option(help="YAML file, or name of shipped rules.", show_default="3 points, no collapsed task"),
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Directory or bucket of ledgers: judge against its accepted baseline.")
+    ] = None,
+    baseline_name: Annotated[str, typer.Option(help="Which line of development of --baseline.")] = "main",
     base_policy: Annotated[str | None, typer.Option(help="Policy of the base, if it has several.")] = None,
     base_nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the base.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of the candidate.")] = None,
@@ -47,7 +62,9 @@ def command(
     from harness.report.gate_terminal import print_gate
     from harness.spec.rules import load_rules
 
-    result = gate(base, candidate, load_rules(rules), choice=Choice(base_policy, base_nfe, policy, nfe), seed=seed)
+    given = load_rules(rules)
+    base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
+    result = gate(base, candidate, given, choice=choice, seed=seed)
     print_gate(result, Console(stderr="-" in (markdown, junit, json)))
     write_texts(
         [
@@ -57,3 +74,24 @@ def command(
         ]
     )
     raise typer.Exit(result.verdict.exit_code)
+
+
+def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> tuple[str, str, Choice]:
+    """Base, candidate and what to compare of them."""
+    if root is None:
+        if len(ledgers) != 2:
+            raise UsageError(
+                f"A gate takes BASE and CANDIDATE (got {len(ledgers)} ledgers), or CANDIDATE and --baseline."
+            )
+        return ledgers[0], ledgers[1], choice
+    if len(ledgers) != 1:
+        raise UsageError(f"With --baseline a gate takes the candidate alone (got {len(ledgers)} ledgers).")
+    from harness.analysis.pairing import describe_variants, read_sides
+    from harness.gate.baseline import find_baseline
+
+    sides = read_sides(ledgers[0], policy=choice.policy, nfe=choice.nfe)
+    if len(sides) != 1:
+        listing = describe_variants((side.policy_id, side.nfe) for side in sides)
+        raise UsageError(f"--baseline judges one policy at one NFE; {ledgers[0]!r} has {listing}. Choose one.")
+    found = find_baseline(root, sides[0], name)
+    return found.path(root), ledgers[0], replace(choice, base_policy=found.policy_id, base_nfe=found.nfe)
