@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import RenderError, UsageError
+from harness.sim.culling import Culler
 from harness.sim.engine import mujoco
 from harness.sim.gl import INSTALL_HINT, apply_backend, choose_backend
 
 _MAX_GEOMS = 1000
 """Scene size of robosuite's renderer: a larger one would draw geoms that robosuite drops."""
-_COLLISION_GROUP, _VISUAL_GROUP = 0, 1
+_COLLISION_GROUP, _VISUAL_GROUP, _UNSEEN_GROUP = 0, 1, 5
 
 
 class Renderer:
@@ -47,15 +48,24 @@ class Renderer:
         self._require_context(size)
         self._gl.make_current()
         self._camera.fixedcamid = camera_id
-        mujoco.mjv_updateScene(
-            self._model, data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-        )
+        self._update_scene(data, camera_id)
         viewport = mujoco.MjrRect(0, 0, size, size)
         mujoco.mjr_render(viewport, self._scene, self._context)
         frame = np.empty((size, size, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(frame, None, viewport, self._context)
         require_picture(frame, f"camera {camera!r}")
         return frame
+
+    def _update_scene(self, data: Any, camera_id: int) -> None:
+        """Collect what is to be drawn, leaving out geoms that are out of view (see `harness.sim.culling`)."""
+        groups = self._model.geom_group
+        hidden = self._culler.hidden(data, camera_id)
+        kept = groups[hidden]
+        groups[hidden] = _UNSEEN_GROUP
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        groups[hidden] = kept
 
     def close(self) -> None:
         """Free the GL context; the next frame would make another."""
@@ -84,6 +94,8 @@ class Renderer:
         self._options = mujoco.MjvOption()
         self._options.geomgroup[_COLLISION_GROUP] = 0
         self._options.geomgroup[_VISUAL_GROUP] = 1
+        self._options.geomgroup[_UNSEEN_GROUP] = 0
+        self._culler = Culler(self._model, tuple(np.flatnonzero(self._options.geomgroup)))
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._size = min(visual.offwidth, visual.offheight)
