@@ -4,8 +4,9 @@
     python tests/benchmarks/bench_sim.py --processes 16 --gl egl  # and the throughput of the host
 
 An episode is a reset, 10 settle steps and 130 control steps of random actions. A policy that reads both cameras looks
-before the first step and then every 10 steps. Plain robosuite renders both cameras at every step, as the evaluators of
-openpi and LeRobot have it do; its episode is extrapolated from fewer steps, which the output says.
+before the first step and then every 10 steps; its frames are checked against plain robosuite's before and after. Plain
+robosuite renders both cameras at every step, as the evaluators of openpi and LeRobot have it do; its episode is
+extrapolated from fewer steps, which the output says.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "sim")]
-
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "sim")]
 
 SUITE, TASK = "libero_spatial", 0
 EPISODE_STEPS, SETTLE_STEPS, REPLAN = 130, 10, 10
@@ -60,51 +61,89 @@ def bare_substeps(sim: Any, control_steps: int) -> list[float]:
     return [timed(lambda: [mujoco.mj_step(model, data) for _ in range(25)]) for _ in range(control_steps)]
 
 
-def compare(rounds: int, plain_steps: int) -> dict[str, Any]:
-    """Interleave plain robosuite and ours, round by round."""
-    from plain import PlainLibero
+def serve_plain(pipe: Any) -> None:
+    """Plain robosuite in a process of its own: it takes a process's GL context for its own, and would spoil ours.
 
-    from harness.sim import LiberoSim, SimConfig
+    Answers ("frames", init state) with the frames after settling and one replan interval, and ("round", init state,
+    steps) with the seconds of a reset and of each step. It idles while ours runs.
+    """
+    from plain import PlainLibero, images
 
     plain = PlainLibero(SUITE, TASK, 256)
+    while (request := pipe.recv()) is not None:
+        what, init, *steps = request
+        if what == "frames":
+            observation = plain.reset(init, settle_steps=SETTLE_STEPS)
+            for action in random_actions(init)[:REPLAN]:
+                observation, _ = plain.step(action)
+            pipe.send(images(observation))
+        else:
+            reset = timed(lambda: plain.reset(init, settle_steps=0))  # noqa: B023
+            actions = random_actions(init)[: steps[0]]
+            pipe.send((reset, [timed(lambda a=action: plain.step(a)) for action in actions]))
+    os._exit(0)  # robosuite frees its context after the GL library is gone, with a traceback
+
+
+def require_same_frames(sim: Any, expected: dict[str, NDArray[np.uint8]], init_state_id: int) -> None:
+    """Check that what is timed is the real work: the frames of a decision are plain robosuite's, to the bit."""
+    sim.reset(init_state_id, observe=False)
+    for number, action in enumerate(random_actions(init_state_id)[:REPLAN], start=1):
+        result = sim.step(action, observe=number == REPLAN)
+    for camera, frame in expected.items():
+        np.testing.assert_array_equal(result.observation.images[camera], frame)
+
+
+def compare(rounds: int, plain_steps: int) -> dict[str, Any]:
+    """Interleave plain robosuite and ours, round by round."""
+    from harness.sim import LiberoSim, SimConfig
+
+    context = multiprocessing.get_context("spawn")
+    plain, theirs = context.Pipe()
+    process = context.Process(target=serve_plain, args=(theirs,))
+    process.start()
+    plain.send(("frames", 1))
+    frames = plain.recv()
     looking, blind = (LiberoSim(SUITE, TASK, config=SimConfig(cameras=cameras)) for cameras in (CAMERAS, ()))
     seconds: dict[str, list[float]] = {name: [] for name in ("plain_reset", "plain_step", "looking", "blind", "step")}
     floor: list[float] = []
-    looking.reset(0)  # starts the GL context, which every process does once
+    require_same_frames(looking, frames, 1)  # also starts the GL context, which every process does once
     for number in range(rounds):
-        actions = random_actions(number)
-        seconds["plain_reset"].append(timed(lambda n=number: plain.reset(n, settle_steps=0)))
-        seconds["plain_step"] += [timed(lambda a=action: plain.step(a)) for action in actions[:plain_steps]]
+        plain.send(("round", number, plain_steps))
+        reset, steps = plain.recv()
+        seconds["plain_reset"].append(reset)
+        seconds["plain_step"] += steps
         seconds["looking"].append(timed(lambda n=number: our_episode(looking, n, look=True)))
         seconds["blind"].append(timed(lambda n=number: our_episode(blind, n, look=False)))
         blind.reset(number, observe=False)
-        seconds["step"] += [timed(lambda a=action: blind.step(a)) for action in actions]
+        seconds["step"] += [timed(lambda a=action: blind.step(a)) for action in random_actions(number)]
         floor += bare_substeps(blind, 40)
+    plain.send(None)
+    require_same_frames(looking, frames, 1)
     resets = [timed(lambda n=n: blind.reset(n, observe=False)) for n in range(20)]
+    looking.close()
+    return summary(seconds, floor, resets)
+
+
+def summary(seconds: dict[str, list[float]], floor: list[float], resets: list[float]) -> dict[str, Any]:
+    """Medians, and what follows from them."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     plain_episode = median["plain_reset"] + (SETTLE_STEPS + EPISODE_STEPS) * median["plain_step"]
-    looking.close()
+    names = dict(zip(TARGETS, ("looking", "blind"), strict=True))
     return {
         "plain": {
             "reset_ms": median["plain_reset"] * 1e3,
             "step_ms": median["plain_step"] * 1e3,
             "episodes_per_hour": 3600 / plain_episode,
-            "extrapolated_from_steps": plain_steps * rounds,
+            "extrapolated_from_steps": len(seconds["plain_step"]),
         },
         "ours": {
             "reset_and_settle_ms": statistics.median(resets) * 1e3,
             "step_without_frame_ms": median["step"] * 1e3,
             "step_without_frame_p10_ms": float(np.percentile(seconds["step"], 10)) * 1e3,
             "bare_25_mj_step_ms": statistics.median(floor) * 1e3,
-            "episodes_per_hour": {
-                "both cameras, replan 10": 3600 / median["looking"],
-                "no camera": 3600 / median["blind"],
-            },
+            "episodes_per_hour": {name: 3600 / median[key] for name, key in names.items()},
         },
-        "ratio": {
-            "both cameras, replan 10": plain_episode / median["looking"],
-            "no camera": plain_episode / median["blind"],
-        },
+        "ratio": {name: plain_episode / median[key] for name, key in names.items()},
     }
 
 
