@@ -64,7 +64,7 @@ class World:
         return EpisodeUnit("p", None, self.suite, self.task_id, INIT_STATE, 0, key, "0" * 64)
 
     def run_lerobot(self, folder: Path, steps: int, noise: Actions | None = None) -> tuple[Actions, bool]:
-        """Actions and success of LeRobot's own rollout of a Pi0.5; its noise is keyed unless it is given."""
+        """Actions and success of LeRobot's own rollout of a checkpoint; its noise is keyed unless it is given."""
         import gymnasium as gym
         from lerobot.configs import PreTrainedConfig
         from lerobot.envs.configs import LiberoEnv as LiberoEnvConfig
@@ -74,13 +74,16 @@ class World:
 
         config = PreTrainedConfig.from_pretrained(folder)
         policy = get_policy_class(config.type).from_pretrained(folder, config=config).eval()
-        draws = iter(noise) if noise is not None else self._keyed((config.chunk_size, config.max_action_dim))
-        policy.model.sample_noise = lambda shape, device: torch.from_numpy(next(draws)).to(device).reshape(shape)
+        draws = iter(noise) if noise is not None else self._keyed(load_policy(folder).info.noise_shape)
+        _hand_over(policy, (torch.from_numpy(one)[None] for one in draws))
         env_pre, env_post = make_env_pre_post_processors(LiberoEnvConfig(task=self.suite), config)
         pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
         self.lerobot.init_state_id = INIT_STATE
         self.lerobot._max_episode_steps = steps
         vector = gym.vector.SyncVectorEnv([lambda: self.lerobot], autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
+        if self.lerobot._env is not None:
+            # robosuite takes its GL context for the only one of the process and never makes it current again.
+            self.lerobot._env.sim._render_context_offscreen.gl_ctx.make_current()
         seed = SimConfig().placement_seed
         data = rollout(vector, policy, env_pre, env_post, pre, post, seeds=[seed])
         return data["action"][0].numpy(), bool(data["success"].any())
@@ -108,6 +111,15 @@ class World:
             alarm.close()
         assert result.outcome != "error", result.error_message
         return np.stack(actions), result
+
+
+def _hand_over(policy: Any, draws: Iterator[torch.Tensor]) -> None:
+    """Have a LeRobot policy take its initial noise from `draws` instead of the global generator."""
+    if policy.config.type == "diffusion":
+        sample = policy.diffusion.conditional_sample
+        policy.diffusion.conditional_sample = lambda *args, **kwargs: sample(*args, **{**kwargs, "noise": next(draws)})
+    else:
+        policy.model.sample_noise = lambda shape, device: next(draws).to(device).reshape(shape)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +208,37 @@ def reordered(seen: Observation) -> Observation:
 
 def quaternion_sign(seen: Observation) -> Observation:
     return replace(seen, state=seen.state * np.array([1, 1, 1, -1, -1, -1, 1, 1], np.float32))
+
+
+@pytest.fixture(scope="module")
+def random_diffusion(world: World) -> tuple[Path, Actions, bool]:
+    """A small Diffusion policy that looks at two steps, and LeRobot's rollout of it.
+
+    It predicts actions, not noise: dividing by a small alpha would magnify the last bits of the state a thousandfold.
+    """
+    sizes = {"noise_scheduler_type": "DDIM", "num_inference_steps": 3, "prediction_type": "sample"}
+    folder = write_checkpoint(world.folder / "diffusion", world.tokenizer, "diffusion", size=RESOLUTION, **sizes)
+    return folder, *world.run_lerobot(folder, STEPS)
+
+
+def test_diffusion_acts_as_in_lerobot_at_every_step(world: World, random_diffusion: tuple[Path, Actions, bool]) -> None:
+    """The harness renders the step of a decision and the one before it, LeRobot every step.
+
+    LeRobot computes axis-angles in float32, the simulator in float64 (as openpi): states differ in their last bits, and
+    this random network feeds that back, magnified some sixty times a decision.
+    """
+    folder, expected, success = random_diffusion
+    actions, result = world.run_harness(load_policy(folder), STEPS)
+    np.testing.assert_allclose(actions[:4], np.clip(expected, -1, 1)[:4], atol=1e-5)
+    np.testing.assert_allclose(actions, np.clip(expected, -1, 1), atol=2e-3)
+    assert (result.outcome == "success") is success
+
+
+def test_a_history_that_stands_still_breaks_parity(world: World, random_diffusion: tuple[Path, Actions, bool]) -> None:
+    folder, expected, _ = random_diffusion
+    mutated = Mutated(load_policy(folder), lambda seen: replace(seen, history=(replace(seen, history=()),)))
+    actions, _ = world.run_harness(mutated, STEPS)
+    assert np.abs(actions - np.clip(expected, -1, 1)).max() > 1e-2
 
 
 @pytest.mark.parametrize("mutation", [flipped, swapped, reordered, quaternion_sign])
