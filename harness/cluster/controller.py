@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.cluster.messages import Lease, Snapshot, Variant
+from harness.cluster.messages import Lease, Snapshot, Variant, Watch
 from harness.cluster.rows import decision_rows, episode_rows
 from harness.cluster.state import RunState
 from harness.errors import HarnessError, LedgerError
@@ -34,6 +34,7 @@ class Controller:
         clock_mode: str,
         infos: Mapping[str, PolicyInfo],
         clock: Clock,
+        watch: Watch | None = None,
     ) -> None:
         """Take over a run.
 
@@ -44,11 +45,14 @@ class Controller:
             clock_mode: `Protocol.clock`.
             infos: Policy label → what the policy says of itself.
             clock: Time.
+            watch: Looks at every result that is in the ledger, and may stop the run.
         """
         self._state, self._writer, self._clock = state, LedgerWriter(out), clock
         self._run_id, self._clock_mode, self._infos = run_id, clock_mode, dict(infos)
         self._lock = threading.Lock()
         self._warnings: list[str] = []
+        self._watch = watch
+        self._ask_watch(())
 
     def lease(self, worker: str) -> Lease:
         """The next work of an idle worker."""
@@ -113,3 +117,9 @@ class Controller:
             return
         with self._lock:
             self._state.confirm(results)
+            self._ask_watch(results)
+
+    def _ask_watch(self, results: Sequence[EpisodeResult]) -> None:
+        note = self._watch.take(results) if self._watch is not None else None
+        if note is not None:
+            self._state.decide(note)

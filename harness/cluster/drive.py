@@ -88,7 +88,7 @@ class RolloutDrive:
         if snapshot.aborted is not None:
             raise fatal_error(*snapshot.aborted)
         interrupted = self._interrupts.count > 0 and not snapshot.finished
-        if not snapshot.finished and not interrupted:
+        if not (snapshot.finished or interrupted or snapshot.decided):
             raise NodeError("Every node that could run episodes has left the cluster; continue with --resume.")
         return DriveResult(snapshot, interrupted, self._summaries)
 

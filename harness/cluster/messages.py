@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from harness.rollout.result import EpisodeResult
 from harness.schedule.order import Task
 from harness.schedule.units import EpisodeUnit
 from harness.spec.observation import PolicyInfo
@@ -104,6 +107,32 @@ class Snapshot:
     """Workers lost since an episode last came back."""
     errors: tuple[ErrorSummary, ...] = ()
     warnings: tuple[str, ...] = ()
+    decided: StopNote | None = None
+    """Why the queued units need not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopNote:
+    """A watch's word that the run has answered its question."""
+
+    reason: str
+    """One sentence for people."""
+    record: Mapping[str, Any]
+    """Plain data that is kept beside the ledger as `STOP_RECORD`."""
+
+
+STOP_RECORD = "stop.json"
+"""File beside the tables of a run that a watch stopped: what had been decided, and from which episodes."""
+
+
+class Watch(typing.Protocol):
+    """Looks at results while a run goes on. It travels to the controller, so it has to pickle."""
+
+    def rounds(self) -> Sequence[Sequence[EpisodeUnit]]:
+        """Every unit of the plan, in rounds: a round is leased out before the next one begins."""
+
+    def take(self, results: Sequence[EpisodeResult]) -> StopNote | None:
+        """Take results that are in the ledger; a note drops what is still queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +177,11 @@ class WorkerSummary:
 
     worker_id: str
     episodes: int
+    active_s: float
+    """Seconds between its first question for work and its last answer."""
     build_s: float
-    """Seconds spent building simulators."""
+    """Of those, spent building simulators."""
+    idle_s: float
+    """Of those, spent without work while other workers still had some."""
     heavy_modules: tuple[str, ...] = ()
     """Of torch and transformers, those that its process has imported."""

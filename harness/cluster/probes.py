@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -137,6 +137,7 @@ def run_probes(
     run_id: str,
     held: Collection[Held],
     interrupts: Interrupts,
+    say: Callable[[str], None],
 ) -> tuple[list[str], list[str], bool]:
     """Probe every node that has CPUs, all nodes at the same time, the policies of a node one after the other.
 
@@ -162,7 +163,9 @@ def run_probes(
             busy = set(running.values())
             for node_id, jobs in pending.items():
                 if jobs and node_id not in busy:
-                    running[actors[node_id].run.remote(jobs.pop(0))] = node_id
+                    job = jobs.pop(0)
+                    say(f"Probing {job.spec.label} on {places[node_id].node_id}")
+                    running[actors[node_id].run.remote(job)] = node_id
             if not running or interrupts.count:
                 return warnings, failures, interrupts.count > 0
             ended, _ = session.ray.wait(list(running), timeout=POLL_S)

@@ -10,7 +10,7 @@ from harness.cluster.controller import Controller
 from harness.cluster.drive import DriveResult, RolloutDrive
 from harness.cluster.group import WorkerGroup
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Progress, Variant, WorkerSetup
+from harness.cluster.messages import Progress, Variant, Watch, WorkerSetup
 from harness.cluster.placement import WorkerSlot
 from harness.cluster.serving import PolicyHouse
 from harness.cluster.session import Session
@@ -63,6 +63,7 @@ def start_controller(
     *,
     n_workers: int,
     clock: Clock,
+    watch: Watch | None = None,
 ) -> Any:
     """Start the controller on the driver's node, which is where the ledger is.
 
@@ -79,6 +80,7 @@ def start_controller(
         video=suite.video,
         filmed=held.filmed,
         started=clock.now(),
+        rounds=watch.rounds() if watch is not None else None,
     )
     return (
         session.ray.remote(Controller)
@@ -88,7 +90,7 @@ def start_controller(
             # One thread per worker's report, besides leases and the driver's questions.
             max_concurrency=n_workers + 8,
         )
-        .remote(state, out, run_id, suite.protocol.clock, dict(infos), WallClock())
+        .remote(state, out, run_id, suite.protocol.clock, dict(infos), WallClock(), watch)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 from harness.cluster.drive import DriveResult
 from harness.cluster.film import cameras_for
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Place, Progress, Variant, WorkerSetup
+from harness.cluster.messages import STOP_RECORD, Place, Progress, StopNote, Variant, Watch, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
 from harness.cluster.placement import place_workers
 from harness.cluster.prepare import Request, check_infos, plan_variants, prepare
@@ -30,6 +33,9 @@ from harness.spec import PolicySpec, Suite
 from harness.spec.manifest import canonical_json, manifest_sha256
 from harness.spec.protocol import run_protocol_sha256
 
+WatchBuilder = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], Watch]
+"""(plan, LIBERO suite → protocol manifest) → what looks at the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -46,6 +52,8 @@ class RunResult:
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """Outcome → episodes that this run wrote."""
     interrupted: bool = False
+    stopped: StopNote | None = None
+    """Why the rest of the plan was dropped, when a watch had seen enough."""
     errors: tuple[str, ...] = ()
     """One sentence per type of error among its episodes, and per failed probe."""
     warnings: tuple[str, ...] = ()
@@ -53,8 +61,12 @@ class RunResult:
     """Rollout workers that came to their end."""
     rollout_s: float = 0.0
     """From the first lease to the end of the rollouts, seconds."""
+    worker_s: float = 0.0
+    """Between a worker's first question for work and its last answer, summed over workers, seconds."""
     build_s: float = 0.0
-    """Spent building simulators, summed over workers, seconds."""
+    """Of `worker_s`, spent building simulators."""
+    idle_s: float = 0.0
+    """Of `worker_s`, spent without work while another worker still had some."""
 
 
 def run(
@@ -70,6 +82,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
     clock: Clock | None = None,
+    watch: WatchBuilder | None = None,
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -85,6 +98,8 @@ def run(
         on_progress: Called about four times a second while episodes run.
         on_message: Called with a line about what goes on before and after.
         clock: Time.
+        watch: Builds what looks at results as they come in and may drop the rest of the plan (a sequential gate). It is
+            called with the plan and each suite's manifest before anything is written.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -96,7 +111,7 @@ def run(
     say = on_message or _nobody
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
     with open_session(address) as session:
-        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say).execute()
+        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch).execute()
 
 
 def _nobody(message: object) -> None:
@@ -113,7 +128,10 @@ class _Run:
         clock: Clock,
         on_progress: Callable[[Progress], None],
         say: Callable[[str], None],
+        watch: WatchBuilder | None,
     ) -> None:
+        self.build_watch = watch
+        self.watch: Watch | None = None
         self.request, self.session, self.clock = request, session, clock
         self.on_progress, self.say = on_progress, say
         self.suite, self.out = request.suite, request.out
@@ -138,7 +156,7 @@ class _Run:
         status = "failed"
         try:
             self._work(house, plan, held, reports)
-            status = "interrupted" if self.result.interrupted else "finished"
+            status = self._status()
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -147,6 +165,16 @@ class _Run:
             with suppress(*([HarnessError] if status == "failed" else [])):
                 self.writer.append("runs", [{**self.row, "ended_at": self.clock.now(), "status": status}])
         return self.result
+
+    def _status(self) -> str:
+        if self.result.interrupted:
+            return "interrupted"
+        if self.result.stopped is None:
+            return "finished"
+        record = json.dumps(dict(self.result.stopped.record), indent=2) + "\n"
+        location = self.writer.location
+        location.write_whole(f"{location.root}/{STOP_RECORD}", pa.py_buffer(record.encode()))
+        return "stopped"
 
     def _inspect(self, house: PolicyHouse) -> dict[str, NodeReport]:
         """Look at the nodes that episodes will run on."""
@@ -184,15 +212,18 @@ class _Run:
             "git_revision": git_revision(),
             "versions": run_versions(descriptions.values()),
         }
-        self.writer.claim(
-            self.row["suite"], self.row["protocol"], self.row["protocol_sha256"], resume=self.request.resume
-        )
-        self.writer.append("runs", [{**self.row, "status": "running"}])
         counts = {
             suite: TaskCounts(descriptions[suite].n_init_states, manifest_sha256(manifest))
             for suite, manifest in manifests.items()
         }
-        return plan_episodes(self.suite.tasks, counts, variants)
+        plan = plan_episodes(self.suite.tasks, counts, variants)
+        if self.build_watch is not None:
+            self.watch = self.build_watch(plan, manifests)
+        self.writer.claim(
+            self.row["suite"], self.row["protocol"], self.row["protocol_sha256"], resume=self.request.resume
+        )
+        self.writer.append("runs", [{**self.row, "status": "running"}])
+        return plan
 
     def _work(
         self, house: PolicyHouse, plan: Sequence[EpisodeUnit], held: Held, reports: Mapping[str, NodeReport]
@@ -214,6 +245,7 @@ class _Run:
             held,
             n_workers=len(slots),
             clock=self.clock,
+            watch=self.watch,
         )
         self.result = replace(self.result, planned=len(plan), skipped=len(plan) - len(todo))
         try:
@@ -271,19 +303,21 @@ class _Run:
             done=progress.done,
             outcomes={"success": progress.successes, "timeout": timeouts, "error": progress.errors},
             interrupted=ended.interrupted,
+            stopped=None if ended.snapshot.finished else ended.snapshot.decided,
             errors=tuple(
                 f"{error.count} × {error.error_type}; the first: {error.message}" for error in ended.snapshot.errors
             ),
             warnings=(*ended.snapshot.warnings, *_heavy_workers(ended)),
             workers=len(ended.summaries),
             rollout_s=progress.elapsed_s,
+            worker_s=sum(summary.active_s for summary in ended.summaries),
             build_s=sum(summary.build_s for summary in ended.summaries),
+            idle_s=sum(summary.idle_s for summary in ended.summaries),
         )
 
     def _probe(self, controller: Any, places: Mapping[str, Place], interrupts: Interrupts) -> None:
         if self.suite.probe is None or self.result.interrupted:
             return
-        self.say(f"Probing {', '.join(spec.label for spec in self.suite.probe.policies)}")
         held = read_probed(self.out) if self.request.resume else set()
         warnings, failures, interrupted = run_probes(
             self.session,
@@ -294,6 +328,7 @@ class _Run:
             run_id=self.run_id,
             held=held,
             interrupts=interrupts,
+            say=self.say,
         )
         self.result = replace(
             self.result,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -23,6 +24,7 @@ MAX_RESTARTS = 3
 RESTART_S = 240.0
 """How long a worker waits for a server to come back with its weights, seconds."""
 RETRY_S = 0.5
+EXIT_STALLED = 75
 CALL_S = 30.0
 """Limit of a call that only asks a server about itself."""
 
@@ -72,9 +74,17 @@ class PolicyServer:
         if isinstance(self._policy, EpisodicPolicy):
             self._policy.end_episode(episode_key)
 
-    async def stalled_s(self) -> float:
-        """How long the running batch has been computing, seconds."""
-        return self._batcher.stalled_s() if self._batcher is not None else 0.0
+    async def leave_if_stalled(self, limit_s: float) -> bool:
+        """End this process if its batch has been computing for `limit_s`; Ray starts it again.
+
+        The server itself decides, so that two clients whose time is up cannot end its successor as well.
+
+        Returns:
+            False, if it returns.
+        """
+        if self._batcher is not None and self._batcher.stalled_s() >= limit_s:
+            os._exit(EXIT_STALLED)
+        return False
 
     async def _ready(self) -> Batcher:
         async with self._loading:
@@ -150,18 +160,20 @@ class ServerDecider:
             self._server.end_episode.remote(episode_key)
 
     def _restart_if_stalled(self, limit_s: float) -> bool:
-        """Kill a server whose compute thread hangs, so that Ray starts it again; whether it was killed."""
+        """Have a server started again whose compute thread hangs; whether that is under way."""
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import GetTimeoutError, RayError
 
         try:
-            stalled = ray.get(self._server.stalled_s.remote(), timeout=min(CALL_S, limit_s))
-        except (RayError, TimeoutError):
-            stalled = limit_s
-        if stalled < limit_s / 2:
-            return False
-        ray.kill(self._server, no_restart=False)
-        return True
+            # Half the limit: the batch that hangs may have begun while this request was waiting for it.
+            ray.get(self._server.leave_if_stalled.remote(limit_s / 2), timeout=min(CALL_S, limit_s))
+        except GetTimeoutError:
+            # Not even its event loop answers: the policy holds the interpreter's lock.
+            ray.kill(self._server, no_restart=False)
+            return True
+        except RayError:
+            return True
+        return False
 
     def _await_restart(self) -> None:
         """Wait until a server is back with its weights: episodes tried meanwhile would only use up their attempts."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from harness.cluster.messages import ErrorSummary, Lease, PolicyProgress, Progress, Snapshot, Variant, WorkItem
+from harness.cluster.messages import (
+    ErrorSummary,
+    Lease,
+    PolicyProgress,
+    Progress,
+    Snapshot,
+    StopNote,
+    Variant,
+    WorkItem,
+)
 from harness.rollout.result import EpisodeResult, lost_episode
 from harness.schedule.order import Task, fill_queue, put_back, take
 from harness.schedule.retry import Decision, decide
@@ -69,6 +78,7 @@ class RunState:
         video: str = "none",
         filmed: Iterable[tuple[Variant, Task]] = (),
         started: datetime,
+        rounds: Iterable[Iterable[EpisodeUnit]] | None = None,
     ) -> None:
         """Start with nothing leased.
 
@@ -82,13 +92,17 @@ class RunState:
             video: "none", "failures" or "all".
             filmed: (variant, task) pairs that have their video already.
             started: When the run began, UTC.
+            rounds: The plan in rounds, each leased out before the next one begins; None for one round of everything.
         """
         units = tuple(plan)
         self._planned = Counter((unit.policy, unit.nfe) for unit in units)
         self._n_planned = len(units)
         self._skipped = frozenset(skipped)
-        self._queue = fill_queue(unit for unit in units if unit.identity not in self._skipped)
-        self._n_skipped = len(units) - self._queue.n_units
+        self._rounds = deque(
+            tuple(unit for unit in members if unit.identity not in self._skipped) for members in (rounds or [units])
+        )
+        self._queue = fill_queue(())
+        self._n_skipped = len(units) - self._n_queued
         self._earlier = dict(earlier_attempts or {})
         self._max_attempts, self._lease_limit_s, self._n_workers = max_attempts, lease_limit_s, max(n_workers, 1)
         self._video, self._filmed = video, set(filmed)
@@ -105,6 +119,7 @@ class RunState:
         self._tally = _Tally()
         self._stopped = False
         self._aborted: tuple[str, str] | None = None
+        self._decided: StopNote | None = None
         self._losses = 0
         self._started = started
         self._first_lease: float | None = None
@@ -122,6 +137,8 @@ class RunState:
         self._workers.add(worker)
         if self._stopped:
             return Lease(stop=True)
+        while self._rounds and not self._queue.n_units:
+            self._queue = fill_queue(self._rounds.popleft())
         chosen, queue = take(self._queue, worker, self._assignments, self._expected_s, self._lease_size())
         if not chosen:
             return Lease(wait_s=WAIT_S) if self._leases or self._unwritten else Lease(stop=True)
@@ -217,12 +234,17 @@ class RunState:
         self._aborted = self._aborted or (error_type, message)
         self._stopped = True
 
+    def decide(self, note: StopNote) -> None:
+        """Lease nothing more, because the run has answered its question; the first note stands."""
+        self._decided = self._decided or note
+        self._stopped = True
+
     def snapshot(self, now: float) -> Snapshot:
         """Where the run stands."""
         overdue = {lease.worker for lease in self._leases.values() if now - lease.since > self._lease_limit_s}
         return Snapshot(
             progress=self._progress(now),
-            finished=not (self._queue.n_units or self._leases or self._unwritten),
+            finished=not (self._n_queued or self._leases or self._unwritten),
             overdue=tuple(sorted(overdue)),
             aborted=self._aborted,
             losses_in_a_row=self._losses,
@@ -230,9 +252,14 @@ class RunState:
                 ErrorSummary(name, count, self._tally.first_message[name])
                 for name, count in self._tally.error_types.most_common()
             ),
+            decided=self._decided,
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _n_queued(self) -> int:
+        return self._queue.n_units + sum(map(len, self._rounds))
 
     def _progress(self, now: float) -> Progress:
         done = self._tally.done.total()

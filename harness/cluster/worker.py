@@ -56,13 +56,15 @@ class RolloutWorker:
         import ray
 
         pending: Any = None
-        episodes = 0
+        episodes, idle_s, began = 0, 0.0, self._clock.seconds()
         while True:
+            asked = self._clock.seconds()
             lease = ray.get(self._controller.lease.remote(self._id))
             if lease.stop:
                 break
             if not lease.items:
                 time.sleep(lease.wait_s)
+                idle_s += self._clock.seconds() - asked
                 continue
             results = [self._run(item) for item in lease.items]
             episodes += len(results)
@@ -72,9 +74,10 @@ class RolloutWorker:
             pending = self._controller.report.remote(self._id, lease.lease_id, results)
         if pending is not None:
             ray.get(pending)
+        active_s = self._clock.seconds() - began
         self._simulators.close()
         heavy = tuple(name for name in HEAVY if name in sys.modules)
-        return WorkerSummary(self._id, episodes, self._simulators.build_s, heavy)
+        return WorkerSummary(self._id, episodes, active_s, self._simulators.build_s, idle_s, heavy)
 
     def _run(self, item: WorkItem) -> EpisodeResult:
         """Run one unit; whatever goes wrong is in the result."""
