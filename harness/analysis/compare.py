@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from harness.analysis.pairing import (
     pair,
     read_sides,
     require_same_protocol,
+    restrict,
 )
 from harness.analysis.power import minimum_detectable_drop
 from harness.analysis.speed import LatencyComparison, compare_latency
@@ -139,6 +140,7 @@ def compare(
     candidate: str | Path,
     *,
     choice: Choice | None = None,
+    keys: Collection[str] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
@@ -147,8 +149,8 @@ def compare(
     Args:
         base: Ledger of what is in use.
         candidate: Ledger of what might replace it.
-        choice: Which policy and NFE on either side. A choice of the candidate alone also chooses the base's, if it has
-            the same.
+        choice: Which policy and NFE on either side.
+        keys: Only these episodes of the candidate; None for all.
         confidence: Level of every interval, two-sided.
         seed: Of the latency bootstrap.
 
@@ -159,6 +161,8 @@ def compare(
     chosen = choice or Choice()
     sides = _read(base, chosen.base_policy, chosen.base_nfe), _read(candidate, chosen.policy, chosen.nfe)
     matched = match_variants(*sides)
+    if keys is not None:
+        matched = [(old, restrict(new, keys)) for old, new in matched]
     for old, new in matched:
         require_same_protocol(old, new)
     rng = np.random.default_rng(seed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class Side:
     """Hardware that the episodes ran on."""
     manifests: dict[str, dict[str, Any]]
     """LIBERO suite → protocol manifest."""
-    statuses: tuple[str, ...]
-    """Status of the ledger's runs: finished, interrupted, stopped, …"""
+    status: str | None
+    """Status of the ledger's last run: finished, interrupted, stopped, …"""
     keys: pa.Array
     """Episode keys, unique."""
     outcomes: NDArray[np.int8]
@@ -88,16 +88,14 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
     """
     location = open_ledger(path)
     episodes = read_table(location, "episodes", _COLUMNS)
-    manifests, statuses = _read_runs(location)
+    manifests, status = _read_runs(location)
     present = _variants(episodes)
     wanted = [key for key in present if policy in (None, key[0]) and nfe in (None, key[1])]
     if present and not wanted:
         asked = describe_variants([(policy or "any policy", nfe)])
         raise UsageError(f"{str(path)!r} has no episodes of {asked}. It has: {describe_variants(present)}.")
     whole = len(present) == 1
-    return [
-        _side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, statuses) for key in wanted
-    ]
+    return [_side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status) for key in wanted]
 
 
 def open_ledger(path: str | Path) -> Location:
@@ -116,6 +114,22 @@ def describe_variants(variants: Iterable[Variant]) -> str:
     """List variants for a message."""
     listed = [((name or "an unnamed policy"), nfe) for name, nfe in variants]
     return ", ".join(name if nfe is None else f"{name} at NFE {nfe}" for name, nfe in listed) or "none"
+
+
+def last_status(path: str | Path) -> str | None:
+    """Status of a ledger's last run; None when it has none."""
+    return _read_runs(open_ledger(path))[1]
+
+
+def restrict(side: Side, keys: Collection[str]) -> Side:
+    """Keep only the episodes with certain keys."""
+    kept = pc.is_in(side.keys, value_set=pa.array(sorted(keys), pa.string()))
+    return replace(
+        side,
+        keys=side.keys.filter(kept),
+        outcomes=side.outcomes[kept.to_numpy(False)],
+        details=side.details.filter(kept),
+    )
 
 
 def require_same_protocol(base: Side, candidate: Side) -> None:
@@ -167,7 +181,7 @@ def _rows_of(episodes: pa.Table, variant: Variant) -> pa.Table:
 
 
 def _side(
-    path: str, variant: Variant, rows: pa.Table, manifests: dict[str, dict[str, Any]], statuses: tuple[str, ...]
+    path: str, variant: Variant, rows: pa.Table, manifests: dict[str, dict[str, Any]], status: str | None
 ) -> Side:
     digests = sorted(value for value in rows["checkpoint_sha256"].unique().to_pylist() if value)
     if len(digests) > 1:
@@ -184,7 +198,7 @@ def _side(
         checkpoint=checkpoints[-1] if checkpoints else None,
         hardware=tuple(sorted(value for value in rows["hardware"].unique().to_pylist() if value)),
         manifests=manifests,
-        statuses=statuses,
+        status=status,
         keys=kept["episode_key"].combine_chunks(),
         outcomes=pc.index_in(kept["outcome"], value_set=_CODES).to_numpy().astype(np.int8),
         details=kept.select(_DETAILS),
@@ -213,7 +227,7 @@ def last_attempts(rows: pa.Table) -> pa.Table:
     return rows.take(pa.array(np.sort(last)))
 
 
-def _read_runs(location: Location) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+def _read_runs(location: Location) -> tuple[dict[str, dict[str, Any]], str | None]:
     last: dict[str, dict[str, Any]] = {
         row["run_id"]: row for row in read_rows(location, "runs", ["run_id", "protocol", "status"])
     }
@@ -221,7 +235,8 @@ def _read_runs(location: Location) -> tuple[dict[str, dict[str, Any]], tuple[str
     for row in last.values():
         for suite, manifest in _parsed(row["protocol"]).items():
             require_equal_manifests(manifests.setdefault(suite, manifest), manifest)
-    return manifests, tuple(sorted({row["status"] for row in last.values() if row["status"]}))
+    # Runs stand in the order in which they began: a row's place in the dictionary is that of its first state.
+    return manifests, next((row["status"] for row in reversed(last.values())), None)
 
 
 def _parsed(protocol: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.examples import examples
+from harness.cli.gated_run import prepare_gate
 from harness.cli.values import Video, parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 
@@ -22,6 +23,7 @@ EXAMPLES = examples(
     "harness run libero_spatial --policy scripted --policy noop --out reports/controls",
     "harness run seed --policy lerobot:lerobot/pi05-libero --nfe 1,10 --video failures",
     "harness run libero_10 --policy flow --out reports/night --resume",
+    "harness run libero_spatial --policy lerobot:me/candidate --gate-against reports/base",
     "harness run libero_pro:libero_spatial_swap --policy scripted --address auto",
 )
 
@@ -42,6 +44,12 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Run what the ledger in --out still lacks.")] = False,
     video: Annotated[
         Video | None, typer.Option(help="Film one episode, or one failure, per task.", show_default="as the suite says")
+    ] = None,
+    gate_against: Annotated[
+        str | None, typer.Option(help="Base ledger: stop as soon as the verdict against it is certain.")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Rules of --gate-against, of sequential design.", show_default="sequential")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Where to write the report.", show_default="OUT/report.html")
@@ -65,6 +73,7 @@ def command(
     if resume and out is None:
         raise UsageError("--resume continues a ledger: name it with --out.")
     target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    gated = prepare_gate(gate_against, rules, target, resume=resume)
     console = Console()
     with ProgressDisplay(console) as display:
         result = run(
@@ -78,9 +87,13 @@ def command(
             video=video.value if video else None,
             on_progress=display,
             on_message=lambda text: console.print(text, highlight=False, markup=False),
+            watch=gated.watch if gated else None,
         )
     _show(result, console, html)
-    _conclude(result, console, _resume_command(suite, policy, nfe, target, workers, address, video))
+    if gated is not None and not result.interrupted:
+        gated.conclude(result, console)
+    resume_command = _resume_command(suite, policy, nfe, target, workers, address, video)
+    _conclude(result, console, resume_command + (gated.options if gated else ""))
 
 
 def _show(result: RunResult, console: Console, html: Path | None) -> None:

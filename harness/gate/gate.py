@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from harness.analysis.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
+from harness.analysis.pairing import last_status
 from harness.analysis.speed import Samples, read_samples
+from harness.cluster.messages import STOP_RECORD
+from harness.errors import LedgerError
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
 from harness.gate.success import TaskCounts, judge_success
 from harness.gate.verdict import RuleResult, Verdict, combine
+from harness.gate.watch import read_stop_record
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
 
@@ -50,7 +54,7 @@ def gate(
         UsageError: The protocols differ, or it is unclear which variants belong together.
     """
     given = rules or DEFAULT_RULES
-    compared = compare(base, candidate, choice=choice, seed=seed)
+    compared = compare(base, candidate, choice=choice, keys=_judged_keys(candidate, given), seed=seed)
     chosen = choice or Choice()
     samples = (
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
@@ -58,6 +62,19 @@ def gate(
     )
     results = judge(compared, samples, given, np.random.default_rng(seed))
     return GateResult(combine(result.verdict for result in results), tuple(results), compared, given)
+
+
+def _judged_keys(candidate: str | Path, rules: GateRules) -> list[str] | None:
+    """Episodes that a stopped run was judged by: those that ended beside them are a biased sample."""
+    if rules.design != "sequential" or last_status(candidate) != "stopped":
+        return None
+    record = read_stop_record(candidate)
+    if record is None:
+        raise LedgerError(
+            f"{str(candidate)!r} was stopped by a gate, but its {STOP_RECORD} is missing, so it is not known which of "
+            "its episodes may be judged. Restore it, or finish the run with --resume."
+        )
+    return [str(key) for key in record["episode_keys"]]
 
 
 def judge(
@@ -114,7 +131,7 @@ def _judge_variant(success: SuccessComparison, rules: GateRules, variants: int) 
 
 
 def _refused_design(success: SuccessComparison, rules: GateRules) -> str | None:
-    if "stopped" in success.candidate.statuses and rules.design == "fixed":
+    if success.candidate.status == "stopped" and rules.design == "fixed":
         return (
             "The candidate's run was stopped by a gate, so its number of episodes depends on their outcomes; a fixed "
             "design would err more often than it says. Judge it with rules whose design is sequential."

@@ -17,7 +17,7 @@ def judge_pairs(success: SuccessComparison, rules: GateRules) -> RuleResult:
         return RuleResult("pairs", Verdict.INCONCLUSIVE, "The two ledgers have no episode in common.")
     if scored < rules.pairs.min:
         return RuleResult("pairs", Verdict.INCONCLUSIVE, f"{figures}; {rules.pairs.min} pairs are wanted.")
-    stopped = rules.design == "sequential" and "stopped" in success.candidate.statuses
+    stopped = rules.design == "sequential" and success.candidate.status == "stopped"
     if share < rules.pairs.min_share and not stopped:
         return RuleResult(
             "pairs",

@@ -142,8 +142,11 @@ class GateRules(SpecModel):
     """Probability of a false alarm over all rules together, when nothing has changed; and that of passing a candidate
     whose success rate truly dropped by the margin."""
     design: Literal["fixed", "sequential"] = "fixed"
-    """"fixed": one look, after all planned episodes. "sequential": look after every episode and stop when it is enough;
+    """"fixed": one look, after all planned episodes. "sequential": look again and again and stop when it is enough;
     costs some power, saves most episodes."""
+    looks: Annotated[int, Field(ge=1)] = 10
+    """Rounds of a sequential design: after each, all tasks equally far, the evidence is weighed. More looks stop sooner
+    but let workers change task more often, which costs seconds each time."""
     pairs: PairRule = PairRule()
     """How much has to be paired."""
     success: SuccessRule | None = None

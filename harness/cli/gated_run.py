@@ -1,0 +1,88 @@
+"""`harness run --gate-against`: a run that stops when its verdict is certain."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.cluster import RunResult
+    from harness.cluster.messages import Watch
+    from harness.schedule.units import EpisodeUnit
+    from harness.spec.rules import GateRules
+
+
+@dataclass(frozen=True)
+class GatedRun:
+    """A run with a gate riding along."""
+
+    base: str
+    rules: GateRules
+    out: str
+    resume: bool
+    options: str
+    """The options that gated it, for the command that resumes it."""
+
+    def watch(self, plan: Sequence[EpisodeUnit], manifests: Mapping[str, Mapping[str, Any]]) -> Watch:
+        """What the controller asks after every result; see `harness.cluster.run.WatchBuilder`."""
+        from harness.gate.watch import watch_against
+
+        return watch_against(self.base, self.rules, plan, manifests, out=self.out if self.resume else None)
+
+    def conclude(self, result: RunResult, console: Console) -> None:
+        """Print the verdict and what stopping saved, and exit with the verdict's code."""
+        from harness.gate import gate
+        from harness.gate.stopping import pairs_to_go
+        from harness.report.gate_terminal import print_gate
+
+        found = gate(self.base, self.out, self.rules)
+        print_gate(found, console)
+        for problem in result.errors:
+            console.print(f"error: {problem}", highlight=False, markup=False)
+        done = result.skipped + result.done
+        if result.stopped is not None:
+            saved = result.planned - done
+            share = saved / result.planned
+            console.print(
+                f"Stopped after {done} of {result.planned} episodes: {saved} saved ({share:.0%}).", highlight=False
+            )
+        elif found.comparison.success:
+            needed = pairs_to_go(found.comparison.success[0].overall.counts, self.rules)
+            if found.verdict.exit_code == 2 and needed is not None:
+                console.print(
+                    f"All {result.planned} episodes were needed and do not decide; about {needed} more pairs would, if "
+                    "they go on like these: add trials to the suite.",
+                    highlight=False,
+                )
+        raise typer.Exit(found.verdict.exit_code)
+
+
+def prepare_gate(base: str | None, rules: str | None, out: str, *, resume: bool) -> GatedRun | None:
+    """Read the options of a gated run; None when it is not gated.
+
+    Raises:
+        UsageError: Rules without a base, or rules of fixed design.
+    """
+    if base is None:
+        if rules is not None:
+            raise UsageError(
+                "--rules belongs to --gate-against: name the base ledger, or use `harness gate` afterwards."
+            )
+        return None
+    from harness.analysis.pairing import open_ledger
+    from harness.gate import decide_stop
+    from harness.spec.rules import load_rules
+
+    loaded = load_rules(rules or "sequential")
+    # Wrong rules and a wrong base are refused before anything starts.
+    decide_stop((), loaded)
+    open_ledger(base)
+    options = f" --gate-against {shlex.quote(base)}" + (f" --rules {shlex.quote(rules)}" if rules else "")
+    return GatedRun(base, loaded, out, resume, options)

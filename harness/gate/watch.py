@@ -1,0 +1,205 @@
+"""A sequential gate that rides along with a run and drops what is queued once the verdict is certain.
+
+The plan is cut into rounds: a few episodes of every task each, chosen by episode key, which is as good as random and
+the same for everybody. Evidence is weighed only when every episode of a round has ended, so that it matters neither
+that failures take longer than successes, nor which worker got what; and every look is fair over tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.pairing import ERROR, SUCCESS, Side, describe_variants, read_sides
+from harness.cluster.messages import STOP_RECORD, StopNote
+from harness.errors import LedgerError, UsageError
+from harness.gate.stopping import PairOutcome, StopDecision, decide_stop
+from harness.ledger.storage import Location
+from harness.rollout.result import EpisodeResult
+from harness.schedule.units import EpisodeUnit
+from harness.spec.manifest import require_equal_manifests
+from harness.spec.rules import GateRules
+
+Outcome = bool | None
+"""Success, failure, or an infrastructure error that is not retried."""
+
+
+def plan_rounds(plan: Sequence[EpisodeUnit], looks: int) -> tuple[tuple[EpisodeUnit, ...], ...]:
+    """Cut a plan into rounds, each with an equal part of every task.
+
+    Args:
+        plan: Units of one policy and NFE, any order.
+        looks: Number of rounds, at most; tasks with fewer episodes end sooner.
+
+    Returns:
+        The rounds; the same for every order of `plan`.
+    """
+    by_task: dict[tuple[str, int], list[EpisodeUnit]] = {}
+    for unit in sorted(plan, key=lambda unit: unit.episode_key):
+        by_task.setdefault(unit.task, []).append(unit)
+    largest = max(map(len, by_task.values()), default=0)
+    size = -(-largest // looks)
+    rounds = [
+        tuple(unit for task in sorted(by_task) for unit in by_task[task][start : start + size])
+        for start in range(0, largest, max(size, 1))
+    ]
+    return tuple(members for members in rounds if members)
+
+
+@dataclass
+class GateWatch:
+    """Weighs the pairs of a run against a base after every round. It pickles: the controller holds it."""
+
+    rules: GateRules
+    base_path: str
+    base: Mapping[str, Outcome]
+    """Episode key → outcome of the base."""
+    plan: tuple[tuple[EpisodeUnit, ...], ...]
+    """The rounds."""
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Episode key → outcome of the candidate, for episodes that have ended."""
+    judged_rounds: int = 0
+    """Complete rounds that have been weighed."""
+
+    def rounds(self) -> Sequence[Sequence[EpisodeUnit]]:
+        """Every unit of the plan, in rounds."""
+        return self.plan
+
+    def take(self, results: Sequence[EpisodeResult]) -> StopNote | None:
+        """Take results; a note once the verdict on success is certain."""
+        for result in results:
+            self.outcomes[result.unit.episode_key] = None if result.outcome == "error" else result.outcome == "success"
+        complete = self._complete_rounds()
+        if complete == self.judged_rounds:
+            return None
+        self.judged_rounds = complete
+        decision = self.decide()
+        if not decision.stop:
+            return None
+        record = {
+            "format_version": 1,
+            "verdict": decision.verdict.value,
+            "reason": decision.reason,
+            "base": self.base_path,
+            "rules": self.rules.model_dump(mode="json", exclude_none=True),
+            "rounds": complete,
+            "episode_keys": [unit.episode_key for unit in self._judged_units()],
+        }
+        return StopNote(f"{decision.verdict.value} is certain after {complete} rounds. {decision.reason}", record)
+
+    def decide(self) -> StopDecision:
+        """The decision on the complete rounds."""
+        return decide_stop(
+            (
+                PairOutcome(
+                    f"{unit.suite} task {unit.task_id}", self.base[unit.episode_key], self.outcomes[unit.episode_key]
+                )
+                for unit in self._judged_units()
+                if unit.episode_key in self.base
+            ),
+            self.rules,
+        )
+
+    def _complete_rounds(self) -> int:
+        complete = self.judged_rounds
+        while complete < len(self.plan) and all(unit.episode_key in self.outcomes for unit in self.plan[complete]):
+            complete += 1
+        return complete
+
+    def _judged_units(self) -> list[EpisodeUnit]:
+        return [unit for members in self.plan[: self.judged_rounds] for unit in members]
+
+
+def watch_against(
+    base: str | Path,
+    rules: GateRules,
+    plan: Sequence[EpisodeUnit],
+    manifests: Mapping[str, Mapping[str, Any]],
+    *,
+    out: str | Path | None = None,
+) -> GateWatch:
+    """Build the watch of a run.
+
+    Args:
+        base: Ledger to gate against.
+        rules: Rules of sequential design.
+        plan: Every unit of the run.
+        manifests: LIBERO suite → protocol manifest of the run.
+        out: Ledger that is being resumed: what it holds counts as ended.
+
+    Raises:
+        UsageError: The rules are of fixed design; the run has several policies or NFE; the protocols differ; or the
+            base has none of the planned episodes, or several policies of which none is the run's.
+    """
+    decide_stop((), rules)  # refuses rules of fixed design
+    variants = sorted({(unit.policy, unit.nfe) for unit in plan}, key=str)
+    if len(variants) != 1:
+        raise UsageError(
+            f"A gated run has one policy at one NFE, so that stopping is about that one; this one has "
+            f"{describe_variants(variants)}. Choose with --policy and --nfe."
+        )
+    side = _base_side(base, *variants[0])
+    for suite, manifest in manifests.items():
+        if suite in side.manifests:
+            require_equal_manifests(side.manifests[suite], manifest)
+    known = _outcomes(side)
+    if not any(unit.episode_key in known for unit in plan):
+        raise UsageError(f"{str(base)!r} has none of the {len(plan)} planned episodes, so there is nothing to pair.")
+    finished = {} if out is None else _held(out, variants[0])
+    planned = {unit.episode_key for unit in plan}
+    return GateWatch(
+        rules,
+        str(base),
+        known,
+        plan_rounds(plan, rules.looks),
+        {key: outcome for key, outcome in finished.items() if key in planned},
+    )
+
+
+def read_stop_record(ledger: str | Path) -> dict[str, Any] | None:
+    """What a watch had decided about a ledger's run; None when no watch stopped it.
+
+    Raises:
+        LedgerError: The record is there and cannot be read.
+    """
+    location = Location.of(ledger)
+    path = f"{location.root}/{STOP_RECORD}"
+    try:
+        with location.filesystem.open_input_file(path) as source:
+            data = json.loads(source.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LedgerError(
+            f"Cannot read {path!r}: {error}. Restore it from a copy, or finish the run with --resume."
+        ) from error
+    return data if isinstance(data, dict) else None
+
+
+def _base_side(base: str | Path, policy: str, nfe: int | None) -> Side:
+    sides = read_sides(base)
+    exact = [side for side in sides if (side.policy_id, side.nfe) == (policy, nfe)]
+    same_nfe = [side for side in sides if side.nfe == nfe]
+    for found in (exact, same_nfe, sides):
+        if len(found) == 1:
+            return found[0]
+    listing = describe_variants((side.policy_id, side.nfe) for side in sides)
+    raise UsageError(f"It is unclear what to gate {policy} against: {str(base)!r} has {listing}.")
+
+
+def _held(out: str | Path, variant: tuple[str, int | None]) -> dict[str, Outcome]:
+    try:
+        sides = read_sides(out)
+    except LedgerError:
+        return {}
+    own = [side for side in sides if (side.policy_id, side.nfe) == variant]
+    # A resumed run tries errors again, so only scored episodes have ended.
+    return {key: value for side in own for key, value in _outcomes(side).items() if value is not None}
+
+
+def _outcomes(side: Side) -> dict[str, Outcome]:
+    decoded = {ERROR: None, SUCCESS: True}
+    return {key: decoded.get(int(code), False) for key, code in zip(side.keys.to_pylist(), side.outcomes, strict=True)}
