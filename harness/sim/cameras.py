@@ -84,10 +84,19 @@ class Renderer:
         self.close()
         visual = self._model.vis.global_
         visual.offwidth, visual.offheight = max(visual.offwidth, size), max(visual.offheight, size)
+        self._size = min(visual.offwidth, visual.offheight)
         self._gl = make_context()
         # Registered after the GL library's own exit hook, so it runs before it: freeing later is an error.
         atexit.register(self.close)
         self._gl.make_current()
+        try:
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150)
+        except mujoco.FatalError as error:
+            raise RenderError(f"MuJoCo cannot render with this GL context: {error}. {INSTALL_HINT}") from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._make_scene()
+
+    def _make_scene(self) -> None:
         self._scene = mujoco.MjvScene(self._model, maxgeom=_MAX_GEOMS)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -96,9 +105,6 @@ class Renderer:
         self._options.geomgroup[_VISUAL_GROUP] = 1
         self._options.geomgroup[_UNSEEN_GROUP] = 0
         self._culler = Culler(self._model, tuple(np.flatnonzero(self._options.geomgroup)))
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._size = min(visual.offwidth, visual.offheight)
 
 
 def make_context() -> Any:

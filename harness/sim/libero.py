@@ -15,7 +15,7 @@ from harness.sim.engine import mujoco
 from harness.sim.environment import build_environment
 from harness.sim.package import find_package, prepare
 from harness.sim.resources import Resources, require_init_state
-from harness.sim.sensors import Sensors, sample_substep
+from harness.sim.sensors import Sensors, sample_substep, substeps
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
@@ -55,7 +55,7 @@ class LiberoSim:
         self.timings = SimTimings()
         self._states = resources.init_states(task)
         self._sample_after = sample_substep(self.config.control_hz)
-        self._substeps = int((1.0 / self.config.control_hz) / 0.002)
+        self._substeps = substeps(self.config.control_hz)
         prepare()
         from harness.sim.osc import OscStepper
         from harness.sim.snapshot import Snapshot
@@ -110,14 +110,7 @@ class LiberoSim:
         began = time.perf_counter()
         self._snapshot.restore()
         self._stepper.restart()
-        state = self._states[init_state_id]
-        self._data.time = state[0]
-        self._data.qpos[:] = state[1 : 1 + self._model.nq]
-        self._data.qvel[:] = state[1 + self._model.nq :]
-        mujoco.mj_forward(self._model, self._data)
-        self._env._check_success()
-        self._env._post_process()
-        self._sensors.sample(self._data)
+        self._set_init_state(self._states[init_state_id])
         images: dict[str, NDArray[np.uint8]] = {}
         for settled in range(self.config.settle_steps):
             last = settled == self.config.settle_steps - 1
@@ -163,6 +156,16 @@ class LiberoSim:
         """Free the model and the GL context."""
         self._renderer.close()
         self._started = False
+
+    def _set_init_state(self, state: NDArray[np.float64]) -> None:
+        """LIBERO's `set_init_state`: time, positions, velocities, and what follows from them."""
+        nq = self._model.nq
+        self._data.time = state[0]
+        self._data.qpos[:], self._data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
+        mujoco.mj_forward(self._model, self._data)
+        self._env._check_success()
+        self._env._post_process()
+        self._sensors.sample(self._data)
 
     def _control_step(self, action: NDArray[Any], *, render: bool) -> tuple[dict[str, NDArray[np.uint8]], bool]:
         """One control step: its frames and its success.

@@ -18,6 +18,11 @@ GEOMETRY_SUFFIX = "/geometry"
 radius (1, m), in the object's frame."""
 
 
+def substeps(control_hz: int) -> int:
+    """Number of physics substeps of a control step, as robosuite rounds it."""
+    return int((1.0 / control_hz) / TIMESTEP)
+
+
 def sample_substep(control_hz: int) -> int:
     """Number of substeps of a control step after which robosuite samples its observables, cameras included.
 
@@ -31,9 +36,7 @@ def sample_substep(control_hz: int) -> int:
     """
     if control_hz <= 0:
         raise UsageError(f"control_hz is {control_hz}; LIBERO runs at 20 Hz.")
-    period = 1.0 / control_hz
-    substeps = int(period / TIMESTEP)
-    seen = _sampled_substeps(period, substeps, steps=1000)
+    seen = _sampled_substeps(control_hz, steps=1000)
     if len(set(seen)) != 1 or len(seen[0]) != 1:
         raise UsageError(
             f"At control_hz={control_hz} robosuite samples its cameras irregularly. "
@@ -42,13 +45,13 @@ def sample_substep(control_hz: int) -> int:
     return seen[0][0]
 
 
-def _sampled_substeps(period: float, substeps: int, steps: int) -> list[tuple[int, ...]]:
+def _sampled_substeps(control_hz: int, steps: int) -> list[tuple[int, ...]]:
     """Replay an observable's clock (`robosuite.utils.observables.Observable.update`) in its own floating point."""
-    clock, sampled = 2 * TIMESTEP, True
+    period, clock, sampled = 1.0 / control_hz, 2 * TIMESTEP, True
     seen = []
     for _ in range(steps):
         here = []
-        for substep in range(substeps):
+        for substep in range(substeps(control_hz)):
             clock += TIMESTEP
             if not sampled and period >= clock:
                 here.append(substep + 1)
