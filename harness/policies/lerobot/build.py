@@ -165,5 +165,5 @@ def _wire(parts: _Parts, options: Options, label: str, cautions: tuple[str, ...]
         compiled=options.compile is not None,
         tf32=options.tf32,
         warnings=[*cautions, *parts.warnings, *parts.cameras.warnings, *parts.loaded.warnings],
-        provenance=parts.provenance | run_provenance(parts.config, parts.family, parts.loaded, parts.cameras),
+        provenance=parts.provenance | run_provenance(parts.config, parts.family, options, parts.loaded, parts.cameras),
     )

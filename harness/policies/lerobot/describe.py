@@ -122,7 +122,9 @@ def _source(key: str, stored: dict[str, Any], option: int | None) -> str:
     return f"checkpoint ({key})" if key in stored else f"LeRobot's default of {key}"
 
 
-def run_provenance(config: Any, family: Family, loaded: Loaded, cameras: CameraPlan) -> dict[str, str]:
+def run_provenance(
+    config: Any, family: Family, options: Options, loaded: Loaded, cameras: CameraPlan
+) -> dict[str, str]:
     """Record how a policy runs here: versions, device, cameras, parameters in memory and in use."""
     total = dead = 0
     for name, parameter in loaded.policy.named_parameters():
@@ -131,6 +133,8 @@ def run_provenance(config: Any, family: Family, loaded: Loaded, cameras: CameraP
     facts = {
         **{package: installed_version(package) or "" for package in ("lerobot", "transformers", "torch")},
         "device": str(config.device),
+        "tf32": str(options.tf32),
+        "compile": options.compile or "eager",
         "cameras": ", ".join(f"{camera} → {key}" for camera, key in cameras.keys.items()),
         "parameters": str(total),
         "parameters_functional": str(total - dead),

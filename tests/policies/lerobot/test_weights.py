@@ -64,6 +64,15 @@ def test_a_tensor_of_another_shape_is_refused_where_lerobot_says_nothing(save: A
     assert "LeRobot said: Warning: Could not load state dict" in str(refused.value)
 
 
+@pytest.mark.parametrize("policy_type", FAMILIES)
+def test_loading_leaves_the_global_generator_and_the_initialisers_alone(save: Any, load: Any, policy_type: str) -> None:
+    folder = save(policy_type)
+    before = torch.get_rng_state()
+    load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert float(torch.nn.init.ones_(torch.zeros(1))) == 1
+
+
 def test_values_that_differ_from_the_file_are_named(save: Any, load: Any) -> None:
     folder = save("pi05")
     policy = load(folder).policy
