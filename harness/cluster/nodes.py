@@ -124,11 +124,13 @@ def _renderer(report: NodeReport) -> str | None:
 
 
 def describe_nodes(session: Session, nodes: Sequence[NodeResources], run_id: str) -> dict[str, dict[str, Any]]:
-    """Describe every node, in a task pinned to it.
+    """Describe every node: a private cluster's only one from here, others in a task pinned to each.
 
     Returns:
         Ray's node id → row of the ledger's table `nodes`.
     """
+    if session.owned:
+        return {session.driver_node_id: _describe(run_id)}
     task = session.ray.remote(num_cpus=0)(_describe)
     refs = {node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote(run_id) for node in nodes}
     return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))

@@ -73,7 +73,12 @@ def open_policies(
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
         started[slot.policy].append(_start(session, by_label[slot.policy], slot))
-    infos = {label: _ask(session, label, servers) for label, servers in started.items()}
+    try:
+        infos = {label: _ask(session, label, servers) for label, servers in started.items()}
+    except BaseException:
+        for server in (server for servers in started.values() for server in servers):
+            session.ray.kill(server)
+        raise
     setups = dict(light)
     for label, servers in started.items():
         if infos[label].placement == "server":
