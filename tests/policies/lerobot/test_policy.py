@@ -188,7 +188,7 @@ def test_a_missing_camera_is_named(save: Any, load: Any) -> None:
         policy.act([blind], None)
 
 
-@pytest.mark.parametrize("policy_type", FAMILIES)
+@pytest.mark.parametrize("policy_type", ["pi05", "pi0", "smolvla", "act"])
 def test_random_weights_need_no_hub_and_follow_their_seed(
     narrow: None, policy_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +196,7 @@ def test_random_weights_need_no_hub_and_follow_their_seed(
         raise AssertionError("random weights must not open a connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    small = {"smolvla": "&num_vlm_layers=2", "diffusion": "&horizon=16&n_action_steps=8&num_train_timesteps=3"}
+    small = {"smolvla": "&num_vlm_layers=2"}
     text = f"lerobot:{policy_type}?weights=random&device=cpu{small.get(policy_type, '')}"
     policy, again, other = (make_policy(parse_policy(text + f"&seed={seed}")) for seed in (3, 3, 4))
     first, second, third = (dict(p.policy.named_parameters()) for p in (policy, again, other))  # type: ignore[attr-defined]
