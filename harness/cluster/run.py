@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +24,7 @@ from harness.cluster.provenance import git_revision, run_versions
 from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
 from harness.cluster.serving import PolicyHouse, open_policies
 from harness.cluster.session import Session, open_session
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
 from harness.rollout.clock import Clock, WallClock
 from harness.schedule.plan import TaskCounts, missing, plan_episodes
@@ -83,6 +83,7 @@ def run(
     on_message: Callable[[str], None] | None = None,
     clock: Clock | None = None,
     watch: WatchBuilder | None = None,
+    only: Collection[str] | None = None,
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -100,6 +101,7 @@ def run(
         clock: Time.
         watch: Builds what looks at results as they come in and may drop the rest of the plan (a sequential gate). It is
             called with the plan and each suite's manifest before anything is written.
+        only: Keys of the episodes to run; None for the whole plan.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -111,7 +113,22 @@ def run(
     say = on_message or _nobody
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
     with open_session(address) as session:
-        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch).execute()
+        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch, only).execute()
+
+
+def only_keys(plan: Sequence[EpisodeUnit], keys: Collection[str]) -> tuple[EpisodeUnit, ...]:
+    """Keep the units with certain episode keys.
+
+    Raises:
+        UsageError: A key is not planned: the suite, or the protocol on this machine, is not that of the episodes.
+    """
+    lacking = set(keys) - {unit.episode_key for unit in plan}
+    if lacking:
+        raise UsageError(
+            f"{len(lacking)} of {len(keys)} wanted episodes are not in the plan: suite or protocol (versions, "
+            "renderer) differs from that of the run that they come from. Run on a machine like it."
+        )
+    return tuple(unit for unit in plan if unit.episode_key in keys)
 
 
 def _nobody(message: object) -> None:
@@ -129,8 +146,9 @@ class _Run:
         on_progress: Callable[[Progress], None],
         say: Callable[[str], None],
         watch: WatchBuilder | None,
+        only: Collection[str] | None,
     ) -> None:
-        self.build_watch = watch
+        self.build_watch, self.only = watch, only
         self.watch: Watch | None = None
         self.request, self.session, self.clock = request, session, clock
         self.on_progress, self.say = on_progress, say
@@ -148,23 +166,32 @@ class _Run:
         if heavy:
             self.say(f"Loading {', '.join(heavy)}")
         house = open_policies(self.session, self.nodes, self.suite.policies, self.request.light)
-        check_infos(house.infos, self.suite.protocol)
-        variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
-        reports = self._inspect(house)
-        plan = self._claim(house, variants, reports)
+        try:
+            check_infos(house.infos, self.suite.protocol)
+            variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
+            reports = self._inspect(house)
+            plan = self._claim(house, variants, reports)
+            self._fulfil(house, plan, reports)
+        finally:
+            house.close()
+        return self.result
+
+    def _fulfil(self, house: PolicyHouse, plan: Sequence[EpisodeUnit], reports: Mapping[str, NodeReport]) -> None:
+        """Do what was claimed, and write down how it ended."""
         held = read_held(self.out, resume=self.request.resume)
+        todo = missing(plan, held.finished)
+        self.result = replace(self.result, planned=len(plan), skipped=len(plan) - len(todo))
         status = "failed"
         try:
-            self._work(house, plan, held, reports)
+            self._work(house, plan, len(todo), held, reports)
             status = self._status()
         except KeyboardInterrupt:
+            self.result = replace(self.result, interrupted=True)
             status = "interrupted"
-            raise
         finally:
             # When a full disk is why the run failed, its own error counts, not that this row cannot be written.
             with suppress(*([HarnessError] if status == "failed" else [])):
                 self.writer.append("runs", [{**self.row, "ended_at": self.clock.now(), "status": status}])
-        return self.result
 
     def _status(self) -> str:
         if self.result.interrupted:
@@ -217,6 +244,8 @@ class _Run:
             for suite, manifest in manifests.items()
         }
         plan = plan_episodes(self.suite.tasks, counts, variants)
+        if self.only is not None:
+            plan = only_keys(plan, self.only)
         if self.build_watch is not None:
             self.watch = self.build_watch(plan, manifests)
         self.writer.claim(
@@ -226,15 +255,19 @@ class _Run:
         return plan
 
     def _work(
-        self, house: PolicyHouse, plan: Sequence[EpisodeUnit], held: Held, reports: Mapping[str, NodeReport]
+        self,
+        house: PolicyHouse,
+        plan: Sequence[EpisodeUnit],
+        n_todo: int,
+        held: Held,
+        reports: Mapping[str, NodeReport],
     ) -> None:
         """Roll out, then probe; the result is in `self.result`, also when an exception ends it."""
         nodes = describe_nodes(self.session, self.nodes, self.run_id)
         self.writer.append("nodes", list(nodes.values()))
         places = {node_id: Place(row["node_id"], row["hardware"]) for node_id, row in nodes.items()}
-        todo = missing(plan, held.finished)
         hosts = [node for node in self.nodes if node.node_id in reports]
-        slots = place_workers(hosts, house.slots, self.request.workers, len(todo)) if todo else ()
+        slots = place_workers(hosts, house.slots, self.request.workers, n_todo) if n_todo else ()
         controller = start_controller(
             self.session,
             self.suite,
@@ -247,10 +280,9 @@ class _Run:
             clock=self.clock,
             watch=self.watch,
         )
-        self.result = replace(self.result, planned=len(plan), skipped=len(plan) - len(todo))
         try:
             with Interrupts() as interrupts:
-                if todo:
+                if n_todo:
                     environments = {
                         node_id: report.backend.env for node_id, report in reports.items() if report.backend
                     }
@@ -269,10 +301,10 @@ class _Run:
                             on_progress=self.on_progress,
                         )
                     )
+                # Probes need every CPU and GPU of a node.
                 house.close()
                 self._probe(controller, places, interrupts)
         finally:
-            house.close()
             self.session.ray.kill(controller)
 
     def _worker_setup(
