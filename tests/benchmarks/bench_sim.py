@@ -30,8 +30,11 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 SUITE, TASK = "libero_spatial", 0
 EPISODE_STEPS, SETTLE_STEPS, REPLAN = 130, 10, 10
 CAMERAS = ("agentview", "robot0_eye_in_hand")
-TARGETS = {"both cameras, replan 10": 7.0, "no camera": 20.0}
+SOFTWARE_TARGETS = {"both cameras, replan 10": 7.0, "no camera": 20.0}
+"""Ratios to plain robosuite to reach with software GL on 2 cores; on a GPU, plain robosuite's frames are nearly free."""
 STEP_TARGET_MS = 9.0
+HOST_TARGET = 900.0
+"""Control steps a second, both cameras every 10 steps, of a host with a GPU and 16 vCPUs (plain robosuite: 269)."""
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -128,7 +131,7 @@ def summary(seconds: dict[str, list[float]], floor: list[float], resets: list[fl
     """Medians, and what follows from them."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     plain_episode = median["plain_reset"] + (SETTLE_STEPS + EPISODE_STEPS) * median["plain_step"]
-    names = dict(zip(TARGETS, ("looking", "blind"), strict=True))
+    names = dict(zip(SOFTWARE_TARGETS, ("looking", "blind"), strict=True))
     return {
         "plain": {
             "reset_ms": median["plain_reset"] * 1e3,
@@ -189,12 +192,15 @@ def show(result: dict[str, Any]) -> None:
         print(f"; 25 bare mj_step {ours['bare_25_mj_step_ms']:.2f})")
         print(f"{'control step, both frames, ms':28}{plain['step_ms']:11.1f}")
         print(f"\nepisodes per hour{'':11}{'plain':>12}{'ours':>12}{'ratio':>12}")
-        for name, target in TARGETS.items():
+        software = result["renderer"] != "egl-gpu"
+        for name, target in SOFTWARE_TARGETS.items():
             rate, ratio = ours["episodes_per_hour"][name], result["ratio"][name]
-            print(f"{name:28}{plain['episodes_per_hour']:12.1f}{rate:12.1f}{ratio:11.1f}×   (target ≥ {target:.0f}×)")
+            goal = f"   (target ≥ {target:.0f}×)" if software else ""
+            print(f"{name:28}{plain['episodes_per_hour']:12.1f}{rate:12.1f}{ratio:11.1f}×{goal}")
         print(f"Plain episodes are extrapolated from {plain['extrapolated_from_steps']} measured steps.")
     for name, rate in result.get("host_steps_per_s", {}).items():
-        print(f"host, {result['processes']} processes, {name}: {rate:.0f} control steps/s")
+        goal = f"   (target ≥ {HOST_TARGET:.0f} with a GPU and 16 vCPUs)" if name.startswith("both") else ""
+        print(f"host, {result['processes']} processes, {name}: {rate:.0f} control steps/s{goal}")
 
 
 def main() -> None:
