@@ -20,8 +20,8 @@ class Observation:
     """One observation of one episode, taken at a decision (or whenever a frame was asked for)."""
 
     instruction: str
-    """The task's language instruction, as LIBERO's benchmark gives it and fine-tunes were trained on it (from the task's
-    file name; the BDDL file's text only where a LIBERO-PRO suite perturbs it)."""
+    """The task's language instruction, as LIBERO's benchmark gives it and fine-tunes were trained on it: from the
+    task's file name; the BDDL file's text only where a LIBERO-PRO suite perturbs it."""
     state: NDArray[np.float32]
     """Proprioception, shape (8,): end-effector position (3, m), axis-angle (3, rad), gripper qpos (2, m); the layout of
     LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""

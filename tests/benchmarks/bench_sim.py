@@ -31,7 +31,7 @@ SUITE, TASK = "libero_spatial", 0
 EPISODE_STEPS, SETTLE_STEPS, REPLAN = 130, 10, 10
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SOFTWARE_TARGETS = {"both cameras, replan 10": 7.0, "no camera": 20.0}
-"""Ratios to plain robosuite to reach with software GL on 2 cores; on a GPU, plain robosuite's frames are nearly free."""
+"""Ratios to plain robosuite to reach with software GL on 2 cores; on a GPU, its frames are nearly free."""
 STEP_TARGET_MS = 9.0
 HOST_TARGET = 900.0
 """Control steps a second, both cameras every 10 steps, of a host with a GPU and 16 vCPUs (plain robosuite: 269)."""
