@@ -64,7 +64,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         The error to raise.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    # "h100" means "h100-sxm-80gb", though "h200" is closer letter by letter
+    near = [known_name for known_name in names if name and known_name.startswith(name)]
+    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listing = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
     return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {listing or 'none'}.")

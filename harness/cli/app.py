@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 import harness
 from harness.cli import baseline, compare, doctor, gate, import_, listing, probe, report, run, validate
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
+
+# typer carries its own copy of click, and exports of its exceptions only the leaves
+ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="harness",
@@ -54,17 +56,29 @@ def invoke(argv: list[str]) -> int:
     except HarnessError as error:
         _complain(str(error))
         return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        return EXIT_USAGE
-    except click.ClickException as error:
-        _complain(f"{error.format_message()} See `harness {argv[0] if argv else ''} --help`.".replace("  ", " "))
-        return EXIT_USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("Interrupted.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_OK
+    except Exception as error:
+        if not isinstance(error, ClickException):
+            raise
+        return _explain_usage(error, argv)
+
+
+def _explain_usage(error: Exception, argv: list[str]) -> int:
+    """Print what was wrong with the command line; without arguments that is the help itself."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+    else:
+        verb = next((word for word in argv if not word.startswith("-")), "")
+        known = verb in {command.name for command in app.registered_commands}
+        sentence = message.replace("Value error, ", "").rstrip(".")
+        stop = "" if sentence.endswith("?") else "."
+        _complain(f"{sentence}{stop} See `harness {verb + ' ' if known else ''}--help`.")
+    return EXIT_USAGE
 
 
 def _complain(message: str) -> None:

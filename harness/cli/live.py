@@ -52,7 +52,7 @@ class ProgressDisplay:
         counts = (progress.done, progress.errors)
         due = self._last_line is None or self._clock() - self._last_line >= LINE_EVERY_S
         if counts != self._last_shown and (due or progress.remaining == 0):
-            self._console.print(line(progress), highlight=False)
+            self._console.print(line(progress), highlight=False, soft_wrap=True)
             self._last_line, self._last_shown = self._clock(), counts
 
 

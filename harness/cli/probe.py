@@ -59,7 +59,7 @@ def command(
     )
     target = out or f"reports/probe-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console()
-    console.print(f"e2e: {SCOPE}", highlight=False)
+    console.print(f"e2e: {SCOPE}", highlight=False, soft_wrap=True)
     session = probe_to_ledger(
         suite,
         target,
@@ -67,12 +67,12 @@ def command(
         hardware=hardware_of_node(hardware),
         append=resume,
         max_seconds=max_seconds,
-        on_message=lambda text: console.print(text, highlight=False, markup=False),
+        on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )
     render_terminal(read(target), console)
-    console.print(f"Ledger: {target}", highlight=False)
+    console.print(f"Ledger: {target}", highlight=False, soft_wrap=True)
     if session.interrupted:
-        console.print("Interrupted: what was measured is in the ledger.", highlight=False)
+        console.print("Interrupted: what was measured is in the ledger.", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if any(result.failures for result in session.results):
         raise typer.Exit(EXIT_FAILED)

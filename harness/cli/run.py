@@ -86,7 +86,7 @@ def command(
             resume=resume,
             video=video.value if video else None,
             on_progress=display,
-            on_message=lambda text: console.print(text, highlight=False, markup=False),
+            on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
             watch=gated.watch if gated else None,
         )
     _show(result, console, html)
@@ -106,8 +106,8 @@ def _show(result: RunResult, console: Console, html: Path | None) -> None:
     path = html if html is not None else (None if "://" in result.out else Path(result.out) / "report.html")
     if path is not None:
         write_html(ledger, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(str(path))}")
-        console.print(f"Report: {path}", highlight=False)
-    console.print(f"Ledger: {result.out}", highlight=False)
+        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
+    console.print(f"Ledger: {result.out}", highlight=False, soft_wrap=True)
 
 
 def _conclude(result: RunResult, console: Console, resume: str) -> None:
@@ -118,12 +118,13 @@ def _conclude(result: RunResult, console: Console, resume: str) -> None:
             f"Interrupted: {finished} of {result.planned} episodes are in the ledger. To run the rest:\n  {resume}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     if result.errors:
         for problem in result.errors:
-            console.print(f"error: {problem}", highlight=False, markup=False)
-        console.print(f"To try the failed parts again:\n  {resume}", highlight=False, markup=False)
+            console.print(f"error: {problem}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"To try the failed parts again:\n  {resume}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
 
 
