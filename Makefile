@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint lock clean
+.PHONY: help setup demo test test-slow bench lint lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -11,22 +11,28 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 STAMP := $(VENV)/.installed
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP) ## Install everything: uv (private), Python 3.12, .venv, headless GL
 	@scripts/system_libraries.sh libegl1 libgl1-mesa-dri libosmesa6 libgl1
 
 demo: setup ## Five minutes: real LIBERO, two controls, a latency probe, one report
-	@$(RUN) harness run suites/demo.yaml --out reports/demo --html reports/demo/report.html --new
+	@# An earlier demo is kept, under the time it was made.
+	@[ ! -e reports/demo ] || mv reports/demo "reports/demo-$$(date -u -r reports/demo +%Y%m%d-%H%M%S)"
+	@$(RUN) harness run suites/demo.yaml --out reports/demo
 
 test: setup ## The whole test suite
 	@scripts/system_libraries.sh --optional chromium
-	@$(RUN) $(PY) -m pytest -q -m "not bench"
+	@$(RUN) $(PY) -m pytest -q -m "not bench and not slow"
+
+test-slow: setup ## The tests that take minutes each: every task of the five suites, long simulations
+	@$(RUN) $(PY) -m pytest -q -m slow
 
 bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_sim.py
 	@$(RUN) $(PY) tests/benchmarks/bench_cluster.py
 	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
+	@$(RUN) $(PY) tests/benchmarks/bench_gate.py
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) ruff check .
