@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from harness.cli.attribution import run_attribution
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
@@ -20,6 +21,7 @@ EXAMPLES = examples(
     "harness gate reports/base reports/candidate",
     "harness gate reports/base reports/candidate --rules nightly --markdown pr.md --junit gate.xml",
     "harness gate reports/candidate --baseline reports",
+    "harness gate reports/base reports/candidate --attribute  # on FAIL: checkpoint, runtime, or chance?",
     "harness gate s3://bucket/base reports/candidate --rules gates/mine.yaml --json gate.json",
 )
 
@@ -47,6 +49,15 @@ def command(
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     junit: Annotated[str, typer.Option(help="Write JUnit XML to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    attribute: Annotated[
+        bool,
+        typer.Option("--attribute", help="On FAIL, run the flipped episodes again and say what carries the change."),
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Where the reruns' ledgers go.", show_default="reports/attribution-TIME")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers of the reruns.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster for the reruns.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latency bootstrap.")] = 0,
 ) -> None:
     """Judge a candidate by rules: PASS (exit code 0), FAIL (1) or INCONCLUSIVE (2), with a reason per rule.
@@ -65,10 +76,14 @@ def command(
     given = load_rules(rules)
     base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
     result = gate(base, candidate, given, choice=choice, seed=seed)
-    print_gate(result, Console(stderr="-" in (markdown, junit, json)))
+    console = Console(stderr="-" in (markdown, junit, json))
+    print_gate(result, console)
+    attributed = ""
+    if attribute:
+        attributed = run_attribution(result, out, workers=workers, address=address, console=console)
     write_texts(
         [
-            (markdown, lambda: render_gate_markdown(result)),
+            (markdown, lambda: render_gate_markdown(result) + attributed),
             (junit, lambda: render_gate_junit(result, datetime.now(UTC))),
             (json, lambda: render_json(result)),
         ]

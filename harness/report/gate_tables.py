@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.analysis.attribution import Attribution, Flake
 from harness.analysis.compare import Comparison, Flip, GroupComparison, SuccessComparison
 from harness.analysis.intervals import Interval
 from harness.analysis.matrix import Matrix
@@ -12,6 +13,7 @@ from harness.analysis.power import pairs_needed
 from harness.analysis.ratios import QuantileRatio
 from harness.analysis.speed import LatencyComparison
 from harness.gate.gate import GateResult
+from harness.gate.rerun import Plan
 from harness.report.format import NONE, count, number, percent, text
 from harness.report.tables import Table
 
@@ -128,6 +130,36 @@ def matrix_pairs_table(matrix: Matrix) -> Table:
         ),
         left=2,
         note="Flips: solved only by the better / only by the other.",
+    )
+
+
+def attribution_table(plan: Plan, found: Attribution) -> Table:
+    """What the reruns of the flipped episodes say."""
+    rows = [
+        ("flips run again", count(found.flips), ""),
+        ("base repeats itself", *_repeats(found.base_flake)),
+        ("candidate repeats itself", *_repeats(found.candidate_flake)),
+        ("stable flips", count(found.stable), ""),
+        *((f"caused by {_CAUSES[cause]}", count(n), "") for cause, n in found.causes.items()),
+        ("checkpoint", "", plan.checkpoint or "equal"),
+        ("runtime", "", plan.runtime or "equal"),
+        ("verdict", "", f"{found.verdict}: {found.reason}"),
+    ]
+    return Table(title="Attribution", columns=("", "Episodes", "What"), rows=tuple(rows), left=1)
+
+
+_CAUSES = {
+    "checkpoint": "the checkpoint alone",
+    "runtime": "the runtime alone",
+    "either": "either alone",
+    "together": "only both together",
+}
+
+
+def _repeats(flake: Flake) -> tuple[str, str]:
+    return (
+        f"{flake.n - flake.changed} / {flake.n}",
+        f"flake rate {percent(flake.rate)} ({interval_text(flake.interval)})",
     )
 
 

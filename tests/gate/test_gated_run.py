@@ -8,12 +8,15 @@ import pytest
 
 import harness
 from harness.cli.app import invoke
+from harness.cluster.session import Session
 from harness.gate import Verdict, gate
 from harness.gate.watch import read_stop_record
 from harness.ledger import LedgerWriter
 from harness.ledger.parts import read_rows, read_table
 from harness.ledger.storage import Location
 from harness.spec.rules import GateRules, SuccessRule, load_rules
+
+pytestmark = pytest.mark.usefixtures("gate_cluster")
 
 SUITE = """
 name: gated
@@ -33,8 +36,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(gate_cluster: Session, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of all 500 episodes, none solved."""
+    del gate_cluster
     out = tmp_path_factory.mktemp("runs") / "whole"
     assert invoke(["run", str(suite), "--out", str(out), "--workers", "2"]) == 0
     return out

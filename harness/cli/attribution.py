@@ -1,0 +1,71 @@
+"""`harness gate --attribute`: reruns of the flipped episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.gate import GateResult
+    from harness.gate.rerun import Recipe
+
+
+def run_attribution(
+    result: GateResult, out: str | None, *, workers: int | None, address: str | None, console: Console
+) -> str:
+    """Attribute the flips of every variant that a failed gate compared.
+
+    Returns:
+        Markdown for the gate's report; empty when the gate did not fail.
+    """
+    from harness.gate import Verdict
+    from harness.gate.rerun import attribute_flips
+    from harness.report.gate_tables import attribution_table
+    from harness.report.markdown import table_markdown
+    from harness.report.terminal import print_table
+
+    if result.verdict is not Verdict.FAIL:
+        console.print(f"Nothing to attribute: the verdict is {result.verdict.value}.", highlight=False)
+        return ""
+    target = out or f"reports/attribution-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    def run_cell(recipe: Recipe, ledger: str, keys: Collection[str]) -> None:
+        _run_cell(recipe, ledger, keys, workers, address)
+
+    blocks = []
+    for place, success in enumerate(result.comparison.success):
+        folder = target if len(result.comparison.success) == 1 else f"{target}/{place}"
+        plan, found = attribute_flips(success, folder, run_cell, say=say)
+        table = attribution_table(plan, found)
+        print_table(table, console)
+        blocks.append(table_markdown(table))
+    say(f"Reruns: {target}")
+    return "\n" + "\n\n".join(blocks) + "\n"
+
+
+def _run_cell(recipe: Recipe, ledger: str, keys: Collection[str], workers: int | None, address: str | None) -> None:
+    from harness.cluster import run
+
+    # Reruns answer one question: no videos, no probes.
+    suite = recipe.suite.model_copy(update={"probe": None, "video": "none"})
+    result = run(
+        suite,
+        policies=[recipe.spec],
+        nfe=[recipe.nfe] if recipe.nfe is not None else None,
+        out=ledger,
+        workers=workers,
+        address=address,
+        only=keys,
+    )
+    if result.interrupted:
+        raise UsageError(
+            f"Interrupted: {result.done} of {result.planned} episodes are in {ledger}. Name another --out."
+        )
