@@ -1,6 +1,6 @@
 """How often the statistics err, measured: coverage, false alarms, power, and the size that they take.
 
-    python tests/benchmarks/bench_gate.py [--quick] [--json FILE] [--only coverage,tails,nights,power,latency,scale]
+    python tests/benchmarks/bench_gate.py [--quick] [--json FILE] [--only PART,PART]
 
 Seeds are fixed, so the figures come out the same. One core; a few minutes, of which `scale` takes one.
 """
@@ -31,6 +31,7 @@ from harness.analysis.paired import PairCounts, difference_bounds, mcnemar_exact
 from harness.analysis.power import drop_power, pairs_needed
 from harness.analysis.ratios import quantile_bounds, quantile_ratio, ratio_bounds
 from harness.analysis.sequential import log_evidence_above, log_evidence_below
+from harness.analysis.series import find_steps
 from harness.gate.success import TaskCounts, judge_success
 from harness.gate.verdict import Verdict
 from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule
@@ -111,7 +112,7 @@ NIGHTS = GateRules(
 
 
 def nights(quick: bool) -> Iterator[Row]:
-    """False alarms of the whole gate when nothing changed, and false passes when success dropped by the margin."""
+    """False alarms of the whole gate when nothing changed, over tasks of which half are easier and half harder."""
     n_nights, tasks = (1_000, 10) if quick else (10_000, 10)
     rng = np.random.default_rng(20260302)
     sequential = NIGHTS.model_copy(update={"design": "sequential"})
@@ -220,6 +221,29 @@ def _cross_check(pairs: NDArray[np.int8], tasks: int) -> str:
 def _counts(name: str, pairs: NDArray[np.int8]) -> TaskCounts:
     counts = PairCounts(int((pairs == 0).sum()), int((pairs < 0).sum()), int((pairs > 0).sum()), 0)
     return TaskCounts(name, counts, counts)
+
+
+def population(quick: bool) -> Iterator[Row]:
+    """False alarms when the episodes are a fixed set with as many losses as gains, and only their order is random."""
+    rng = np.random.default_rng(20260306)
+    n_nights = 1_000 if quick else 10_000
+    for flips in (2, 10, 40):
+        same = np.zeros(500 - 2 * flips, np.int8)
+        nights = np.tile(np.concatenate([np.full(flips, -1, np.int8), np.full(flips, 1, np.int8), same]), (n_nights, 1))
+        alarms = _path(rng.permuted(nights, axis=1), 0.0, above=False) >= np.log(20)
+        yield {"episodes": 500, "losses = gains": flips, "sequential": float(alarms.any(axis=1).mean())}
+
+
+def steps(quick: bool) -> Iterator[Row]:
+    """Step changes of a nightly series: false ones, and a drop of 3 points found after a few nights of 400 episodes."""
+    rng = np.random.default_rng(20260307)
+    repeats = 50 if quick else 400
+    for nights_before in (10, 20, 30):
+        for nights_after in (0, 1, 2, 3, 5):
+            rates = np.r_[np.full(nights_before, 0.97), np.full(nights_after, 0.94)]
+            series = rng.binomial(400, rates, size=(repeats, rates.size)) / 400
+            found = np.mean([bool(find_steps(one, np.full(one.size, 400.0), rng)) for one in series])
+            yield {"nights before": nights_before, "nights after": nights_after, "a step is shown": float(found)}
 
 
 def power(quick: bool) -> Iterator[Row]:
@@ -373,7 +397,9 @@ PARTS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "tails": tails,
     "nights": nights,
     "passes": passes,
+    "population": population,
     "power": power,
+    "steps": steps,
     "latency": latency,
     "scale": scale,
 }
