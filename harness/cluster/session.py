@@ -33,6 +33,8 @@ PRIVATE: Mapping[str, str] = {
     # Every worker here has an environment of its own, so that processes started ahead would never be used.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    # Ray runs workers at niceness 15, where whatever else the machine does would be in episode times and latencies.
+    "RAY_worker_niceness": "0",
 }
 
 
