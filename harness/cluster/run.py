@@ -20,12 +20,13 @@ from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspe
 from harness.cluster.placement import place_workers
 from harness.cluster.prepare import Request, check_infos, plan_variants, prepare
 from harness.cluster.probes import read_probed, run_probes
-from harness.cluster.provenance import git_revision, run_versions
+from harness.cluster.provenance import run_versions
 from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
 from harness.cluster.serving import PolicyHouse, open_policies
 from harness.cluster.session import Session, open_session
 from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
+from harness.ledger.provenance import git_revision
 from harness.rollout.clock import Clock, WallClock
 from harness.schedule.plan import TaskCounts, missing, plan_episodes
 from harness.schedule.units import EpisodeUnit
