@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.analysis.compare import compare as compare
     from harness.cluster.run import run as run
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "load_suite", "probe", "read", "run"]
+__all__ = ["__version__", "compare", "load_suite", "probe", "read", "run"]
 
 _HOMES = {
     "load_suite": "harness.spec",
     "run": "harness.cluster",
     "probe": "harness.latency",
     "read": "harness.ledger",
+    "compare": "harness.analysis.compare",
 }
 
 

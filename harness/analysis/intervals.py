@@ -3,7 +3,7 @@
 Clopper-Pearson is the interval of rates, because it is the one that keeps its promise everywhere. Exact coverage of
 nominal 95 % intervals (the sum of the binomial probabilities of the counts whose interval contains p), worst over
 n = 20, 100, 500, 2000 and p = 0.5, 0.9, 0.97, 0.99: Wilson 92.1 % (n = 100, p = 0.99), Jeffreys 92.1 %,
-Clopper-Pearson 95.3 %; it is 3 to 13 % wider than Wilson. `tests/benchmarks/bench_gate.py` prints the table.
+Clopper-Pearson 95.1 %; it is 3 to 14 % wider than Wilson. `tests/benchmarks/bench_gate.py` prints the table.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def judge_pairs(success: SuccessComparison, rules: GateRules) -> RuleResult:
             "pairs",
             Verdict.INCONCLUSIVE,
             f"{figures}; {rules.pairs.min_share:.1%} are wanted. Episodes that are missing may be those that fail: "
-            "finish the candidate's run with --resume.",
+            "finish the candidate's run with --resume. If fewer were planned, say so with pairs.min_share.",
         )
     return RuleResult("pairs", Verdict.PASS, f"{figures}.")
 
