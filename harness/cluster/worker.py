@@ -161,6 +161,7 @@ def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool) -> SimCon
         settle_steps=protocol.settle_steps,
         control_hz=protocol.control_hz,
         control_mode=protocol.control_mode,
+        placement_seed=protocol.placement_seed,
         cameras=tuple(info.cameras),
         privileged=privileged,
     )

@@ -44,6 +44,8 @@ class Protocol(SpecModel):
     """Control rate, Hz."""
     control_mode: Literal["relative", "absolute"] = "relative"
     """OSC_POSE deltas or absolute targets."""
+    placement_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of LIBERO's sampler, which decides where fixtures (cabinets, stoves) stand: no init state sets them."""
     success_rule: Literal["goal_predicates"] = "goal_predicates"
     """LIBERO's BDDL goal, checked after every control step; the episode ends at the first step that meets it."""
     clock: Literal["synchronous"] = "synchronous"
@@ -116,6 +118,7 @@ class Protocol(SpecModel):
             "image_orientation": self.image_orientation,
             "control_hz": self.control_hz,
             "control_mode": self.control_mode,
+            "placement_seed": self.placement_seed,
             "success_rule": self.success_rule,
             "init_states": init_states_sha256,
             "clock": self.clock,

@@ -25,6 +25,7 @@ def manifest(**changes: object) -> dict[str, object]:
         {"image_orientation": "raw"},
         {"control_hz": 10},
         {"control_mode": "absolute"},
+        {"placement_seed": 1},
     ],
 )
 def test_every_rule_that_decides_a_score_changes_the_hash(change: dict[str, object]) -> None:
