@@ -8,6 +8,7 @@ import sys
 from stub_runs import stub_suite
 
 import harness
+from harness.cluster import Progress
 
 
 def main() -> None:
@@ -16,13 +17,23 @@ def main() -> None:
     suite = stub_suite(
         "stub_slow", policies=["noop"], tasks=[{"suite": "stub_slow", "tasks": [0, 1], "init_states": 6}]
     )
+    said: list[str] = []
+
+    def report(progress: Progress) -> None:
+        if not said:
+            import ray
+
+            said.append(ray.get_runtime_context().gcs_address)
+            print("cluster", *said, flush=True)
+        print("done", progress.done, flush=True)
+
     result = harness.run(
         suite,
         out=sys.argv[1],
         workers=2,
         address=address,
         resume="resume" in sys.argv,
-        on_progress=lambda progress: print("done", progress.done, flush=True),
+        on_progress=report,
     )
     print(json.dumps({"done": result.done, "skipped": result.skipped, "interrupted": result.interrupted}), flush=True)
 

@@ -87,9 +87,9 @@ def test_a_ledger_of_the_same_suite_needs_resume(tmp_path):
 
 def test_a_ledger_of_another_suite_is_refused_even_with_resume(tmp_path):
     writer = LedgerWriter(tmp_path / "out")
-    other = stub_suite(max_attempts=1).to_yaml()
+    other = stub_suite(tasks=[{"suite": "stub", "tasks": [5]}]).to_yaml()
     writer.append("runs", [{"run_id": "r", "suite": other, "protocol": "{}", "protocol_sha256": "x"}])
-    with pytest.raises(LedgerError, match="max_attempts"):
+    with pytest.raises(LedgerError, match="they differ in: tasks"):
         ask(tmp_path, resume=True)
 
 
