@@ -215,10 +215,9 @@ def last_attempts(rows: pa.Table) -> pa.Table:
     for column in ("episode_key", "outcome"):
         if rows[column].null_count:
             raise LedgerError(f"{rows[column].null_count} episodes have no {column}: the ledger is damaged.")
-    keys = rows["episode_key"].combine_chunks().dictionary_encode()
-    if len(keys.dictionary) == rows.num_rows:
+    if len(pc.unique(rows["episode_key"])) == rows.num_rows:
         return rows
-    codes = keys.indices.to_numpy()
+    codes = rows["episode_key"].combine_chunks().dictionary_encode().indices.to_numpy()
     finished = pc.not_equal(rows["outcome"], "error").to_numpy()
     started = rows["started_at"].cast(pa.int64()).fill_null(-1).to_numpy()
     attempt = rows["attempt"].fill_null(-1).to_numpy()

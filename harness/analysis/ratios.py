@@ -21,7 +21,7 @@ RESAMPLES = 20_000
 """Bootstrap draws: 100 of them lie beyond a one-sided bound at 0.5 %."""
 
 
-MIN_EFFECTIVE = 15
+MIN_EFFECTIVE = 30
 """Fewer effective samples bound nothing: their number is itself estimated, and too high for short, slow series."""
 
 

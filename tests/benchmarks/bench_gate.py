@@ -336,14 +336,20 @@ def scale(quick: bool) -> Iterator[Row]:
             "from harness.analysis.compare import compare\n"
             "imported = time.perf_counter(); found = compare(*sys.argv[1:])\n"
             "assert found.success[0].n == found.success[0].base.n\n"
-            "print(imported - start, time.perf_counter() - start,"
+            "print(imported - start, time.perf_counter() - start, time.process_time(),"
             " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
         )
         for _ in range(3):
             command = [sys.executable, "-c", script, f"{folder}/1", f"{folder}/2"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            imports, total, memory = map(float, done.stdout.split())
-            yield {"episodes x 2": n, "total s": total, "of which imports s": imports, "memory GiB": memory}
+            imports, total, cpu, memory = map(float, done.stdout.split())
+            yield {
+                "episodes x 2": n,
+                "total s": total,
+                "of which imports s": imports,
+                "CPU s": cpu,
+                "memory GiB": memory,
+            }
 
 
 def _write_ledger(path: Path, n: int, seed: int, flips: float) -> None:
