@@ -47,7 +47,7 @@ lock: scripts/uv ## Write requirements.lock anew (versions and hashes, no addres
 $(STAMP): requirements.lock pyproject.toml scripts/uv
 	@UV=$$(scripts/uv) && \
 	  { [ -x $(PY) ] || "$$UV" venv --quiet --python 3.12 $(VENV); } && \
-	  "$$UV" pip install --quiet --python $(PY) --require-hashes -r requirements.lock && \
+	  "$$UV" pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock && \
 	  "$$UV" pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 
