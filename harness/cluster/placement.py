@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness.errors import NodeError
 
-WORKER_MEMORY_BYTES = 2 * 2**30
-"""What a rollout worker needs: with two LIBERO tasks built its resident memory is 1.5 GB."""
+WORKER_MEMORY_BYTES = 5 * 2**29
+"""What a rollout worker needs: with two LIBERO tasks built its resident memory is 1.5 to 2.3 GB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ def test_one_cpu_is_shared_between_server_and_worker_instead_of_waiting_for_ever
     assert 0 < servers[0].cpus + workers[0].cpus <= 1.0
 
 
-def test_memory_limits_workers_to_one_per_two_gigabytes():
-    assert len(place_workers([node("a", 16, gib=7)], (), None, 100)) == 3
+def test_memory_limits_workers():
+    assert len(place_workers([node("a", 16, gib=8)], (), None, 100)) == 3
 
 
 def test_there_are_never_more_workers_than_units():
