@@ -1,4 +1,4 @@
-"""One real Ray cluster for all tests of this folder: starting one takes seconds."""
+"""One real Ray cluster for the tests of a file: starting one takes seconds, and one left running outlives its use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from harness.cluster.session import open_session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     """A private cluster of four CPUs, whose processes find the policies of `stub_runs`."""
     with pytest.MonkeyPatch.context() as patch:
