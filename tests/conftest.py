@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from harness.ledger import LedgerWriter
 from harness.schedule.keys import episode_key
 from harness.spec.manifest import manifest_sha256
+
+# A shell that starts tests in the background has them ignore SIGINT, and with them everything that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANIFEST = {
