@@ -96,7 +96,8 @@ def bench_scaling(out: Path, rounds: int) -> dict[str, Any]:
     """Episodes per hour of 1 and of 2 workers, taken in turns."""
     suite = make_suite(
         "scaling",
-        tasks=[{"suite": "libero_spatial", "tasks": [0, 1], "init_states": 10}],
+        # Enough that the last seconds, when one worker is out of work, weigh what they weigh in a real suite.
+        tasks=[{"suite": "libero_spatial", "tasks": [0, 1], "init_states": 40}],
         protocol="lerobot",
         policies=["scripted"],
     )
