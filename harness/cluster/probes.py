@@ -19,7 +19,6 @@ from harness.spec.policy import PolicySpec
 from harness.spec.suite import ProbePlan
 
 POLL_S = 0.25
-N_OBSERVATIONS = 8
 
 Held = tuple[str, str, int | None, int]
 """(node id, policy label, NFE, batch size) that the ledger has samples of."""
@@ -88,12 +87,12 @@ class ProbeLease:
         Raises:
             HarnessError: The request is wrong, or the policy cannot be built.
         """
-        from harness.latency import Budget, Labels, describe_node, run_isolated, synthetic_observations
+        from harness.latency import Budget, Labels, describe_node, probe_observations, run_isolated
         from harness.policies.registry import make_policy
 
         result = run_isolated(
             partial(make_policy, job.spec),
-            observations=synthetic_observations(max(N_OBSERVATIONS, *job.batch_sizes)),
+            observations=probe_observations(job.batch_sizes),
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
             budget=Budget(min_seconds=job.min_seconds, min_samples=job.min_samples),

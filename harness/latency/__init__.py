@@ -1,6 +1,6 @@
 """Latency: what a policy's `act` costs, end to end and by component, and on what machine it was measured."""
 
-from harness.latency.inputs import synthetic_observations
+from harness.latency.inputs import probe_observations, synthetic_observations
 from harness.latency.isolate import IsolatedResult, run_isolated
 from harness.latency.node import describe_node, node_name
 from harness.latency.probe import SCOPE, ConfigurationResult, Labels, ProbeFailure, ProbeResult, probe
@@ -20,6 +20,7 @@ __all__ = [
     "find_source",
     "node_name",
     "probe",
+    "probe_observations",
     "run_isolated",
     "synthetic_observations",
 ]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.spec.observation import CAMERAS, Observation
+
+N_OBSERVATIONS = 8
+"""Distinct inputs of a probe, used in turn, so that nothing downstream can cache an answer."""
 
 # Instructions of libero_spatial: 13 to 16 words, so that the text part of a prefix has its real length.
 INSTRUCTIONS = (
@@ -48,6 +53,11 @@ def synthetic_observations(
         )
         for n in range(count)
     ]
+
+
+def probe_observations(batch_sizes: Sequence[int]) -> list[Observation]:
+    """Inputs of a probe: at least `N_OBSERVATIONS`, and as many as the largest of `batch_sizes`."""
+    return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes))
 
 
 def _picture(rng: np.random.Generator, resolution: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from harness.latency.inputs import synthetic_observations
+from harness.latency.inputs import probe_observations
 from harness.latency.isolate import run_isolated
 from harness.latency.node import describe_node, node_name, versions
 from harness.latency.probe import Labels, ProbeResult
@@ -20,9 +20,6 @@ from harness.policies.registry import make_policy
 from harness.rollout.clock import Clock
 from harness.spec.manifest import manifest_sha256
 from harness.spec.suite import ProbePlan, Suite
-
-N_OBSERVATIONS = 8
-"""Distinct inputs, used in turn, so that nothing downstream can cache an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ def _probe_policies(
         on_message(f"{spec.label}: probing")
         isolated = run_isolated(
             partial(make_policy, spec),
-            observations=synthetic_observations(N_OBSERVATIONS),
+            observations=probe_observations(plan.batch_sizes),
             nfes=plan.nfe,
             batch_sizes=plan.batch_sizes,
             budget=budget,
