@@ -48,6 +48,14 @@ class PolicyError(HarnessError):
     """A policy cannot be built, raised, hung, or returned something that is no action."""
 
 
+class PolicyServerDied(PolicyError):
+    """What serves a policy died or cannot be reached, and may come back: the infrastructure's fault, worth a retry."""
+
+
+class PolicyServerLost(PolicyError):
+    """What serves a policy is gone for good, or has come back as something else: no episode can go on."""
+
+
 class NodeError(HarnessError):
     """A node cannot do its part: wrong renderer, missing package, too little disk or memory."""
 

@@ -20,10 +20,12 @@ ORDER = (
     "policies",
     "rollout",
     "latency",
+    "serve",
     "cluster",
     "analysis",
     "gate",
     "report",
+    "watch",
     "doctor",
     "cli",
 )
@@ -73,6 +75,7 @@ def loaded_by(code: str) -> set[str]:
         ("import harness", set()),
         ("import harness.spec, harness.schedule, harness.ledger, harness.sim, harness.rollout", set()),
         ("import harness.analysis, harness.report", set()),
+        ("import harness.watch.client, harness.watch.service", set()),
         ("import harness.cli.app", set()),
         ("from harness.policies.registry import POLICIES; POLICIES.kinds()", set()),
         ("from harness.sim.worlds import get_world; get_world('libero').suites()", {"mujoco"}),
@@ -82,6 +85,7 @@ def loaded_by(code: str) -> set[str]:
             set(),
         ),
         ("import harness.latency.probe", set()),
+        ("import harness.serve.batching", set()),
         (
             "from harness.sim import LiberoSim; LiberoSim('libero_spatial').reset(0, observe=False)",
             {"mujoco", "robosuite", "libero"},

@@ -59,6 +59,7 @@ def decision_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
         columns["batch_size"] += log.batch_size
         columns["delay_steps"] += log.delay_steps
         columns["hardware"] += [place or result.hardware for place in log.hardware]
+        columns["transport_ms"] += log.transport_ms
     return _table("decisions", columns)
 
 

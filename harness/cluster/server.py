@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cluster.batching import Batcher
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
+from harness.serve.batching import Batcher
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
 
@@ -138,6 +139,7 @@ class ServerDecider:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
         decision = observation.decision
+        began = time.perf_counter()
         try:
             decided: Decided = ray.get(self._server.decide.remote(observation, noise, nfe), timeout=limit_s)
         except GetTimeoutError:
@@ -152,7 +154,8 @@ class ServerDecider:
         except RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, HarnessError) else raised(self._policy_id, decision, cause) from None
-        return decided
+        round_trip_ms = (time.perf_counter() - began) * 1e3
+        return replace(decided, transport_ms=max(round_trip_ms - decided.queue_ms - decided.infer_ms, 0.0))
 
     def end_episode(self, episode_key: str) -> None:
         """Pass the word on, without waiting."""

@@ -60,6 +60,7 @@ TABLES: dict[str, pa.Schema] = {
             ("batch_size", pa.int32()),
             ("delay_steps", pa.int32()),
             ("hardware", pa.string()),
+            ("transport_ms", pa.float64()),
         ]
     ),
     "latency": pa.schema(
@@ -110,6 +111,7 @@ TABLES: dict[str, pa.Schema] = {
             ("started_at", TIMESTAMP),
             ("ended_at", TIMESTAMP),
             ("status", pa.string()),
+            ("policies", pa.string()),
         ]
     ),
 }
@@ -117,7 +119,9 @@ TABLES: dict[str, pa.Schema] = {
 
 Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes
 a second. `latency.memory_bytes` is the peak memory that the probed policy had taken by then: on the accelerator, or
-resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `episodes.success` is null
+resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `runs.policies` is a JSON
+object: policy label → what is known of its origin (`provenance`, `warnings`, `serving`, …). `decisions.transport_ms` is
+the time to a policy server and back, null for a policy in the episode's own process. `episodes.success` is null
 exactly when `outcome` is "error".
 """
 

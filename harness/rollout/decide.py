@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import PolicyServerDied, PolicyServerLost
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.clock import Clock
 from harness.rollout.faults import PolicyActionError, PolicyRaised, PolicyTimeout, describe_exception
 from harness.rollout.limits import Alarm, AlarmRang
-from harness.spec.observation import Observation
+from harness.spec.observation import Observation, RemoteTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Decided:
     """Observations that shared the call."""
     hardware: str | None = None
     """Where `act` ran; None: where the episode ran."""
+    transport_ms: float | None = None
+    """On the way to a server and back, milliseconds; None: the policy runs in this process."""
 
 
 class Decider(Protocol):
@@ -75,10 +78,18 @@ class LocalDecider:
                 chunks = self._policy.act([observation], batch, nfe=nfe)
         except AlarmRang:
             raise timed_out(self._policy.info.policy_id, observation.decision, limit_s) from None
+        except (PolicyServerDied, PolicyServerLost):
+            raise
         except (Exception, SystemExit) as error:
             raise raised(self._policy.info.policy_id, observation.decision, error) from error
         infer_ms = (self._clock.seconds() - began) * 1e3
-        return Decided(first_of(chunks, 1)[0], queue_ms=0.0, infer_ms=infer_ms, batch_size=1)
+        actions = first_of(chunks, 1)[0]
+        remote: RemoteTiming | None = getattr(chunks, "remote", None)
+        if remote is None:
+            return Decided(actions, queue_ms=0.0, infer_ms=infer_ms, batch_size=1)
+        return Decided(
+            actions, remote.queue_ms, remote.infer_ms, remote.batch_size, remote.hardware, remote.transport_ms
+        )
 
     def end_episode(self, episode_key: str) -> None:
         """Pass the word on to policies that keep state."""

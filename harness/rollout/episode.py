@@ -159,6 +159,7 @@ class _Course:
         self.log.batch_size.append(decided.batch_size)
         self.log.delay_steps.append(0)
         self.log.hardware.append(decided.hardware)
+        self.log.transport_ms.append(decided.transport_ms)
         return chunk
 
     def _execute(self, chunk: CheckedChunk) -> tuple[Observation | None, bool]:

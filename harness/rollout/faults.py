@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from harness.errors import HarnessError, NodeError, PolicyError, SimulatorError
+from harness.errors import PolicyServerDied as PolicyServerDied
+from harness.errors import PolicyServerLost as PolicyServerLost
 
 
 class PolicyActionError(PolicyError):
@@ -15,14 +17,6 @@ class PolicyRaised(PolicyError):
 
 class PolicyTimeout(PolicyError):
     """A policy did not answer within the limit for a decision."""
-
-
-class PolicyServerDied(PolicyError):
-    """The server of a policy died while it decided, and is started again."""
-
-
-class PolicyServerLost(PolicyError):
-    """The server of a policy died for good."""
 
 
 class EpisodeTimeout(HarnessError):

@@ -19,6 +19,8 @@ class DecisionLog:
     """Control steps that passed while the policy decided: 0 under a synchronous clock."""
     hardware: list[str | None] = field(default_factory=list)
     """Where the policy ran; None: where the episode ran."""
+    transport_ms: list[float | None] = field(default_factory=list)
+    """On the way to a policy server and back; None: the policy ran in the episode's process."""
 
     def __len__(self) -> int:
         """Number of decisions."""

@@ -40,11 +40,29 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteTiming:
+    """Where the time of a decision went that another machine took."""
+
+    infer_ms: float
+    """Inside the server's inference, milliseconds; the whole batch's time."""
+    queue_ms: float = 0.0
+    """Waiting at the server for other decisions or for a batch to fill, milliseconds."""
+    transport_ms: float | None = None
+    """Round trip less queue and inference, milliseconds: packing, network, unpacking. None: cannot be told."""
+    batch_size: int = 1
+    """Observations that shared the server's call."""
+    hardware: str | None = None
+    """Where it ran, if the server says."""
+
+
+@dataclass(frozen=True, slots=True)
 class ActionChunks:
     """A policy's answer to a batch of observations."""
 
     actions: NDArray[np.float32]
     """Shape (B, T, 7): T actions for each of the B observations, in LIBERO's units (see `ACTION_DIM`)."""
+    remote: RemoteTiming | None = None
+    """Filled by policies that ask another machine; None: all the time of `act` is inference."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Run: `python tests/benchmarks/bench_serving.py --policy 'lerobot:pi05?weights=random&dtype=bfloat16' --nfe 10`.
 
 Each client stands for one episode: it asks, waits for its chunk, and asks again, with no simulation in between, so that
-the server is always the bottleneck. What is measured is the batcher of the policy servers (`harness.cluster.batching`)
+the server is always the bottleneck. What is measured is the batcher of the policy servers (`harness.serve.batching`)
 in front of the real policy, without Ray's transport. The unbatched server answers the same clients one at a time.
 Batched and unbatched rounds alternate in one process. Also printed: what the harness adds at batch 1 to the policy's
 own `predict_action_chunk` on a prepared batch (LeRobot policies only).
@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.cluster.batching import Batcher
 from harness.latency import synthetic_observations
 from harness.policies.base import Policy
 from harness.policies.registry import make_policy
 from harness.rollout.clock import WallClock
 from harness.schedule.keys import decision_noise
+from harness.serve.batching import Batcher
 from harness.spec.observation import Observation
 from harness.spec.policy import parse_policy
 

@@ -7,15 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from stub_runs import Served, ServerRaisesForTaskOne
+from served_policies import RaisesForTaskOne, Served
 
-from harness.cluster.batching import Batcher
 from harness.rollout import PolicyActionError, PolicyRaised, WallClock
 from harness.schedule.keys import decision_noise
+from harness.serve.batching import Batcher
 from harness.spec.observation import ActionChunks, Observation
-from harness.spec.policy import PolicySpec
-
-SPEC = PolicySpec(kind="python", path="stub_runs:Served", label="served")
 
 
 def seen(decision: int = 0, task: int = 0) -> Observation:
@@ -37,50 +34,48 @@ def serve(policy, requests, **options):
 
 
 def test_requests_that_wait_together_share_a_batch():
-    answers = serve(Served(SPEC), [(seen(), noise_of(k), 4) for k in range(5)], max_wait_s=0.05)
+    answers = serve(Served(), [(seen(), noise_of(k), 4) for k in range(5)], max_wait_s=0.05)
     assert [answer.batch_size for answer in answers] == [5] * 5
     assert len({answer.infer_ms for answer in answers}) == 1
 
 
 def test_a_batch_never_exceeds_its_limit():
-    answers = serve(Served(SPEC), [(seen(), noise_of(k), 4) for k in range(7)], max_batch=3)
+    answers = serve(Served(), [(seen(), noise_of(k), 4) for k in range(7)], max_batch=3)
     assert sorted(answer.batch_size for answer in answers) == [1, 3, 3, 3, 3, 3, 3]
 
 
 def test_one_batch_holds_one_nfe():
-    answers = serve(
-        Served(SPEC), [(seen(), noise_of(k), nfe) for k, nfe in enumerate([1, 4, 1, 4, 1])], max_wait_s=0.05
-    )
+    answers = serve(Served(), [(seen(), noise_of(k), nfe) for k, nfe in enumerate([1, 4, 1, 4, 1])], max_wait_s=0.05)
     assert [answer.batch_size for answer in answers] == [3, 2, 3, 2, 3]
 
 
 def test_everyone_gets_the_answer_to_their_own_question_whatever_the_batch():
     requests = [(seen(), noise_of(k), 1 + 3 * (k % 2)) for k in range(16)]
     for options in ({"max_batch": 1}, {"max_batch": 5}, {"max_batch": 64}):
-        for (_, noise, nfe), answer in zip(requests, serve(Served(SPEC), requests, **options), strict=True):
+        for (_, noise, nfe), answer in zip(requests, serve(Served(), requests, **options), strict=True):
             np.testing.assert_array_equal(answer.actions, np.clip(noise * nfe, -1, 1))
 
 
 def test_a_lone_client_does_not_wait_for_others():
-    (answer,) = serve(Served(SPEC), [(seen(), noise_of(0), 4)], max_wait_s=5.0, n_clients=1)
+    (answer,) = serve(Served(), [(seen(), noise_of(0), 4)], max_wait_s=5.0, n_clients=1)
     assert answer.queue_ms < 1000
 
 
 def test_a_batch_starts_when_every_client_waits():
     began = time.perf_counter()
-    answers = serve(Served(SPEC), [(seen(), noise_of(k), 4) for k in range(3)], max_wait_s=5.0, n_clients=3)
+    answers = serve(Served(), [(seen(), noise_of(k), 4) for k in range(3)], max_wait_s=5.0, n_clients=3)
     assert time.perf_counter() - began < 2
     assert [answer.batch_size for answer in answers] == [3, 3, 3]
 
 
 def test_a_lonely_request_waits_no_longer_than_it_may():
-    (answer,) = serve(Served(SPEC), [(seen(), noise_of(0), 4)], max_wait_s=0.1, n_clients=10)
+    (answer,) = serve(Served(), [(seen(), noise_of(0), 4)], max_wait_s=0.1, n_clients=10)
     assert 80 < answer.queue_ms < 2000
 
 
 def test_an_observation_that_makes_the_policy_raise_harms_no_batch_mate():
     requests = [(seen(k, task=k % 2), noise_of(k), 4) for k in range(4)]
-    answers = serve(ServerRaisesForTaskOne(SPEC), requests, max_wait_s=0.05)
+    answers = serve(RaisesForTaskOne(), requests, max_wait_s=0.05)
     assert [isinstance(answer, PolicyRaised) for answer in answers] == [False, True, False, True]
     assert "raised at decision 1: ValueError: no such bowl" in str(answers[1])
 
@@ -90,7 +85,7 @@ def test_an_answer_for_another_number_of_observations_is_refused():
         def act(self, observations, noise, *, nfe=None):
             return ActionChunks(np.zeros((len(observations) + 1, 1, 7), np.float32))
 
-    (answer,) = serve(Short(SPEC), [(seen(), noise_of(0), 4)], max_wait_s=0.01)
+    (answer,) = serve(Short(), [(seen(), noise_of(0), 4)], max_wait_s=0.01)
     assert isinstance(answer, PolicyActionError)
     assert "(2, 1, 7)" in str(answer)
 
@@ -102,7 +97,7 @@ def test_a_batch_that_computes_too_long_can_be_seen_from_outside(hangs):
             time.sleep(0.4 if hangs else 0.0)
 
     async def main():
-        batcher = Batcher(Slow(SPEC), max_batch=8, max_wait_s=0.0, clock=WallClock(), n_clients=1)
+        batcher = Batcher(Slow(), max_batch=8, max_wait_s=0.0, clock=WallClock(), n_clients=1)
         task = asyncio.create_task(batcher.submit(seen(), noise_of(0), 4))
         await asyncio.sleep(0.2)
         stalled = batcher.stalled_s()
