@@ -27,6 +27,7 @@ from harness.policies.lerobot.processors import (
     random_processors,
     stored_steps,
 )
+from harness.policies.lerobot.variants import apply_variant
 from harness.policies.lerobot.versions import check_versions, installed_version
 from harness.policies.lerobot.weights import tensor_names
 from harness.policies.registry import PolicyRequest
@@ -154,15 +155,18 @@ def _wire(parts: _Parts, options: Options, label: str, cautions: tuple[str, ...]
         cameras=tuple(parts.cameras.keys),
         control_mode=parts.provenance["control_mode"],
     )
+    device = torch.device(parts.config.device)
+    apply_variant(parts.loaded.policy, parts.family, options, device)
     steps = int(parts.config.n_obs_steps) if parts.family.observation_steps else None
     return LeRobotPolicy(
         parts.loaded.policy,
         parts.family,
         parts.processors,
-        ObservationReader(parts.cameras.keys, torch.device(parts.config.device), steps),
+        ObservationReader(parts.cameras.keys, device, steps),
         info,
         target_time=parts.loaded.target_time,
         compiled=options.compile is not None,
+        timed=options.compile is None or options.compile_scope == "parts",
         tf32=options.tf32,
         warnings=[*cautions, *parts.warnings, *parts.cameras.warnings, *parts.loaded.warnings],
         provenance=parts.provenance | run_provenance(parts.config, parts.family, options, parts.loaded, parts.cameras),

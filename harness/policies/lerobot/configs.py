@@ -65,7 +65,9 @@ def random_config(family: Family, options: Options) -> Any:
     if unknown:
         raise unknown_name(f"option of lerobot:{family.type}", unknown[0], known)
     frame = PolicyFeature(FeatureType.VISUAL, (3, RANDOM_RESOLUTION, RANDOM_RESOLUTION))
-    inputs = dict.fromkeys(LIBERO_KEYS.values(), frame)
+    if (options.cameras or 1) > len(LIBERO_KEYS):
+        raise UsageError(f"lerobot: cameras is {options.cameras}; LIBERO has {len(LIBERO_KEYS)}. See empty_cameras.")
+    inputs = dict.fromkeys(list(LIBERO_KEYS.values())[: options.cameras], frame)
     try:
         return build(
             input_features={**inputs, STATE_KEY: PolicyFeature(FeatureType.STATE, (STATE_DIM,))},
@@ -127,11 +129,14 @@ def _overrides(family: Family, options: Options, known: set[str]) -> dict[str, A
     if "pretrained_backbone_weights" in known:
         # Every weight comes from the checkpoint (verified) or is random, so ImageNet's need not be downloaded first.
         fields["pretrained_backbone_weights"] = None
+    whole = options.compile is not None and options.compile_scope == "sampler"
     if "compile_model" in known:
-        fields["compile_model"] = options.compile is not None
-    elif options.compile is not None:
-        raise UsageError(f"lerobot: {family.type} cannot be compiled by LeRobot; remove compile.")
-    if options.compile is not None:
+        fields["compile_model"] = whole
+    elif whole:
+        raise UsageError(
+            f"lerobot: {family.type} cannot be compiled by LeRobot; add compile_scope=parts, or remove compile."
+        )
+    if whole:
         fields["compile_mode"] = options.compile
     if options.dtype is not None and family.dtype_field is not None:
         fields[family.dtype_field] = options.dtype

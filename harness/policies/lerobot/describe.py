@@ -122,6 +122,12 @@ def _source(key: str, stored: dict[str, Any], option: int | None) -> str:
     return f"checkpoint ({key})" if key in stored else f"LeRobot's default of {key}"
 
 
+def compile_text(options: Options) -> str:
+    """How a policy is compiled: "eager", "default" (the whole sampler), "default/parts", either with "+graphs"."""
+    scope = "/parts" if options.compile_scope == "parts" else ""
+    return (f"{options.compile}{scope}" if options.compile else "eager") + ("+graphs" if options.graphs else "")
+
+
 def run_provenance(
     config: Any, family: Family, options: Options, loaded: Loaded, cameras: CameraPlan
 ) -> dict[str, str]:
@@ -134,7 +140,10 @@ def run_provenance(
         **{package: installed_version(package) or "" for package in ("lerobot", "transformers", "torch")},
         "device": str(config.device),
         "tf32": str(options.tf32),
-        "compile": options.compile or "eager",
+        "compile": compile_text(options),
+        "quantize": options.quantize or "no",
+        "vision": options.vision or "as loaded",
+        "merge_cameras": str(options.merge_cameras),
         "cameras": ", ".join(f"{camera} → {key}" for camera, key in cameras.keys.items()),
         "parameters": str(total),
         "parameters_functional": str(total - dead),

@@ -59,6 +59,10 @@ class Family:
     control_mode: str = "relative"
     """Control mode of its published LIBERO checkpoints; LeRobot stores it with the environment, not the policy."""
     sites: tuple[Site, ...] = ()
+    tower: tuple[str, ...] = ()
+    """Dotted paths from the policy to the modules that encode images."""
+    image_encoder: str = ""
+    """Dotted path to the owner of `embed_image`, which encodes one camera's images."""
     dead: tuple[str, ...] = ()
     """Parameter name prefixes that inference never reads, so that they can be counted apart."""
     refusal: str = ""
@@ -73,6 +77,9 @@ def _paligemma(path: str) -> tuple[Site, ...]:
     )
 
 
+_PALIGEMMA_TOWER = tuple(
+    f"model.paligemma_with_expert.paligemma.model.{name}" for name in ("vision_tower", "multi_modal_projector")
+)
 _PALIGEMMA_HEADS = tuple(f"model.paligemma_with_expert.{name}.lm_head." for name in ("paligemma", "gemma_expert"))
 _SINGLE_STEP = (
     "it returns single actions from a state of its own, not chunks, so a decision cannot be batched or resumed"
@@ -89,6 +96,8 @@ _ALL = (
         pads_cameras=True,
         dtype_field="dtype",
         sites=_paligemma("paligemma_with_expert"),
+        tower=_PALIGEMMA_TOWER,
+        image_encoder="model.paligemma_with_expert",
         dead=_PALIGEMMA_HEADS,
     ),
     Family(
@@ -101,6 +110,8 @@ _ALL = (
         pads_cameras=True,
         dtype_field="dtype",
         sites=_paligemma("paligemma_with_expert"),
+        tower=_PALIGEMMA_TOWER,
+        image_encoder="model.paligemma_with_expert",
         dead=_PALIGEMMA_HEADS,
     ),
     Family(
@@ -111,6 +122,8 @@ _ALL = (
         noise_fields=("chunk_size", "max_action_dim"),
         pads_cameras=True,
         sites=_paligemma("vlm_with_expert"),
+        tower=tuple(f"model.vlm_with_expert.vlm.model.{name}" for name in ("vision_model", "connector")),
+        image_encoder="model.vlm_with_expert",
         dead=("model.vlm_with_expert.vlm.lm_head.",),
     ),
     Family(

@@ -11,6 +11,10 @@ from harness.errors import UsageError, unknown_name
 WEIGHTS = ("checkpoint", "random")
 DTYPES = ("float32", "bfloat16")
 REDIRECTS = ("refuse", "follow")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+COMPILE_SCOPES = ("sampler", "parts")
+QUANTIZATIONS = ("int8",)
+VISION = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,20 @@ class Options:
     snapflow: bool | None = None
     """Attach the SnapFlow target-time head to Pi0.5; None attaches it when the checkpoint has one."""
     compile: str | None = None
-    """torch.compile mode for the sampler, e.g. "default" or "max-autotune"; None runs eagerly."""
+    """torch.compile mode, one of `COMPILE_MODES`; None runs eagerly."""
+    compile_scope: str = "sampler"
+    """What is compiled. "sampler": the whole sampler, LeRobot's own way; its loop is unrolled, so each NFE compiles
+    anew and components cannot be told apart. "parts": vision, prefix and denoise step, once each for every NFE."""
+    graphs: bool = False
+    """Replay vision, prefix and denoise step as CUDA graphs: the same kernels without the host's work between them."""
+    quantize: str | None = None
+    """"int8": weights of all linear layers in 8 bits (torchao, weight-only); None leaves them."""
+    vision: str | None = None
+    """Precision of the vision tower: "float32", "tf32" (float32 weights), "bfloat16", "float16"; None leaves it."""
+    merge_cameras: bool = False
+    """Encode all cameras in one call of the vision tower instead of one call each."""
+    cameras: int | None = None
+    """With random weights: how many of LIBERO's cameras the policy reads."""
     tf32: bool = True
     """Let fp32 matrix products use TF32 on CUDA, as lerobot-eval does."""
     nfe: int | None = None
@@ -74,12 +91,18 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     if options.dtype is not None:
         _one_of("dtype", options.dtype, DTYPES)
     _integer("seed", options.seed, 0)
-    for name in ("nfe", "n_action_steps"):
+    for name, allowed in (("compile", COMPILE_MODES), ("quantize", QUANTIZATIONS), ("vision", VISION)):
+        if getattr(options, name) is not None:
+            _one_of(name, getattr(options, name), allowed)
+    _one_of("compile_scope", options.compile_scope, COMPILE_SCOPES)
+    for name in ("nfe", "n_action_steps", "cameras"):
         if getattr(options, name) is not None:
             _integer(name, getattr(options, name), 1)
-    for name in ("snapflow", "tf32"):
+    for name in ("snapflow", "tf32", "graphs", "merge_cameras"):
         if not isinstance(getattr(options, name), bool | None):
             raise UsageError(f"lerobot: {name} is {getattr(options, name)!r}; say true or false.")
+    if options.cameras is not None and options.weights != "random":
+        raise UsageError("lerobot: cameras is for random weights; a checkpoint says which cameras it reads. Remove it.")
     if options.rename is not None and not all(options.camera_keys.values()):
         raise UsageError(f"lerobot: rename is {options.rename!r}; write CAMERA=KEY, pairs separated by commas.")
     return options

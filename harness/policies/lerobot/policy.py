@@ -46,6 +46,7 @@ class LeRobotPolicy:
         *,
         target_time: TargetTime | None = None,
         compiled: bool = False,
+        timed: bool = True,
         tf32: bool = True,
         warnings: Sequence[str] = (),
         provenance: Mapping[str, str] | None = None,
@@ -59,7 +60,8 @@ class LeRobotPolicy:
             reader: Makes its batches.
             info: What it declares to the harness.
             target_time: Handle of a SnapFlow head.
-            compiled: Whether its sampler is compiled; its components can then not be told apart.
+            compiled: Whether anything in it was compiled.
+            timed: Whether its components can be told apart; in a sampler compiled as a whole they cannot.
             tf32: Whether fp32 products may use TF32 on CUDA.
             warnings: Logged here, once.
             provenance: Recorded by the run.
@@ -74,7 +76,8 @@ class LeRobotPolicy:
         self.provenance = dict(provenance or {})
         self.tf32 = tf32
         self._sampler = Sampler(policy, family, target_time)
-        if not compiled:
+        self._compiled = compiled
+        if timed:
             install(policy, family.sites, lambda name: self.span(name))
         for warning in self.warnings:
             logger.warning("%s: %s", info.policy_id, warning)
@@ -100,6 +103,9 @@ class LeRobotPolicy:
                 with self.span("preprocess"):
                     batch = self.processors.pre(self.reader.read(observations))
                     tensor = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device)
+                if self._compiled:
+                    # A compiler's CUDA graphs reuse the memory of the last decision's tensors from here on.
+                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
                 chunk = self._sampler.run(batch, tensor, noise, steps)
                 with self.span("postprocess"):
                     actions = self._postprocess(chunk)

@@ -1,0 +1,205 @@
+"""Specification of the ways to run a policy faster: each leaves the answer alone, or nearly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lerobot_small import Spans, noise_for, observe
+from numpy.typing import NDArray
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.lerobot.families import family_of
+from harness.policies.lerobot.graphs import GraphPool, KeptConstants
+from harness.policies.lerobot.variants import record_parts
+
+GENERATIVE = ("pi05", "pi0", "smolvla")
+
+
+class Replays:
+    """Records on a CPU: a replay runs the work again on the recorded arguments and overwrites the recorded answer."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self.recorded: list[Callable[[], Any]] = []
+        self.replayed = 0
+
+    def warm(self, work: Callable[[], Any]) -> None:
+        work()
+
+    def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        answer = work()
+        self.recorded.append(work)
+
+        def replay() -> None:
+            self.replayed += 1
+            for old, new in zip(tensors_of(answer), tensors_of(work()), strict=True):
+                old.copy_(new)
+
+        # What a device would hold before the first replay: nothing that can be read.
+        for tensor in tensors_of(answer):
+            if tensor.is_floating_point():
+                tensor.fill_(float("nan"))
+        return answer, replay
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in tensors_of(item)]
+    if hasattr(value, "layers"):
+        return [tensor for layer in value.layers for tensor in (layer.keys, layer.values)]
+    return []
+
+
+def closeness(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    return float(np.sum(left * right) / np.linalg.norm(left) / np.linalg.norm(right))
+
+
+@pytest.mark.parametrize("policy_type", GENERATIVE)
+def test_recorded_parts_answer_what_the_policy_answers_for_every_decision_and_nfe(
+    save: Any, load: Any, policy_type: str
+) -> None:
+    folder = save(policy_type)
+    eager, graphed = load(folder), load(folder)
+    recorder = Replays()
+    record_parts(graphed.policy, family_of(policy_type), recorder)
+    for nfe in (1, 3):
+        for seed in (0, 1, 2):
+            observations = observe(2, seed=seed)
+            noise = noise_for(eager, observations)
+            expected = eager.act(observations, noise, nfe=nfe).actions
+            np.testing.assert_allclose(graphed.act(observations, noise, nfe=nfe).actions, expected, atol=1e-6)
+    # One recording each of vision, prefix and denoise step, whatever the NFE.
+    assert len(recorder.recorded) == 3
+    assert recorder.replayed == 6 * 2 + 3 * (1 + 3)
+
+
+def test_another_batch_size_is_recorded_anew(save: Any, load: Any) -> None:
+    folder = save("pi05")
+    eager, graphed, recorder = load(folder), load(folder), Replays()
+    record_parts(graphed.policy, family_of("pi05"), recorder)
+    for count in (1, 2, 1):
+        observations = observe(count)
+        noise = noise_for(eager, observations)
+        expected = eager.act(observations, noise, nfe=2).actions
+        np.testing.assert_allclose(graphed.act(observations, noise, nfe=2).actions, expected, atol=1e-6)
+    assert len(recorder.recorded) == 6
+
+
+def test_a_part_that_cannot_be_recorded_says_which_and_what_to_do() -> None:
+    class Refuses(Replays):
+        def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    part = GraphPool(Refuses()).graphed(lambda x: x + 1, "toy's prefix")
+    with pytest.raises(PolicyError, match=r"toy's prefix cannot be recorded.*not permitted.*remove graphs=true"):
+        part(torch.ones(2))
+
+
+def test_constants_from_the_host_are_copied_once() -> None:
+    kept: dict[Any, torch.Tensor] = {}
+    with KeptConstants(kept):
+        first, again, other = (torch.tensor([1.0, value]) for value in (2.0, 2.0, 3.0))
+    assert first is again
+    assert other.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("policy_type", GENERATIVE)
+def test_merged_cameras_see_what_each_camera_saw(save: Any, load: Any, policy_type: str) -> None:
+    folder = save(policy_type)
+    apart, merged = load(folder), load(folder, merge_cameras=True)
+    observations = observe(2)
+    noise = noise_for(apart, observations)
+    merged.span = spans = Spans()
+    answers = [policy.act(observations, noise, nfe=2).actions for policy in (apart, merged)]
+    np.testing.assert_allclose(answers[1], answers[0], atol=2e-5)
+    assert spans.seen.count("vision") == 1
+
+
+@pytest.mark.parametrize("policy_type", GENERATIVE)
+def test_a_vision_tower_in_half_the_bits_answers_nearly_the_same(save: Any, load: Any, policy_type: str) -> None:
+    folder = save(policy_type)
+    observations = observe(2)
+    full, half = load(folder), load(folder, vision="bfloat16")
+    noise = noise_for(full, observations)
+    left, right = (policy.act(observations, noise, nfe=2).actions for policy in (full, half))
+    assert not np.array_equal(left, right)
+    assert closeness(left, right) > 0.999
+    dtypes = {name: p.dtype for name, p in half.policy.named_parameters()}
+    assert {dtype for name, dtype in dtypes.items() if "vision" in name} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("policy_type", ["pi05", "act"])
+def test_int8_weights_answer_nearly_the_same(save: Any, load: Any, policy_type: str) -> None:
+    folder = save(policy_type)
+    full, small = load(folder), load(folder, quantize="int8")
+    observations = observe(2)
+    noise = noise_for(full, observations)
+    left, right = (policy.act(observations, noise).actions for policy in (full, small))
+    assert not np.array_equal(left, right)
+    assert closeness(left, right) > 0.99
+    assert small.provenance["quantize"] == "int8"
+
+
+def test_parts_are_compiled_once_for_every_nfe_and_stay_timed(
+    save: Any, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save("pi05")
+    compiled: list[str] = []
+    real = torch.compile
+
+    def traced(part: Callable[..., Any], **options: Any) -> Any:
+        compiled.append(options["mode"])
+        # Dynamo without code generation: what is traced is the same, and takes seconds.
+        return real(part, backend="eager", dynamic=False)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    eager = load(folder)
+    parts = load(folder, compile="default", compile_scope="parts")
+    assert compiled == ["default"] * 3
+    parts.span = spans = Spans()
+    observations = observe(1)
+    noise = noise_for(eager, observations)
+    graphs = torch._dynamo.utils.counters["stats"]
+    before, seen = graphs["unique_graphs"], []
+    for nfe in (1, 2, 4):
+        expected = eager.act(observations, noise, nfe=nfe).actions
+        np.testing.assert_allclose(parts.act(observations, noise, nfe=nfe).actions, expected, atol=1e-5)
+        seen.append(graphs["unique_graphs"] - before)
+    assert seen[0] == seen[1] == seen[2]
+    assert spans.seen.count("denoise_step") == 1 + 2 + 4
+    assert parts.provenance["compile"] == "default/parts"
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "options", "error"),
+    [
+        ("pi05", {"compile": "fast"}, "compile is 'fast'; it is one of default, reduce-overhead"),
+        ("pi05", {"quantize": "int3"}, "quantize is 'int3'; it is one of int8"),
+        ("pi05", {"graphs": True}, "graphs needs a CUDA device"),
+        ("pi05", {"graphs": True, "compile": "default"}, "add compile_scope=parts"),
+        ("pi05", {"cameras": 1}, "cameras is for random weights"),
+        ("act", {"vision": "bfloat16"}, "act has none"),
+        ("act", {"merge_cameras": True}, "act has none"),
+        ("act", {"compile": "default"}, "add compile_scope=parts"),
+    ],
+)
+def test_a_variant_that_cannot_be_built_says_what_to_change(
+    save: Any, load: Any, policy_type: str, options: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(UsageError, match=error):
+        load(save(policy_type), **options)
+
+
+def test_random_weights_read_as_many_cameras_as_asked(narrow: None) -> None:
+    from harness.policies.registry import make_policy
+    from harness.spec.policy import parse_policy
+
+    policy = make_policy(parse_policy("lerobot:act?weights=random&device=cpu&cameras=1"))
+    assert policy.info.cameras == ("agentview",)
+    with pytest.raises(UsageError, match="cameras is 3; LIBERO has 2"):
+        make_policy(parse_policy("lerobot:act?weights=random&device=cpu&cameras=3"))
