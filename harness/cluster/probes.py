@@ -103,7 +103,8 @@ class ProbeLease:
                 policy_id=job.spec.label,
             ),
             calibrate=True,
-            on_rows=self._append,
+            on_rows=partial(self._append, "latency"),
+            on_counts=partial(self._append, "counts"),
         )
         row = None
         if result.calibration is not None:
@@ -120,10 +121,10 @@ class ProbeLease:
         )
         return ProbeReport(tuple(result.probe.warnings), failed, row)
 
-    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         import ray
 
-        ray.get(self._controller.append.remote("latency", list(rows)))
+        ray.get(self._controller.append.remote(table, list(rows)))
 
 
 def run_probes(

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.errors import HarnessError, PolicyError, UsageError
 from harness.latency.calibrate import Calibration, calibrate
+from harness.latency.counts import count_rows
 from harness.latency.node import find_accelerator
 from harness.latency.probe import (
     ConfigurationResult,
@@ -51,6 +52,7 @@ class IsolatedProbe:
     clock: Clock
     telemetry: bool
     calibrate: bool
+    count: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def run_isolated(
     telemetry: bool = True,
     calibrate: bool = False,
     on_rows: Callable[[Sequence[Row]], None] | None = None,
+    on_counts: Callable[[Sequence[Row]], object] | None = None,
     timeout_s: float = 3600.0,
 ) -> IsolatedResult:
     """Time a policy, each (NFE, batch size) in a fresh process.
@@ -88,6 +91,7 @@ def run_isolated(
         telemetry: Whether to join clocks, temperature and power.
         calibrate: Whether the first child also measures copy bandwidth, matmul rate and launch cost.
         on_rows: Receives the rows of each configuration when it ends.
+        on_counts: Receives the rows of each configuration's `counts`; None counts nothing.
         timeout_s: A child that has not ended by then is killed, seconds.
 
     Returns:
@@ -107,6 +111,7 @@ def run_isolated(
         clock or WallClock(),
         telemetry,
         calibrate,
+        on_counts is not None,
     )
     if not observations:
         raise UsageError("A probe needs at least one observation.")
@@ -126,6 +131,8 @@ def run_isolated(
             results.append(result)
             if on_rows is not None and result.rows:
                 on_rows(result.rows)
+            if on_counts is not None and child.counts:
+                on_counts(child.counts)
             if result.interrupted:
                 return IsolatedResult(ProbeResult(tuple(results), interrupted=True), calibration)
     return IsolatedResult(ProbeResult(tuple(results)), calibration)
@@ -139,6 +146,8 @@ class _Child:
         self.steps: list[int | None] | None = None
         self.calibration: Calibration | None = None
         self.result: ConfigurationResult | None = None
+        self.counts: Sequence[Row] = ()
+        self.uncounted: str | None = None
         self.policy_id = job.labels.policy_id or "?"
         self.interrupted = False
 
@@ -161,7 +170,8 @@ class _Child:
             _end(process)
             receiver.close()
         if self.result is not None:
-            return self.result
+            warnings = (self.uncounted,) if self.uncounted else ()
+            return replace(self.result, warnings=(*self.result.warnings, *warnings))
         failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
         return ConfigurationResult(
             self.policy_id, self.nfe, self.batch_size, interrupted=self.interrupted, failure=failure
@@ -198,6 +208,10 @@ class _Child:
             self.calibration = value
         elif kind == "result":
             self.result = value
+        elif kind == "counts":
+            self.counts = value
+        elif kind == "uncounted":
+            self.uncounted = value
         elif kind == "refused":
             raise value
 
@@ -269,6 +283,20 @@ def _serve(job: IsolatedProbe, nfe: int | None, batch_size: int, sender: Connect
     # After the measurement, so that a calibration cannot heat the device before it.
     if job.calibrate and not result.interrupted:
         _send(sender, "calibration", calibrate(device, job.clock.seconds))
+    if job.count and not (result.interrupted or measured.failure):
+        _count(job, policy, chosen, batch_size, labels, sender)
+
+
+def _count(
+    job: IsolatedProbe, policy: Policy, nfe: int | None, batch_size: int, labels: Labels, sender: Connection
+) -> None:
+    """Count what the policy asks of the device; the timings are sent, so that whatever happens here costs none."""
+    try:
+        rows = count_rows(policy, job.observations, job.clock.now(), labels, nfe=nfe, batch_size=batch_size)
+    except Exception as error:
+        _send(sender, "uncounted", f"its operators could not be counted: {type(error).__name__}: {error}")
+    else:
+        _send(sender, "counts", rows)
 
 
 def _device(policy: Policy) -> str | None:

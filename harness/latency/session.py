@@ -109,6 +109,7 @@ def _probe_policies(
             clock=clock,
             calibrate=index == 0,
             on_rows=partial(_record, writer, on_message),
+            on_counts=partial(writer.append, "counts"),
         )
         if index == 0:
             row = describe_node(run_id=run_id, hardware=hardware, calibration=isolated.calibration)

@@ -116,9 +116,8 @@ def _acceptor(kind: pa.DataType) -> Callable[[Any], bool]:
     if pa.types.is_timestamp(kind):
         return lambda value: isinstance(value, datetime) and value.tzinfo is not None
     if pa.types.is_map(kind):
-        return lambda value: (
-            isinstance(value, Mapping) and all(isinstance(part, str) for item in value.items() for part in item)
-        )
+        key, item = _acceptor(kind.key_type), _acceptor(kind.item_type)
+        return lambda value: isinstance(value, Mapping) and all(key(k) and item(v) for k, v in value.items())
     raise AssertionError(f"the schema uses a type without a check: {kind}")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.errors import LedgerError, UsageError
+from harness.errors import LedgerError, NoLedgerError, UsageError
 from harness.ledger.parts import read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
@@ -40,6 +40,8 @@ class Ledger:
     """One row per run and node; `versions` holds dicts."""
     runs: pd.DataFrame
     """One row per run: its last state; `versions` holds dicts."""
+    counts: pd.DataFrame
+    """One row per counted component of a configuration; `flops_by_format` holds dicts."""
 
     @property
     def path(self) -> str:
@@ -112,9 +114,9 @@ def finished_identities(path: str | Path) -> set[Identity]:
 def _located(path: str | Path) -> Location:
     location = Location.of(path)
     if not location.exists():
-        raise LedgerError(f"There is no ledger at {str(path)!r}: no such directory. Check the path.")
+        raise NoLedgerError(f"There is no ledger at {str(path)!r}: no such directory. Check the path.")
     if not any(location.parts(table) for table in TABLES):
-        raise LedgerError(
+        raise NoLedgerError(
             f"There is no ledger at {str(path)!r}: it holds none of the tables {', '.join(TABLES)}. "
             "Give the --out directory of a run or probe."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
-#   1  2026-11  first version: episodes, decisions, latency, nodes, runs.
+#   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -98,6 +98,32 @@ TABLES: dict[str, pa.Schema] = {
             ("copy_gb_s", pa.float64()),
             ("matmul_tflop_s", pa.float64()),
             ("launch_us", pa.float64()),
+            ("matmul_by_format", pa.map_(pa.string(), pa.float64())),
+            ("python_us", pa.float64()),
+        ]
+    ),
+    "counts": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("node_id", pa.string()),
+            ("hardware", pa.string()),
+            ("policy_id", pa.string()),
+            ("nfe", pa.int32()),
+            ("dtype", pa.string()),
+            ("compile", pa.string()),
+            ("batch_size", pa.int32()),
+            ("component", pa.string()),
+            ("calls", pa.int32()),
+            ("flops", pa.int64()),
+            ("parameter_bytes", pa.int64()),
+            ("kv_bytes", pa.int64()),
+            ("activation_bytes", pa.int64()),
+            ("kernels", pa.int32()),
+            ("busy_ms", pa.float64()),
+            ("method", pa.string()),
+            ("started_at", TIMESTAMP),
+            ("flops_by_format", pa.map_(pa.string(), pa.float64())),
+            ("operators", pa.int32()),
         ]
     ),
     "runs": pa.schema(
@@ -123,6 +149,12 @@ resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol m
 object: policy label → what is known of its origin (`provenance`, `warnings`, `serving`, …). `decisions.transport_ms` is
 the time to a policy server and back, null for a policy in the episode's own process. `episodes.success` is null
 exactly when `outcome` is "error".
+
+`counts` holds what each component of a policy asks of its device, per call, `calls` times a decision (row `e2e`: the
+whole): FLOPs (a multiply-add is two; by number format in `flops_by_format`), bytes of parameters, cache and
+activations, operators, and on a GPU the kernels and the time in which any of them ran (`busy_ms`).
+`nodes.matmul_by_format` is 1e12 FLOP a second by number format (bf16, tf32, fp32, …); `nodes.python_us` is the host's
+time for one call of an empty module.
 """
 
 OUTCOMES = ("success", "timeout", "error")
