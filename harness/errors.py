@@ -36,6 +36,12 @@ class LedgerError(HarnessError):
     """A ledger cannot be read, written, or merged."""
 
 
+class NoLedgerError(LedgerError):
+    """No ledger stands where one was asked for: nothing was judged. Exit code 64, so that no gate reads it as FAIL."""
+
+    exit_code = EXIT_USAGE
+
+
 class SimulatorError(HarnessError):
     """LIBERO, MuJoCo or the GL stack cannot do what was asked."""
 

@@ -1,16 +1,17 @@
 """Statistics over ledgers: pure functions of data frames."""
 
 from harness.analysis.controls import ControlFault, control_faults, control_roles
+from harness.analysis.intervals import rate_interval
 from harness.analysis.latency import decision_latency, latency_by_component
 from harness.analysis.prefix import prefix_fit
-from harness.analysis.success import error_counts, success_by_suite, success_by_task, wilson
+from harness.analysis.success import error_counts, success_by_suite, success_by_task
 from harness.analysis.timing import throughput, time_shares
 
 __all__ = [
     "success_by_suite",
     "success_by_task",
     "error_counts",
-    "wilson",
+    "rate_interval",
     "time_shares",
     "throughput",
     "latency_by_component",

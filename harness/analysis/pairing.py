@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from harness.errors import LedgerError, UsageError
+from harness.errors import LedgerError, NoLedgerError, UsageError
 from harness.ledger.parts import read_rows, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
@@ -83,7 +83,7 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
         One side per variant, sorted; empty when the ledger has no episodes at all (a probe's ledger).
 
     Raises:
-        LedgerError: No ledger there, a damaged part, or one policy with two checkpoints.
+        LedgerError: No ledger there (NoLedgerError), a damaged part, or one policy with two checkpoints.
         UsageError: Nothing matches `policy` and `nfe`; names what there is.
     """
     location = open_ledger(path)
@@ -102,11 +102,11 @@ def open_ledger(path: str | Path) -> Location:
     """Locate a ledger.
 
     Raises:
-        LedgerError: No such directory, or it holds no table.
+        NoLedgerError: No such directory, or it holds no table.
     """
     location = Location.of(path)
     if not location.exists() or not any(location.parts(table) for table in TABLES):
-        raise LedgerError(f"There is no ledger at {str(path)!r}. Give the --out directory of a run or probe.")
+        raise NoLedgerError(f"There is no ledger at {str(path)!r}. Give the --out directory of a run or probe.")
     return location
 
 

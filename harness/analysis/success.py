@@ -6,36 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
-from harness.errors import UsageError
+from harness.analysis.intervals import clopper_pearson
 
 CONFIDENCE = 0.95
 
 VARIANT = ["policy_id", "nfe"]
 """What is compared: a policy at an NFE."""
-
-
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson score interval of a proportion; (nan, nan) without trials.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-
-    Args:
-        successes: Number of successes.
-        n: Number of trials.
-        confidence: Coverage, between 0 and 1.
-
-    Raises:
-        UsageError: Counts that no experiment can have.
-    """
-    if not 0 <= successes <= n:
-        raise UsageError(f"{successes} successes of {n} trials: give 0 ≤ successes ≤ trials.")
-    if n == 0:
-        return (np.nan, np.nan)
-    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    # At 0 and n successes the bound is exact, but its computation is not: it may miss 0 or 1 by a rounding error.
-    return (0.0 if successes == 0 else float(bounds.low), 1.0 if successes == n else float(bounds.high))
 
 
 def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -46,9 +23,9 @@ def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (policy_id, nfe, suite) with `n` (success + timeout), `successes`, `timeouts`, `errors`, `rate`,
-        `low`, `high` (Wilson, 95 %), `tasks`, `retried` (episodes that needed more than one attempt), `steps` (median
-        control steps of successes) and `clipped` (actions outside the range). Errors count in no rate; without scored
-        episodes `rate` and its bounds are NaN.
+        `low`, `high` (Clopper-Pearson, 95 %), `tasks`, `retried` (episodes that needed more than one attempt), `steps`
+        (median control steps of successes) and `clipped` (actions outside the range). Errors count in no rate; without
+        scored episodes `rate` and its bounds are NaN.
     """
     return _success(episodes, [*VARIANT, "suite"])
 
@@ -94,5 +71,5 @@ def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     table.insert(len(keys), "n", table["successes"] + table["timeouts"])
     n = table["n"].to_numpy(dtype=float)
     rate = np.divide(table["successes"].to_numpy(dtype=float), n, out=np.full(len(table), np.nan), where=n > 0)
-    bounds = [wilson(int(k), int(of)) for k, of in zip(table["successes"], table["n"], strict=True)]
-    return table.assign(rate=rate, low=[low for low, _ in bounds], high=[high for _, high in bounds])
+    low, high = (np.where(n > 0, bound, np.nan) for bound in clopper_pearson(table["successes"], n, CONFIDENCE))
+    return table.assign(rate=rate, low=low, high=high)

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.success import wilson
+from harness.analysis.intervals import rate_interval
 from harness.cluster.messages import PolicyProgress, Progress, Variant
 
 LINE_EVERY_S = 10.0
@@ -82,7 +82,7 @@ def panel(progress: Progress) -> Group:
         eta,
         f"{progress.workers} workers",
     )
-    table = Table("policy", "done", "success (95 % Wilson)", "errors", box=None, pad_edge=False)
+    table = Table("policy", "done", "success (95 %)", "errors", box=None, pad_edge=False)
     for variant, counts in progress.per_policy.items():
         errors = Text(str(counts.errors), style="red" if counts.errors else "")
         table.add_row(_name(variant), f"{counts.done}/{counts.planned}", _rate(counts), errors)
@@ -98,7 +98,7 @@ def _rate(counts: PolicyProgress) -> str:
     n = counts.done - counts.errors
     if n == 0:
         return "no episode yet"
-    low, high = wilson(counts.successes, n)
+    low, high = rate_interval(counts.successes, n)
     return f"{counts.successes}/{n} = {100 * counts.successes / n:.0f} % [{100 * low:.0f}–{100 * high:.0f}]"
 
 

@@ -72,7 +72,7 @@ def success_table(summary: Summary) -> Table:
 
 SUCCESS_NOTE = (
     "solved: successes / scored episodes (success + timeout). Errors of the infrastructure count in no rate and are "
-    "shown apart. 95 % interval: Wilson score interval. steps: median control steps of successes."
+    "shown apart. 95 % interval: Clopper-Pearson. steps: median control steps of successes."
 )
 
 
@@ -93,7 +93,7 @@ def task_tables(summary: Summary) -> list[Table]:
     return tables
 
 
-TASK_NOTE = "solved / scored episodes (95 % Wilson interval, per cent)"
+TASK_NOTE = "solved / scored episodes (95 % Clopper-Pearson interval, per cent)"
 
 
 def _task_cell(row: Mapping[str, Any]) -> str:

@@ -66,9 +66,12 @@ def test_a_wrong_request_gets_one_message_and_exit_code_64(
     assert not any(tmp_path.iterdir()), "a refused request leaves nothing behind"
 
 
-def test_a_missing_ledger_is_a_failure_that_names_the_path(capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["report", "/tmp/no-such-ledger"]) == 1
-    assert "/tmp/no-such-ledger" in capsys.readouterr().err
+@pytest.mark.parametrize("argv", [["report"], ["compare", "/tmp/no-such-base"], ["gate", "/tmp/no-such-base"]])
+def test_a_missing_ledger_is_no_verdict_and_its_path_is_named(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke([*argv, "/tmp/no-such-ledger"]) == 64
+    assert "/tmp/no-such-" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", [command.name for command in app.registered_commands])

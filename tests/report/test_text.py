@@ -29,14 +29,14 @@ def test_a_pipe_gets_whole_lines_without_escape_codes_at_any_width(build_ledger:
     assert re.search(
         r"^0 +pick up the black bowl between the plate and the ramekin and place it on the plate +\d/2 \(", text, re.M
     )
-    assert re.search(r"^scripted \(positive control\) +libero_spatial +20/20 +100 % +83\.9–100\.0 %", text, re.M)
+    assert re.search(r"^scripted \(positive control\) +libero_spatial +20/20 +100 % +83\.2–100\.0 %", text, re.M)
 
 
 def test_a_terminal_of_110_columns_shows_every_rate_unbroken(build_ledger: BuildLedger) -> None:
     text = printed(build_ledger(), terminal=True, width=110)
     assert max(len(line) for line in text.splitlines()) <= 110
-    assert "83.9–100.0 %" in text
-    assert "0.0–16.1 %" in text
+    assert "83.2–100.0 %" in text
+    assert "0.0–16.8 %" in text
 
 
 def test_latency_prefix_time_and_decisions_are_printed(build_ledger: BuildLedger) -> None:
@@ -68,7 +68,7 @@ def test_markdown_rows_have_as_many_cells_as_their_headers(build_ledger: BuildLe
 
 def test_markdown_and_terminal_show_the_same_success(build_ledger: BuildLedger) -> None:
     path = build_ledger()
-    assert "| scripted (positive control) | libero\\_spatial | 20/20 | 100 % | 83.9–100.0 % |" in render_markdown(
+    assert "| scripted (positive control) | libero\\_spatial | 20/20 | 100 % | 83.2–100.0 % |" in render_markdown(
         read(path)
     )
 
