@@ -33,6 +33,9 @@ class SimConfig:
     placement_seed: int = 0
     """Seed under which fixtures (cabinets, stoves) are placed: init states hold every joint, but not these bodies,
     which LIBERO draws from numpy's global generator at each reset. Same seed, same scene, whatever ran before."""
+    placements: str = "init_states"
+    """"init_states": `reset(n)` sets the task's n-th stored init state; "sampled": the n-th of endless placements drawn
+    from the task's regions, fixtures too, none of them a stored one. For demonstrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,15 @@ class SimTimings:
 class Simulator(Protocol):
     """One task of one suite, ready to run episodes."""
 
-    instruction: str
-    timings: SimTimings
+    @property
+    def instruction(self) -> str:
+        """The task in words."""
+        ...
+
+    @property
+    def timings(self) -> SimTimings:
+        """Seconds since the last reset began."""
+        ...
 
     @property
     def qpos(self) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from harness.sim.cameras import Renderer
 from harness.sim.engine import mujoco
 from harness.sim.environment import build_environment
 from harness.sim.package import find_package, prepare
+from harness.sim.placements import MAX_DRAWS, PlacementSampler
 from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep, substeps
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
@@ -53,6 +54,8 @@ class LiberoSim:
         self.suite, self.task_id, self.task = suite, task_id, task.name
         self.instruction = resources.instruction(task)
         self.timings = SimTimings()
+        self.cameras = self.config.cameras
+        """Cameras that observations show from now on; a recorder looks only now and then."""
         self._states = resources.init_states(task)
         self._sample_after = sample_substep(self.config.control_hz)
         self._substeps = substeps(self.config.control_hz)
@@ -72,6 +75,9 @@ class LiberoSim:
         self._stepper = OscStepper(self._env)
         self._sensors = Sensors(self._env, self.config)
         self._renderer = Renderer(self._model)
+        self._sampler: PlacementSampler | None = None
+        if self.config.placements == "sampled":
+            self._sampler = PlacementSampler(self._env, f"{suite}:{task_id}:{self.config.placement_seed}")
         self._episode_key = ""
         self._started = False
 
@@ -94,7 +100,7 @@ class LiberoSim:
         """Start an episode: set the init state and settle.
 
         Args:
-            init_state_id: Which init state.
+            init_state_id: Which init state; with sampled placements, which of them.
             episode_key: Key that observations carry.
             observe: Whether to render and return the first observation.
 
@@ -104,19 +110,12 @@ class LiberoSim:
         Raises:
             UsageError: No such init state.
         """
-        require_init_state(self._states, init_state_id, f"{self.suite} task {self.task_id}")
+        if self._sampler is None or init_state_id < 0:
+            require_init_state(self._states, init_state_id, f"{self.suite} task {self.task_id}")
         self.timings = SimTimings()
         self._episode_key = episode_key
         began = time.perf_counter()
-        self._snapshot.restore()
-        self._stepper.restart()
-        self._set_init_state(self._states[init_state_id])
-        images: dict[str, NDArray[np.uint8]] = {}
-        for settled in range(self.config.settle_steps):
-            last = settled == self.config.settle_steps - 1
-            images, _ = self._control_step(SETTLE_ACTION, render=observe and last)
-        if observe and not self.config.settle_steps:
-            images = self._render()
+        images = self._start(init_state_id, observe=observe)
         if self.config.control_mode == "absolute":
             self._env.robots[0].controller.use_delta = False
         self._started = True
@@ -157,6 +156,32 @@ class LiberoSim:
         self._renderer.close()
         self._started = False
 
+    def _start(self, init_state_id: int, *, observe: bool) -> dict[str, NDArray[np.uint8]]:
+        """Put everything where the episode begins and let it settle; its frames, when they are wanted."""
+        for attempt in range(MAX_DRAWS):
+            self._snapshot.restore()
+            self._stepper.restart()
+            state = self._states[init_state_id] if self._sampler is None else self._sampler.draw(init_state_id, attempt)
+            self._set_init_state(state)
+            images, success = self._settle(observe=observe)
+            if self._sampler is None or (self._sampler.at_rest() and not success):
+                return images
+        raise SimulatorError(
+            f"None of {MAX_DRAWS} sampled placements of {self.suite} task {self.task_id} comes to rest unsolved within "
+            f"{self.config.settle_steps} settle steps; raise settle_steps."
+        )
+
+    def _settle(self, *, observe: bool) -> tuple[dict[str, NDArray[np.uint8]], bool]:
+        """Hold still for the settle steps: the last one's frames and success."""
+        images: dict[str, NDArray[np.uint8]] = {}
+        success = False
+        for settled in range(self.config.settle_steps):
+            last = settled == self.config.settle_steps - 1
+            images, success = self._control_step(SETTLE_ACTION, render=observe and last)
+        if observe and not self.config.settle_steps:
+            images = self._render()
+        return images, success
+
     def _set_init_state(self, state: NDArray[np.float64]) -> None:
         """LIBERO's `set_init_state`: time, positions, velocities, and what follows from them."""
         nq = self._model.nq
@@ -186,7 +211,7 @@ class LiberoSim:
         began = time.perf_counter()
         images = {
             camera: self._oriented(self._renderer.render(self._data, camera, self.config.resolution))
-            for camera in self.config.cameras
+            for camera in self.cameras
         }
         self.timings.render_s += time.perf_counter() - began
         return images

@@ -39,6 +39,7 @@ class StubSim:
         self.suite, self.task_id, self.config = suite, task_id, config
         self.instruction = f"count to the target of task {task_id}"
         self.timings = SimTimings()
+        self.cameras = config.cameras
         self._sleep, self._step_s = sleep, SUITES[suite]
         self._episode_key, self._sum, self._steps, self._target = "", 0.0, 0, float("inf")
 
@@ -49,7 +50,7 @@ class StubSim:
 
     def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
         """Start counting towards the target of an init state."""
-        if not 0 <= init_state_id < N_INIT_STATES:
+        if init_state_id < 0 or (init_state_id >= N_INIT_STATES and self.config.placements == "init_states"):
             raise UsageError(f"Init state {init_state_id} does not exist; {self.suite} has 0 to {N_INIT_STATES - 1}.")
         self.timings = SimTimings()
         self._episode_key, self._sum, self._steps = episode_key, 0.0, 0
@@ -82,7 +83,7 @@ class StubSim:
     def _observe(self) -> Observation:
         size = self.config.resolution
         state = np.array([self._sum, self._target, self._steps, 0, 0, 0, 0, 0], dtype=np.float32)
-        images = {camera: self.frame(camera, size) for camera in self.config.cameras}
+        images = {camera: self.frame(camera, size) for camera in self.cameras}
         privileged = {"target": np.array([self._target, 0, 0, 1, 0, 0, 0.0])} if self.config.privileged else {}
         return Observation(self.instruction, state, images, privileged, self._episode_key)
 

@@ -15,6 +15,9 @@ from harness.spec.resolve import PACKAGE, SpecModel, load_yaml
 PHYSICS_HZ = 500
 """LIBERO's MuJoCo time step is 2 ms (robosuite's SIMULATION_TIMESTEP)."""
 
+SAMPLED = "sampled:1"
+"""What manifests say instead of the init states' digest when placements are sampled: the version of the procedure."""
+
 
 @cache
 def presets() -> Mapping[str, Mapping[str, Any]]:
@@ -46,6 +49,11 @@ class Protocol(SpecModel):
     """OSC_POSE deltas or absolute targets."""
     placement_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of LIBERO's sampler, which decides where fixtures (cabinets, stoves) stand: no init state sets them."""
+    placements: Literal["init_states", "sampled"] = "init_states"
+    """Where episodes begin: at LIBERO's stored init states, which are the test set; or at placements sampled from the
+    same regions, for demonstrations and training. Init state n then means placement n, of endlessly many."""
+    action_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Standard deviation of smooth noise on executed actions, in bursts, for demonstrations that cover more states."""
     success_rule: Literal["goal_predicates"] = "goal_predicates"
     """LIBERO's BDDL goal, checked after every control step; the episode ends at the first step that meets it."""
     clock: Literal["synchronous"] = "synchronous"
@@ -120,9 +128,10 @@ class Protocol(SpecModel):
             "control_mode": self.control_mode,
             "placement_seed": self.placement_seed,
             "success_rule": self.success_rule,
-            "init_states": init_states_sha256,
+            "init_states": SAMPLED if self.placements == "sampled" else init_states_sha256,
             "clock": self.clock,
             "renderer": renderer,
+            **({"action_noise": self.action_noise} if self.action_noise else {}),
             **{f"version.{name}": version for name, version in sorted(versions.items())},
         }
 

@@ -1,0 +1,95 @@
+"""Noise on executed actions, so that demonstrations show how to come back from where an expert never goes.
+
+An expert's own trajectories cover a narrow tube, and a policy that imitates them drifts out of it. So the action that
+is executed differs from the one that is recorded: the label stays what the expert wanted, and its next labels correct
+what the noise did (Laskey et al. 2017, DART, arXiv 1703.09327).
+
+White noise at 20 Hz is averaged away by the controller, therefore noise is smooth, over `WINDOW` control steps; and it
+comes in bursts, so that half of every episode is as precise as the expert is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.schedule.keys import noise_generator
+from harness.sim.base import SimTimings, Simulator, StepResult
+from harness.spec.observation import ACTION_DIM, Observation
+
+WINDOW = 8
+"""Control steps over which the noise is averaged, 0.4 s at 20 Hz."""
+BURST = 20
+"""Control steps of a burst, or of a pause."""
+BURST_SHARE = 0.5
+"""Probability that a stretch of `BURST` steps is a burst."""
+_MOTION = ACTION_DIM - 1
+_GATES = 2**32
+
+
+def action_noise(episode_key: str, step: int, sigma: float) -> NDArray[np.float32]:
+    """Noise on the action of one control step: a pure function of its arguments.
+
+    Args:
+        episode_key: 64 hex digits. The draws share nothing with those of policies in the same episode.
+        step: Control step, from 0.
+        sigma: Standard deviation within a burst, in action units (1.0 commands 5 cm or 0.5 rad).
+
+    Returns:
+        Shape (7,); zero in pauses, and always zero for the gripper.
+    """
+    noise = np.zeros(ACTION_DIM, dtype=np.float32)
+    key = hashlib.sha256(f"action noise {episode_key}".encode()).hexdigest()
+    if sigma > 0 and noise_generator(key, _GATES + step // BURST).random() < BURST_SHARE:
+        draws = [noise_generator(key, at).standard_normal(_MOTION) for at in range(max(0, step - WINDOW + 1), step + 1)]
+        noise[:_MOTION] = sigma * np.sum(draws, axis=0) / np.sqrt(WINDOW)
+    return noise
+
+
+class DisturbedSimulator:
+    """A simulator that executes something slightly else than it is told."""
+
+    def __init__(self, inner: Simulator, sigma: float) -> None:
+        """Disturb `inner` by `action_noise` of standard deviation `sigma`."""
+        self.inner = inner
+        self.executed: list[NDArray[np.float32]] = []
+        """What was executed since the last reset, each of shape (7,), in [-1, 1]."""
+        self._sigma, self._key = sigma, ""
+
+    @property
+    def instruction(self) -> str:
+        """The task in words."""
+        return self.inner.instruction
+
+    @property
+    def timings(self) -> SimTimings:
+        """Seconds since the last reset began."""
+        return self.inner.timings
+
+    @property
+    def qpos(self) -> NDArray[np.float64]:
+        """Generalised positions, shape (nq,), a copy."""
+        return self.inner.qpos
+
+    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
+        """Start an episode; its key decides the noise."""
+        self.executed, self._key = [], episode_key
+        return self.inner.reset(init_state_id, episode_key=episode_key, observe=observe)
+
+    def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
+        """Execute the action with its noise, clipped to [-1, 1]."""
+        wanted = np.asarray(action, dtype=np.float32)
+        if self._sigma > 0:
+            wanted = np.clip(wanted + action_noise(self._key, len(self.executed), self._sigma), -1.0, 1.0)
+        self.executed.append(wanted.copy())
+        return self.inner.step(wanted, observe=observe)
+
+    def frame(self, camera: str, resolution: int) -> NDArray[np.uint8]:
+        """Render for a video."""
+        return self.inner.frame(camera, resolution)
+
+    def close(self) -> None:
+        """Close the simulator."""
+        self.inner.close()
