@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ MIN_COPY_BYTES = 256 * 10**6
 MAX_COPY_BYTES = 10**9
 CACHE_MULTIPLE = 2
 REPEATS = 5
+# Sides of the square products: large enough that a larger one is no faster.
+CUDA_SIDE = 8192
+CPU_SIDE = 1536
+CUDA_FORMATS = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
+CPU_FORMATS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,11 @@ class Calibration:
     launch_us: float | None = None
     """Host time for one elementwise operation on one element, back to back, microseconds: what each kernel or operator
     costs before it computes anything."""
+    matmul_by_format: Mapping[str, float] = field(default_factory=dict)
+    """The same as `matmul_tflop_s` for each number format that the device multiplies: bf16, fp16, tf32, fp32, int8,
+    fp8."""
+    python_us: float | None = None
+    """Host time for one call of an empty torch module, microseconds: how fast this host runs a policy's Python."""
 
 
 def calibrate(device: str | None, seconds: Callable[[], float]) -> Calibration:
@@ -69,16 +80,22 @@ def last_cache_bytes(root: Path = Path("/")) -> int | None:
     return max(sizes, default=None)
 
 
-def _best(action: Callable[[], object], finish: Callable[[], object], seconds: Callable[[], float]) -> float:
-    """Least duration of `action` over a few runs, seconds, after one that warms up."""
+def _best(
+    action: Callable[[], object], finish: Callable[[], object], seconds: Callable[[], float], calls: int = 1
+) -> float:
+    """Least duration of one `action` over a few runs of `calls` back to back, seconds, after one that warms up.
+
+    Waiting for a device costs some 10 µs, a twentieth of a copy on the fastest; back to back, it is shared.
+    """
     action()
     finish()
     durations = []
     for _ in range(REPEATS):
         start = seconds()
-        action()
+        for _ in range(calls):
+            action()
         finish()
-        durations.append(seconds() - start)
+        durations.append((seconds() - start) / calls)
     return min(durations)
 
 
@@ -90,9 +107,9 @@ def _calibrate_numpy(seconds: Callable[[], float]) -> Calibration:
     size = copy_bytes(last_cache_bytes(), psutil.virtual_memory().available) // 8
     source, target = np.ones(size), np.zeros(size)
     copy_s = _best(lambda: np.copyto(target, source), _nothing, seconds)
-    n = 1024
-    left = np.ones((n, n), dtype=np.float32)
+    left = np.random.default_rng(0).standard_normal((CPU_SIDE, CPU_SIDE), dtype=np.float32)
     matmul_s = _best(lambda: left @ left, _nothing, seconds)
+    rate = 2 * CPU_SIDE**3 / matmul_s / 1e12
     one = np.ones(1, dtype=np.float32)
 
     def many() -> None:
@@ -101,7 +118,7 @@ def _calibrate_numpy(seconds: Callable[[], float]) -> Calibration:
 
     with np.errstate(over="ignore"):
         launch_s = _best(many, _nothing, seconds) / 10_000
-    return Calibration("cpu", 2 * source.nbytes / copy_s / 1e9, 2 * n**3 / matmul_s / 1e12, launch_s * 1e6)
+    return Calibration("cpu", 2 * source.nbytes / copy_s / 1e9, rate, launch_s * 1e6, {"fp32": rate})
 
 
 def _calibrate_torch(torch: Any, device: Any, seconds: Callable[[], float]) -> Calibration:
@@ -109,10 +126,7 @@ def _calibrate_torch(torch: Any, device: Any, seconds: Callable[[], float]) -> C
     finish = (lambda: torch.cuda.synchronize(device)) if cuda else _nothing
     with torch.inference_mode():
         copy_gb_s = _copy_torch(torch, device, finish, seconds)
-        n, dtype = (8192, torch.bfloat16) if cuda else (1024, torch.float32)
-        left = torch.ones(n, n, device=device, dtype=dtype)
-        out = torch.empty_like(left)
-        matmul_s = _best(lambda: torch.mm(left, left, out=out), finish, seconds)
+        rates = dict(_matmuls(torch, device, finish, seconds))
         one = torch.zeros(1, device=device)
 
         def many() -> None:
@@ -120,18 +134,76 @@ def _calibrate_torch(torch: Any, device: Any, seconds: Callable[[], float]) -> C
                 one.add_(1.0)
 
         launch_s = _best(many, finish, seconds) / 5_000
+        python_s = _python_torch(torch, seconds)
     name = str(device) if device.index is not None or not cuda else f"cuda:{torch.cuda.current_device()}"
-    return Calibration(name, copy_gb_s, 2 * n**3 / matmul_s / 1e12, launch_s * 1e6)
+    usual = rates.get("bf16" if cuda else "fp32")
+    return Calibration(name, copy_gb_s, usual, launch_s * 1e6, rates, python_s * 1e6)
+
+
+def _matmuls(
+    torch: Any, device: Any, finish: Callable[[], object], seconds: Callable[[], float]
+) -> Iterator[tuple[str, float]]:
+    """Number format → 1e12 FLOP a second, for what this device and this torch multiply."""
+    side, calls = (CUDA_SIDE, 5) if device.type == "cuda" else (CPU_SIDE, 1)
+    for name in CUDA_FORMATS if device.type == "cuda" else CPU_FORMATS:
+        try:
+            with _tf32(torch, name == "tf32"):
+                took = _best(_product(torch, device, name, side), finish, seconds, calls)
+        except (RuntimeError, NotImplementedError, AttributeError):
+            # An older device or torch refuses the format, or the memory is full: the rate stays unknown.
+            continue
+        yield name, 2 * side**3 / took / 1e12
+
+
+@contextmanager
+def _tf32(torch: Any, allowed: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _product(torch: Any, device: Any, name: str, side: int) -> Callable[[], object]:
+    """One square product in a number format.
+
+    The numbers are random: zeros and ones cost a GPU less power, so that it would reach a rate that no model sees.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    left = torch.randn(side, side, device=device, generator=generator)
+    if name == "int8":
+        whole = (left * 32).clamp(-127, 127).to(torch.int8)
+        # Tensor cores want the right factor column by column.
+        return lambda: torch._int_mm(whole, whole.t())
+    if name == "fp8":
+        small, scale = left.to(torch.float8_e4m3fn), torch.ones((), device=device)
+        return lambda: torch._scaled_mm(small, small.t(), scale, scale, out_dtype=torch.bfloat16)
+    factor = left.to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(name, torch.float32))
+    out = torch.empty_like(factor)
+    return lambda: torch.mm(factor, factor, out=out)
+
+
+def _python_torch(torch: Any, seconds: Callable[[], float]) -> float:
+    """Host seconds for one call of an empty module."""
+    module, value = torch.nn.Identity(), torch.zeros(1)
+
+    def many() -> None:
+        for _ in range(5_000):
+            module(value)
+
+    return _best(many, _nothing, seconds) / 5_000
 
 
 def _copy_torch(torch: Any, device: Any, finish: Callable[[], object], seconds: Callable[[], float]) -> float:
+    calls = 1
     if device.type == "cuda":
         cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", None)
-        free = torch.cuda.mem_get_info(device)[0]
+        free, calls = torch.cuda.mem_get_info(device)[0], 10
     else:
         cache, free = last_cache_bytes(), psutil.virtual_memory().available
     size = copy_bytes(cache, free)
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.zeros_like(source)
     moved = 2 * int(source.nbytes)
-    return moved / _best(lambda: target.copy_(source), finish, seconds) / 1e9
+    return moved / _best(lambda: target.copy_(source), finish, seconds, calls) / 1e9

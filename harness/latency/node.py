@@ -69,6 +69,8 @@ def describe_node(
         "copy_gb_s": calibration.copy_gb_s if calibration else None,
         "matmul_tflop_s": calibration.matmul_tflop_s if calibration else None,
         "launch_us": calibration.launch_us if calibration else None,
+        "matmul_by_format": dict(calibration.matmul_by_format) if calibration else None,
+        "python_us": calibration.python_us if calibration else None,
     }
     profile = match_profile(row) if hardware is None else None
     return {**row, "hardware": profile.name if profile is not None else hardware}
