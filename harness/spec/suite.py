@@ -10,9 +10,10 @@ import yaml
 from pydantic import Field, model_validator
 
 from harness.errors import SpecError, UsageError
-from harness.spec.policy import PolicySpec
+from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
+from harness.spec.variants import Variant, variants
 
 Nfe = Annotated[int, Field(ge=1)]
 
@@ -54,6 +55,25 @@ class ProbePlan(SpecModel):
     """Least measuring time of a configuration, seconds."""
     min_samples: Annotated[int, Field(ge=2)] = 50
     """Least number of timed decisions of a configuration."""
+    axes: dict[str, Annotated[tuple[OptionValue | None, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Options of the policies to vary, each with its values (null leaves it out): every combination is probed, e.g.
+    `{dtype: [float32, bfloat16], compile: [null, default], cameras: [1, 2]}`."""
+    prompt_words: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Lengths of the instruction, words; empty for LIBERO's own (13 to 16)."""
+    components_every: Annotated[int, Field(ge=1)] = 1
+    """One decision is timed by component after so many that are timed end to end."""
+    process_per: Literal["configuration", "variant"] = "configuration"
+    """Whether each NFE and batch size gets a process of its own, or each variant of a policy; a variant whose process
+    dies goes on in a fresh one. A variant that takes minutes to compile is then compiled once."""
+    compare: bool = True
+    """Whether to compare each variant's answers with those of its reference: eager, in the checkpoint's dtype."""
+    allow_shared: bool = False
+    """Whether to measure beside another process on the accelerator; the rows are marked then."""
+
+    @property
+    def variants(self) -> list[Variant]:
+        """What is probed."""
+        return variants(self.policies, self.axes)
 
 
 class Limits(SpecModel):

@@ -81,7 +81,9 @@ def _at_random(policy_type: str, options: Options, label: str) -> _Parts:
     config = random_config(family, options)
     cameras = plan_cameras(tuple(config.image_features), {}, options.camera_keys, checkpoint=label)
     loaded = build_random(config, family, options, label)
-    recipe = json.dumps([policy_type, options.seed, options.snapflow, str(config), installed_version("torch")])
+    recipe = json.dumps(
+        [policy_type, options.seed, options.snapflow, str(config), installed_version("torch"), "open gates"]
+    )
     return _Parts(
         family,
         config,
