@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.rollout.result import EpisodeResult
 from harness.schedule.order import Task
 from harness.schedule.units import EpisodeUnit
@@ -118,7 +119,9 @@ class StopNote:
     reason: str
     """One sentence for people."""
     record: Mapping[str, Any]
-    """Plain data that is kept beside the ledger as `STOP_RECORD`."""
+    """Plain data that is kept beside the ledger as `STOP_RECORD`; nothing is kept of a note without any."""
+    status: str = "stopped"
+    """Status of the run in the ledger."""
 
 
 STOP_RECORD = "stop.json"
@@ -169,6 +172,7 @@ class WorkerSetup:
     video_dir: str | None = None
     """Local directory that relative video paths start from; None: no videos."""
     video_cameras: tuple[str, ...] = ()
+    isolation: Isolation = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from harness.cluster.drive import DriveResult
 from harness.cluster.film import cameras_for
 from harness.cluster.interrupts import Interrupts
+from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.messages import STOP_RECORD, Place, Progress, StopNote, Variant, Watch, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
 from harness.cluster.placement import place_workers
@@ -85,6 +86,7 @@ def run(
     clock: Clock | None = None,
     watch: WatchBuilder | None = None,
     only: Collection[str] | None = None,
+    isolation: Isolation | None = None,
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -103,6 +105,7 @@ def run(
         watch: Builds what looks at results as they come in and may drop the rest of the plan (a sequential gate). It is
             called with the plan and each suite's manifest before anything is written.
         only: Keys of the episodes to run; None for the whole plan.
+        isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -113,7 +116,8 @@ def run(
     request = prepare(suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers)
     say = on_message or _nobody
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
-    with open_session(address) as session:
+    with open_session(address) as opened:
+        session = replace(opened, isolation=isolation or NO_LIMITS)
         return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch, only).execute()
 
 
@@ -199,10 +203,12 @@ class _Run:
             return "interrupted"
         if self.result.stopped is None:
             return "finished"
+        if not self.result.stopped.record:
+            return self.result.stopped.status
         record = json.dumps(dict(self.result.stopped.record), indent=2) + "\n"
         location = self.writer.location
         location.write_whole(f"{location.root}/{STOP_RECORD}", pa.py_buffer(record.encode()))
-        return "stopped"
+        return self.result.stopped.status
 
     def _inspect(self, house: PolicyHouse) -> dict[str, NodeReport]:
         """Look at the nodes that episodes will run on."""
@@ -326,6 +332,7 @@ class _Run:
             places=places,
             video_dir=self.writer.location.root if films else None,
             video_cameras=cameras_for(renderers[0] if renderers else "none"),
+            isolation=self.session.isolation,
         )
 
     def _take(self, ended: DriveResult) -> None:

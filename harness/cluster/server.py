@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.clock import Clock, WallClock
@@ -33,14 +34,19 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(self, spec: PolicySpec, *, max_batch: int | None, max_wait_s: float) -> None:
+    def __init__(
+        self, spec: PolicySpec, *, max_batch: int | None, max_wait_s: float, isolation: Isolation | None = None
+    ) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
             spec: The policy.
             max_batch: Largest batch; None for the policy's own limit.
             max_wait_s: Longest time that a request waits for others, seconds.
+            isolation: What this process is limited to.
         """
+        self._isolation = isolation or NO_LIMITS
+        self._isolation.apply()
         self._spec, self._max_batch, self._max_wait_s = spec, max_batch, max_wait_s
         self._clock: Clock = WallClock()
         self._loading = asyncio.Lock()
@@ -90,6 +96,7 @@ class PolicyServer:
     async def _ready(self) -> Batcher:
         async with self._loading:
             if self._batcher is None:
+                await asyncio.to_thread(self._isolation.limit_gpu)
                 self._policy = await asyncio.to_thread(build_policy, self._spec)
                 self._batcher = Batcher(
                     self._policy,

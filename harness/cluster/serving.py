@@ -101,7 +101,7 @@ def _start(session: Session, spec: PolicySpec, slot: ServerSlot) -> Any:
             max_restarts=MAX_RESTARTS,
             max_task_retries=0,
         )
-        .remote(spec, max_batch=None, max_wait_s=MAX_WAIT_S)
+        .remote(spec, max_batch=None, max_wait_s=MAX_WAIT_S, isolation=session.isolation)
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.placement import NodeResources
 from harness.errors import NodeError
 
@@ -47,6 +48,8 @@ class Session:
     owned: bool
     """Whether the cluster was started by this session."""
     driver_node_id: str
+    isolation: Isolation = NO_LIMITS
+    """What a run's workers and servers are limited to."""
 
     def nodes(self) -> tuple[NodeResources, ...]:
         """The nodes that are alive, the driver's first."""

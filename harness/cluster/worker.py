@@ -40,6 +40,7 @@ class RolloutWorker:
         """
         import ray
 
+        setup.isolation.apply()
         self._id, self._setup, self._controller = worker_id, setup, controller
         self._index = int("".join(c for c in worker_id.partition(".")[0] if c.isdigit()) or 0)
         node_id: str = ray.get_runtime_context().get_node_id()
