@@ -7,7 +7,7 @@ import sys
 import typer
 
 import harness
-from harness.cli import baseline, compare, doctor, gate, import_, listing, probe, report, run, validate
+from harness.cli import baseline, compare, doctor, gate, import_, listing, probe, report, run, serve, validate
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
 
 # typer carries its own copy of click, and exports of its exceptions only the leaves
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.command)
 app.command("probe", epilog=probe.EXAMPLES)(probe.command)
+app.command("serve", epilog=serve.EXAMPLES)(serve.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("compare", epilog=compare.EXAMPLES)(compare.command)
 app.command("gate", epilog=gate.EXAMPLES)(gate.command)

@@ -28,6 +28,7 @@ BUILTIN: Mapping[str, str] = {
     "random": "harness.policies.controls:make_random",
     "flow": "harness.policies.flow:make",
     "lerobot": "harness.policies.lerobot:make",
+    "openpi": "harness.policies.openpi:make",
 }
 
 

@@ -85,6 +85,12 @@ class Batcher:
         """Say how many workers ask, and what `hardware` to record."""
         self._n_clients, self._hardware = n_clients, hardware
 
+    def close(self) -> None:
+        """Compute nothing more once the running batch is done; requests that still wait are never answered."""
+        if self._serving is not None:
+            self._serving.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def stalled_s(self) -> float:
         """How long the running batch has been computing, seconds; 0 when none is."""
         return 0.0 if self._computing_since is None else self._clock.seconds() - self._computing_since

@@ -1,0 +1,76 @@
+"""`harness serve`: a policy for clients elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.values import parse_policies
+from harness.errors import UsageError
+
+EXAMPLES = examples(
+    "harness serve --policy flow",
+    "harness serve --policy lerobot:lerobot/pi05-libero --port 8001",
+    "VLA_HARNESS_TOKEN=… harness serve --policy flow --host 0.0.0.0",
+    "harness run libero_spatial --policy openpi://localhost:8000   # the other end",
+)
+
+
+def command(
+    policy: Annotated[str, typer.Option("--policy", "-p", help="Policy to serve.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="VLA_HARNESS_TOKEN", help="What clients have to send; a variable hides it better."),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="Largest batch.", show_default="from measured batches")
+    ] = None,
+    max_wait_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="How long a request waits for others.", show_default="from measured batches"),
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="Hardware profile of this node.", show_default="matched automatically")
+    ] = None,
+) -> None:
+    """Serve a policy over openpi's websocket protocol, to `openpi://HOST:PORT` or to openpi's own client.
+
+    Needs neither Ray nor LIBERO. Decisions of concurrent clients are batched. Ctrl-C ends it.
+    """
+    from harness.latency.profiles import hardware_of_node
+    from harness.policies.registry import make_policy
+    from harness.rollout.clock import WallClock
+    from harness.serve.server import require_token, run_server
+    from harness.serve.service import PolicyService
+    from harness.serve.sizing import plan_batches
+
+    if token is not None and not token.strip():
+        raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
+    require_token(host, token)
+    (spec,) = parse_policies([policy])
+    console, clock = Console(), WallClock()
+    named = hardware_of_node(hardware)
+    console.print(f"Loading {spec.label}", highlight=False, markup=False, soft_wrap=True)
+    served = make_policy(spec)
+    wait_s = None if max_wait_ms is None else max_wait_ms / 1e3
+    plan = plan_batches(served, clock=clock, max_batch=max_batch, max_wait_s=wait_s)
+    service = PolicyService(served, plan, clock=clock, hardware=named)
+
+    def ready(address: object) -> None:
+        console.print(
+            f"Batches of up to {plan.max_batch}, waiting up to {plan.max_wait_s * 1e3:.3g} ms ({plan.why}).\n"
+            f"Serving {spec.label} at {address}. Ctrl-C ends it.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+    run_server(service, host, port, token=token, on_ready=ready)
+    console.print(
+        f"Ended: {service.decisions} decisions for {service.clients} clients.", highlight=False, soft_wrap=True
+    )

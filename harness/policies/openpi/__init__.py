@@ -1,0 +1,34 @@
+"""`openpi`: a policy on another machine, asked over openpi's websocket protocol.
+
+`openpi://HOST[:PORT]` speaks to `harness serve` and to whatever else speaks openpi's protocol (openpi itself, and the
+servers that imitate it). Neither torch nor Ray is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.policies.registry import PolicyRequest
+
+if TYPE_CHECKING:
+    from harness.policies.openpi.client import OpenPiPolicy
+
+
+def make(spec: PolicyRequest) -> OpenPiPolicy:
+    """Connect to the server that `spec` names; see `harness.policies.openpi.options.Options` for its options.
+
+    Raises:
+        UsageError: No address, an address of another form, or an unknown option.
+        PolicyServerDied: Nobody answers there.
+        PolicyError: Whoever answers speaks no openpi, another protocol version, refuses the token, or is for another
+            robot.
+    """
+    import os
+
+    from harness.policies.openpi.client import connect
+    from harness.policies.openpi.link import parse_address
+    from harness.policies.openpi.options import parse_options
+
+    options = parse_options(spec.options)
+    label = getattr(spec, "label", "") or f"openpi://{spec.path}"
+    return connect(parse_address(spec.path), options, label=label, token=os.environ.get(options.token_env))

@@ -1,0 +1,288 @@
+"""The policy at the near end of the wire: it looks like any other, and says where its time went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost
+from harness.policies.base import SpanTimer, no_span
+from harness.policies.openpi.link import Address, Link, LinkLost, reach
+from harness.policies.openpi.messages import (
+    ACTIONS_KEY,
+    EXTENSION,
+    TIMING_KEY,
+    Welcome,
+    decode_welcome,
+    encode_request,
+)
+from harness.policies.openpi.options import Options
+from harness.spec.observation import ACTION_DIM, CAMERAS, ActionChunks, Observation, PolicyInfo, RemoteTiming
+
+DEFAULT_REPLAN = 5
+"""Replan interval for servers that state none. Source: openpi, examples/libero/main.py (`replan_steps`)."""
+GIVE_UPS = 3
+"""How often in a row a server may stay away for `reconnect_s` before the run is given up."""
+IDENTITY = ("policy_id", "checkpoint", "checkpoint_sha256", "chunk_length", "noise_shape", "nfe_options", "cameras")
+"""What must not change when a server comes back."""
+
+
+def connect(
+    address: Address,
+    options: Options,
+    *,
+    label: str,
+    token: str | None,
+    seconds: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> OpenPiPolicy:
+    """Connect to a server and learn what it serves.
+
+    Args:
+        address: The server.
+        options: How to treat it.
+        label: Name of the policy in ledgers.
+        token: Sent along, when there is one.
+        seconds: Stopwatch.
+        sleep: Waits.
+
+    Raises:
+        PolicyServerDied: Nobody answers within `options.connect_s`.
+        PolicyError: Whoever answers is no server for this harness or this robot.
+    """
+    try:
+        link = reach(address, token, options.connect_s, seconds=seconds, sleep=sleep)
+        welcome = decode_welcome(link.metadata, sender=str(address))
+        info = _stated(welcome, options) if welcome else _found_out(link, options)
+    except LinkLost as error:
+        raise PolicyServerDied(
+            f"No policy server answers at {address} ({error}). Start one there, e.g. `harness serve --policy flow "
+            f"--port {address.port}`, or check host and port."
+        ) from error
+    return OpenPiPolicy(link, welcome, replace(info, policy_id=label), options, token, seconds, sleep)
+
+
+def _stated(welcome: Welcome, options: Options) -> PolicyInfo:
+    """What a server of this project says, as the near end offers it: one observation at a time, without torch."""
+    info = welcome.info
+    replan = min(options.replan or info.replan_interval, info.chunk_length)
+    return replace(info, replan_interval=replan, placement="worker", max_batch=1)
+
+
+def _found_out(link: Link, options: Options) -> PolicyInfo:
+    """What any other openpi server turns out to be, from its answer to an empty scene."""
+    blank = np.zeros((256, 256, 3), np.uint8)
+    scene = Observation("do nothing", np.zeros(8, np.float32), dict.fromkeys(CAMERAS, blank))
+    answer = link.ask(encode_request(scene, None, None, number=0, extended=False), options.answer_s)
+    length = len(_actions(answer, None, str(link.address)))
+    return PolicyInfo(
+        policy_id="",
+        cameras=CAMERAS,
+        chunk_length=length,
+        replan_interval=min(options.replan or DEFAULT_REPLAN, length),
+        control_mode=options.control_mode,
+        max_batch=1,
+    )
+
+
+class OpenPiPolicy:
+    """A policy behind a websocket. Reconnects by itself; a server that stays away is the infrastructure's fault."""
+
+    info: PolicyInfo
+    span: SpanTimer
+    """Timer of the components; the probe replaces it."""
+    warnings: tuple[str, ...]
+    """What a user should know about this server."""
+    provenance: Mapping[str, str]
+    """Where the policy runs, and what the server says of its origin."""
+
+    def __init__(
+        self,
+        link: Link,
+        welcome: Welcome | None,
+        info: PolicyInfo,
+        options: Options,
+        token: str | None,
+        seconds: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        """Take over an open connection; see `connect`."""
+        self.info = info
+        self.span = no_span
+        self._link: Link | None = link
+        self._address, self._welcome, self._metadata = link.address, welcome, link.metadata
+        self._options, self._token, self._seconds, self._sleep = options, token, seconds, sleep
+        self._requests = 0
+        self._given_up = 0
+        self.provenance = _provenance(link.address, welcome)
+        self.warnings = _warnings(welcome)
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        """Ask for each observation; see `harness.policies.base.Policy.act`.
+
+        Raises:
+            PolicyServerDied: The server is gone and did not come back in time, or came back without the episode.
+            PolicyServerLost: It stayed away again and again, or came back with another policy.
+            PolicyError: It complains, or its answer is of another shape.
+        """
+        answers = [self._ask(seen, None if noise is None else noise[i], nfe) for i, seen in enumerate(observations)]
+        timing = answers[0][1] if len(answers) == 1 else None
+        return ActionChunks(np.stack([actions for actions, _ in answers]), timing)
+
+    def end_episode(self, episode_key: str) -> None:
+        """Let a server that keeps state per episode forget one; a lost connection has made it forget already."""
+        if self._link is None or self._welcome is None or not self._welcome.stateful:
+            return
+        try:
+            self._link.ask({EXTENSION: {"protocol": 1, "end_episode": episode_key}}, self._options.answer_s)
+        except (LinkLost, PolicyError):
+            self._hang_up()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._hang_up()
+
+    def _ask(
+        self, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+    ) -> tuple[NDArray[np.float32], RemoteTiming]:
+        self._requests += 1
+        message = encode_request(seen, noise, nfe, number=self._requests, extended=self._welcome is not None)
+        deadline: float | None = None
+        while True:
+            link = self._link or self._reconnect(deadline, seen.decision)
+            began = self._seconds()
+            try:
+                answer = link.ask(message, self._options.answer_s)
+                round_trip_ms = (self._seconds() - began) * 1e3
+                self._require_number(answer)
+                actions = _actions(answer, self.info.chunk_length, str(self._address))
+            except LinkLost as error:
+                self._hang_up()
+                deadline = self._seconds() + self._options.reconnect_s if deadline is None else deadline
+                self._refuse_to_resume(seen, deadline, error)
+                continue
+            except BaseException:
+                # Above all the alarm of a time limit: an answer that comes later must not be taken for the next one's.
+                self._hang_up()
+                raise
+            self._given_up = 0
+            timing = _timing(answer, round_trip_ms)
+            self._report(timing)
+            return actions, timing
+
+    def _reconnect(self, deadline: float | None, decision: int) -> Link:
+        """Connect again, until `deadline` or for as long as a decision may wait."""
+        limit_s = self._options.reconnect_s if deadline is None else max(deadline - self._seconds(), 0.0)
+        try:
+            link = reach(self._address, self._token, limit_s, seconds=self._seconds, sleep=self._sleep)
+        except LinkLost as error:
+            self._given_up += 1
+            if self._given_up >= GIVE_UPS:
+                raise PolicyServerLost(
+                    f"The policy server at {self._address} stayed away for {self._options.reconnect_s:g} s, "
+                    f"{GIVE_UPS} times in a row ({error}). Start it again, then continue with --resume."
+                ) from error
+            raise PolicyServerDied(
+                f"The policy server at {self._address} was lost at decision {decision} and did not come back within "
+                f"{self._options.reconnect_s:g} s ({error})."
+            ) from error
+        self._require_same(link)
+        self._link = link
+        return link
+
+    def _refuse_to_resume(self, seen: Observation, deadline: float, error: LinkLost) -> None:
+        """Give an episode up whose state was lost with the connection; ask again for any other."""
+        if self._welcome is not None and self._welcome.stateful and seen.decision > 0:
+            self._reconnect(deadline, seen.decision)
+            raise PolicyServerDied(
+                f"The policy server at {self._address} was lost at decision {seen.decision} ({error}); it keeps state "
+                "per episode, so the episode has to start again."
+            ) from error
+        if self._seconds() >= deadline:
+            raise PolicyServerDied(
+                f"The policy server at {self._address} was lost at decision {seen.decision} again and again for "
+                f"{self._options.reconnect_s:g} s ({error})."
+            ) from error
+
+    def _require_same(self, link: Link) -> None:
+        welcome = decode_welcome(link.metadata, sender=str(self._address))
+        before, now = _identity(self._welcome, self._metadata), _identity(welcome, link.metadata)
+        changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+        if changed:
+            link.close()
+            name = changed[0]
+            raise PolicyServerLost(
+                f"The server at {self._address} came back with another policy: {name} was {before.get(name)!r}, now it "
+                f"is {now.get(name)!r}. Start the one that this run began with, then continue with --resume."
+            )
+
+    def _require_number(self, answer: Mapping[str, Any]) -> None:
+        number = answer.get(EXTENSION, {}).get("request", self._requests) if self._welcome else self._requests
+        if number != self._requests:
+            raise PolicyError(f"{self._address} answered request {number} in place of {self._requests}.")
+
+    def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _report(self, timing: RemoteTiming) -> None:
+        """Tell a probe about the way there and back, which no span can enclose."""
+        record = getattr(self.span, "record", None)
+        if record is not None and timing.transport_ms is not None:
+            record("transport", timing.transport_ms)
+
+
+def _actions(answer: Mapping[str, Any], length: int | None, sender: str) -> NDArray[np.float32]:
+    if ACTIONS_KEY not in answer:
+        raise PolicyError(f"{sender} answered without {ACTIONS_KEY!r}; it sent {', '.join(map(repr, sorted(answer)))}.")
+    actions = np.asarray(answer[ACTIONS_KEY])
+    fits = actions.ndim == 2 and actions.shape[1] == ACTION_DIM and len(actions) == (length or len(actions)) > 0
+    if not fits or actions.dtype.kind not in "iuf":
+        raise PolicyError(
+            f"{sender} answered actions of shape {actions.shape} and dtype {actions.dtype}, not "
+            f"({length or 'T'}, {ACTION_DIM}) numbers; it serves another robot, or another policy than before."
+        )
+    return actions.astype(np.float32)
+
+
+def _timing(answer: Mapping[str, Any], round_trip_ms: float) -> RemoteTiming:
+    """Split a round trip by what the server says; a server that says nothing has taken all of it."""
+    said, extra = answer.get(TIMING_KEY) or {}, answer.get(EXTENSION) or {}
+    infer, queue = said.get("infer_ms"), float(said.get("queue_ms", 0.0))
+    if infer is None:
+        return RemoteTiming(round_trip_ms)
+    return RemoteTiming(
+        infer_ms=float(infer),
+        queue_ms=queue,
+        transport_ms=max(round_trip_ms - float(infer) - queue, 0.0),
+        batch_size=int(extra.get("batch_size", 1)),
+        hardware=extra.get("hardware"),
+    )
+
+
+def _identity(welcome: Welcome | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(welcome.info, name) for name in IDENTITY} if welcome else dict(metadata)
+
+
+def _provenance(address: Address, welcome: Welcome | None) -> dict[str, str]:
+    facts: dict[str, Any] = {"address": str(address), "server": "harness serve" if welcome else "openpi protocol"}
+    if welcome is not None:
+        facts["served_policy"] = welcome.info.policy_id
+        facts |= welcome.record.get("provenance") or {}
+    return {name: str(value) for name, value in facts.items()}
+
+
+def _warnings(welcome: Welcome | None) -> tuple[str, ...]:
+    if welcome is None:
+        return (
+            "The server takes no keyed noise and no NFE: it draws its own noise, so a repeated episode may differ.",
+        )
+    return tuple(map(str, welcome.record.get("warnings") or ()))

@@ -1,0 +1,194 @@
+"""A connection to a server: reached with back-off, and lost in a way that tells bad luck from a wrong address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as open_socket
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.openpi.options import TOKEN_ENV
+from harness.policies.openpi.wire import pack, unpack
+
+DEFAULT_PORT = 8000
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+HANDSHAKE_S = 10.0
+"""How long a server may take to accept a connection and to send its metadata, seconds."""
+SHOWN = 300
+"""Characters of a server's complaint that are repeated."""
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written on a command line."""
+        return f"openpi://{self.netloc}"
+
+    @property
+    def netloc(self) -> str:
+        """HOST:PORT, an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class LinkLost(Exception):
+    """Nobody answers, or no longer: another attempt may succeed."""
+
+
+def parse_address(text: str | None) -> Address:
+    """Read HOST[:PORT]; an IPv6 host stands in brackets.
+
+    Raises:
+        UsageError: Another form.
+    """
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?", text or "")
+    port = int(match[2] or DEFAULT_PORT) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise UsageError(
+            f"openpi://{text or ''} is no address; write openpi://HOST:PORT, e.g. openpi://localhost:8000."
+        )
+    return Address(match[1].strip("[]"), port)
+
+
+def pause_s(attempt: int) -> float:
+    """How long to wait after failed attempt number `attempt`, from 0: doubling, up to a limit."""
+    return float(min(FIRST_PAUSE_S * 2.0 ** min(attempt, 16), LONGEST_PAUSE_S))
+
+
+def reach(
+    address: Address, token: str | None, limit_s: float, *, seconds: Callable[[], float], sleep: Callable[[float], None]
+) -> Link:
+    """Connect, again and again with growing pauses.
+
+    Args:
+        address: The server.
+        token: Sent along, when there is one.
+        limit_s: When to give up, seconds.
+        seconds: Stopwatch.
+        sleep: Waits.
+
+    Raises:
+        LinkLost: Nobody answered in time; says why the last attempt failed.
+        PolicyError: Somebody answers who will not become an openpi server by waiting.
+    """
+    deadline = seconds() + limit_s
+    attempt = 0
+    while True:
+        try:
+            return Link(address, token)
+        except LinkLost:
+            pause = pause_s(attempt)
+            if seconds() + pause > deadline:
+                raise
+        sleep(pause)
+        attempt += 1
+
+
+class Link:
+    """One open connection; `metadata` is what the server sent first."""
+
+    def __init__(self, address: Address, token: str | None) -> None:
+        """Connect once; see `reach` for what is raised."""
+        self.address = address
+        self._socket = _open(address, token)
+        try:
+            self.metadata = unpack(self._binary(HANDSHAKE_S, "its metadata"), sender=str(address))
+        except TimeoutError:
+            self.close()
+            raise PolicyError(
+                f"{address} accepts websockets but sent no metadata within {HANDSHAKE_S:g} s; it is no openpi server."
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """Send a question and wait for its answer. After any exception but `PolicyError` the link is of no more use.
+
+        Raises:
+            LinkLost: The connection broke, or no answer came in time.
+            PolicyError: The server complains about the question, or its answer cannot be read.
+        """
+        try:
+            self._socket.send(pack(message))
+        except (ConnectionClosed, OSError) as error:
+            raise LinkLost(_reason(error)) from error
+        try:
+            return unpack(self._binary(limit_s, "an answer"), sender=str(self.address))
+        except TimeoutError as error:
+            raise LinkLost(f"no answer within {limit_s:g} s") from error
+
+    def close(self) -> None:
+        """Hang up, without waiting for the other end to agree."""
+        self._socket.close_timeout = 0.0
+        self._socket.close()
+
+    def _binary(self, limit_s: float, what: str) -> bytes:
+        try:
+            frame = self._socket.recv(timeout=limit_s)
+        except (ConnectionClosed, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise LinkLost(_reason(error)) from error
+        if isinstance(frame, str):
+            lines = [line.strip() for line in frame.splitlines() if line.strip()] or ["an empty text"]
+            raise PolicyError(f"{self.address} answered with an error in place of {what}: {lines[-1][:SHOWN]}")
+        return frame
+
+
+def _open(address: Address, token: str | None) -> ClientConnection:
+    headers = {"Authorization": f"Api-Key {token}"} if token else None
+    try:
+        return open_socket(
+            f"ws://{address.netloc}",
+            # Frames hardly compress, and robots are reached directly, whatever proxy the browser uses. openpi's servers
+            # do not answer pings while they compute.
+            compression=None,
+            proxy=None,
+            ping_interval=None,
+            max_size=None,
+            additional_headers=headers,
+            open_timeout=HANDSHAKE_S,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise PolicyError(_refused(address, token)) from error
+        raise PolicyError(
+            f"{address} answers like a web server (HTTP status {status}), so it is no openpi server; check host and "
+            "port."
+        ) from error
+    except InvalidMessage as error:
+        if isinstance(error.__cause__, EOFError | OSError):
+            raise LinkLost("the connection broke during the handshake") from error
+        raise PolicyError(f"{address} does not speak HTTP, so it is no openpi server; check host and port.") from error
+    except InvalidURI as error:
+        raise UsageError(f"{address} is no address; write openpi://HOST:PORT.") from error
+    except InvalidHandshake as error:
+        raise PolicyError(f"{address} refuses websockets ({error}); it is no openpi server.") from error
+    except (OSError, EOFError) as error:
+        raise LinkLost(_reason(error)) from error
+
+
+def _refused(address: Address, token: str | None) -> str:
+    said = "refuses the token" if token else "asks for a token"
+    return (
+        f"{address} {said}: put the one that the server was started with into the environment variable that the "
+        f"policy's option token_env names ({TOKEN_ENV} by default)."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer to the handshake"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error) or type(error).__name__

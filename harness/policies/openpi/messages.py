@@ -1,0 +1,222 @@
+"""What client and server say: openpi's LIBERO observation, and one extra key that this project's own ends understand.
+
+openpi's keys are those of its `examples/libero/main.py`. Under the key `harness`, which openpi ignores, go the episode,
+the decision, its keyed noise and the NFE; a server that states in its metadata that it understands them uses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import PolicyError
+from harness.schedule.keys import decision_noise
+from harness.spec.observation import Observation, PolicyInfo
+
+PROTOCOL_VERSION = 1
+"""Version of what stands under `EXTENSION`."""
+EXTENSION = "harness"
+IMAGE_KEYS: Mapping[str, str] = {
+    "agentview": "observation/image",
+    "robot0_eye_in_hand": "observation/wrist_image",
+}
+"""LIBERO camera → openpi's key."""
+STATE_KEY, PROMPT_KEY = "observation/state", "prompt"
+ACTIONS_KEY, TIMING_KEY = "actions", "server_timing"
+STATE_DIM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a server says of itself when a client connects."""
+
+    info: PolicyInfo
+    stateful: bool = False
+    """Whether the policy keeps state per episode, so that an episode cannot go on after its server was lost."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the policy's origin: `provenance` and `warnings`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question, as a server reads it."""
+
+    observation: Observation
+    noise: NDArray[np.float32] | None
+    nfe: int | None
+    number: int | None = None
+    """The client's number of this request, to be repeated in the answer; None from clients that are not ours."""
+
+
+def encode_welcome(welcome: Welcome) -> dict[str, Any]:
+    """A server's first message."""
+    return {
+        EXTENSION: {
+            "protocol": PROTOCOL_VERSION,
+            "info": asdict(welcome.info),
+            "stateful": welcome.stateful,
+            "record": dict(welcome.record),
+        }
+    }
+
+
+def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None:
+    """Read a server's first message; None: it speaks plain openpi.
+
+    Raises:
+        PolicyError: Another version of the extension, or a description that cannot be read.
+    """
+    said = message.get(EXTENSION)
+    if said is None:
+        return None
+    _require_version(said, sender)
+    try:
+        known = {entry.name for entry in fields(PolicyInfo)}
+        info = {name: _tuples(value) for name, value in said["info"].items() if name in known}
+        return Welcome(PolicyInfo(**info), bool(said["stateful"]), dict(said["record"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PolicyError(f"{sender} describes its policy in a way that cannot be read ({error!r}).") from error
+
+
+def encode_request(
+    observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None, *, number: int, extended: bool
+) -> dict[str, Any]:
+    """One question.
+
+    Args:
+        observation: What the policy may see.
+        noise: Keyed noise of the decision, shape `info.noise_shape`.
+        nfe: Number of function evaluations.
+        number: Number of this request on its connection.
+        extended: Whether the server understands `EXTENSION`.
+    """
+    message = _encode_moment(observation)
+    if extended:
+        message[EXTENSION] = {
+            "protocol": PROTOCOL_VERSION,
+            "request": number,
+            "episode": observation.episode_key,
+            "decision": observation.decision,
+            "nfe": nfe,
+            "noise": noise,
+            "privileged": dict(observation.privileged),
+            "history": [_encode_moment(moment) for moment in observation.history],
+        }
+    return message
+
+
+def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: str, count: int) -> Request:
+    """Read a question.
+
+    Without the extension the noise is keyed by the observation itself: the same question gets the same answer, on any
+    connection and in any order.
+
+    Args:
+        message: What the client sent.
+        info: The policy that is served.
+        connection: Stands for the episode, when the client names none.
+        count: Questions before this one on the connection; stands for the decision likewise.
+
+    Raises:
+        PolicyError: A key is missing, or a value of another shape; names it.
+    """
+    said = message.get(EXTENSION)
+    if said is None:
+        observation = _decode_moment(message, info, episode=connection, decision=count)
+        noise = None
+        if info.noise_shape is not None:
+            noise = decision_noise(_digest(observation), 0, info.noise_shape)
+        return Request(observation, noise, None)
+    _require_version(said, "The client")
+    try:
+        history = tuple(_decode_moment(moment, info, episode="", decision=0) for moment in said["history"])
+        observation = _decode_moment(
+            message, info, episode=str(said["episode"]), decision=int(said["decision"]), history=history,
+            privileged=said["privileged"],
+        )  # fmt: skip
+        return Request(observation, _noise(said["noise"], info), said["nfe"], int(said["request"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
+
+
+def _encode_moment(observation: Observation) -> dict[str, Any]:
+    return {
+        **{IMAGE_KEYS[camera]: np.ascontiguousarray(frame) for camera, frame in observation.images.items()},
+        STATE_KEY: observation.state,
+        PROMPT_KEY: observation.instruction,
+    }
+
+
+def _decode_moment(
+    message: Mapping[str, Any],
+    info: PolicyInfo,
+    *,
+    episode: str,
+    decision: int,
+    history: tuple[Observation, ...] = (),
+    privileged: Mapping[str, Any] | None = None,
+) -> Observation:
+    wanted = [IMAGE_KEYS[camera] for camera in info.cameras] + [STATE_KEY, PROMPT_KEY]
+    missing = [key for key in wanted if key not in message]
+    if missing:
+        raise PolicyError(
+            f"The observation lacks {', '.join(map(repr, missing))}, which {info.policy_id} reads; it has "
+            f"{', '.join(sorted(map(repr, message)))}."
+        )
+    state = np.asarray(message[STATE_KEY])
+    if state.shape != (STATE_DIM,) or state.dtype.kind not in "iuf":
+        raise PolicyError(
+            f"{STATE_KEY!r} has shape {state.shape} and dtype {state.dtype}, not LIBERO's ({STATE_DIM},) numbers: "
+            "end-effector position, axis-angle, gripper."
+        )
+    return Observation(
+        instruction=str(message[PROMPT_KEY]),
+        state=state.astype(np.float32),
+        images={camera: _frame(message[IMAGE_KEYS[camera]], IMAGE_KEYS[camera]) for camera in info.cameras},
+        privileged={name: np.asarray(pose, np.float64) for name, pose in (privileged or {}).items()},
+        episode_key=episode,
+        decision=decision,
+        history=history,
+    )
+
+
+def _frame(value: Any, key: str) -> NDArray[np.uint8]:
+    frame = np.asarray(value)
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise PolicyError(f"{key!r} has shape {frame.shape} and dtype {frame.dtype}; send (height, width, 3) uint8.")
+    return frame
+
+
+def _noise(value: Any, info: PolicyInfo) -> NDArray[np.float32] | None:
+    shape = None if value is None else np.shape(value)
+    if shape != info.noise_shape:
+        raise PolicyError(f"The noise has shape {shape}; {info.policy_id} takes {info.noise_shape}.")
+    return None if value is None else np.asarray(value, np.float32)
+
+
+def _digest(observation: Observation) -> str:
+    """Digest of everything in an observation that a policy reads, 64 hex digits."""
+    digest = hashlib.sha256(observation.instruction.encode())
+    digest.update(observation.state.tobytes())
+    for camera in sorted(observation.images):
+        digest.update(observation.images[camera].tobytes())
+    return digest.hexdigest()
+
+
+def _require_version(said: Any, sender: str) -> None:
+    version = said.get("protocol") if isinstance(said, Mapping) else None
+    if version != PROTOCOL_VERSION:
+        raise PolicyError(
+            f"{sender} speaks version {version!r} of the harness's protocol, this end version {PROTOCOL_VERSION}; "
+            "install the same vla-harness at both ends."
+        )
+
+
+def _tuples(value: Any) -> Any:
+    """Msgpack knows lists only; every sequence of a `PolicyInfo` is a tuple."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,77 @@
+"""openpi's encoding: msgpack, in which a numpy array is a map of its bytes, dtype and shape.
+
+Source: openpi-client 0.1.2, `openpi_client.msgpack_numpy`. Arrays of Python objects are neither written nor read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from harness.errors import PolicyError
+
+ARRAY, SCALAR = b"__ndarray__", b"__npgeneric__"
+PLAIN_KINDS = "biufSU"
+"""Kinds of dtype that are plain values: booleans, integers, floats, bytes and text."""
+
+
+def pack(message: Mapping[str, Any]) -> bytes:
+    """Encode a message; its values may be, or contain, numpy arrays and scalars.
+
+    Raises:
+        TypeError: A value that has no encoding.
+    """
+    packed: bytes = msgpack.packb(message, default=_encode)
+    return packed
+
+
+def unpack(data: bytes, *, sender: str) -> dict[str, Any]:
+    """Decode a message.
+
+    Args:
+        data: One binary frame.
+        sender: Who sent it, for the message of an error.
+
+    Raises:
+        PolicyError: The bytes are no msgpack map, or hold an array that is none.
+    """
+    try:
+        message = msgpack.unpackb(data, object_hook=_decode)
+    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+        raise PolicyError(
+            f"{sender} sent {len(data)} bytes that are no msgpack message ({type(error).__name__}: {error}); it does "
+            "not speak openpi's protocol."
+        ) from error
+    if not isinstance(message, dict):
+        raise PolicyError(
+            f"{sender} sent a msgpack {type(message).__name__}, not a map; it does not speak openpi's protocol."
+        )
+    return message
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind not in PLAIN_KINDS:
+            raise TypeError(f"an array of dtype {value.dtype} has no encoding")
+        if isinstance(value, np.generic):
+            return {SCALAR: True, b"data": value.item(), b"dtype": value.dtype.str}
+        return {ARRAY: True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
+    raise TypeError(f"a {type(value).__name__} has no encoding")
+
+
+def _decode(found: dict[Any, Any]) -> Any:
+    if ARRAY in found:
+        return np.ndarray(tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"])
+    if SCALAR in found:
+        return _plain(found[b"dtype"]).type(found[b"data"])
+    return found
+
+
+def _plain(name: str) -> np.dtype[Any]:
+    dtype = np.dtype(name)
+    if dtype.kind not in PLAIN_KINDS:
+        raise ValueError(f"an array of dtype {dtype} is refused")
+    return dtype

@@ -1,0 +1,184 @@
+"""The websocket server: openpi's protocol in front of a `PolicyService`. No Ray, no simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hmac
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from harness.errors import PolicyServerDied, PolicyServerLost, UsageError
+from harness.policies.openpi.link import Address
+from harness.policies.openpi.options import TOKEN_ENV
+from harness.policies.openpi.wire import pack, unpack
+from harness.serve.service import Conversation, PolicyService, complaint
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""Two cameras at 1024² take 6 MB; history multiplies them."""
+PING_TIMEOUT_S = 120.0
+"""How long a client may be deaf (suspended, or in a long call that holds Python) before it is hung up on, seconds."""
+CLOSE_S = 10.0
+"""How long the end waits for the batch that is being computed, seconds."""
+HEALTH_PATH = "/healthz"
+SCHEMES = ("api-key ", "bearer ")
+TRY_AGAIN_LATER = 1013
+GOING_AWAY = 1001
+
+
+def require_token(host: str, token: str | None) -> None:
+    """Refuse to listen to a network without a token.
+
+    Raises:
+        UsageError: `host` is no loopback address, and there is no token.
+    """
+    if token or _is_loopback(host):
+        return
+    raise UsageError(
+        f"Host {host!r} can be reached from elsewhere, so a token is needed: set {TOKEN_ENV} (or give --token), and "
+        "the same at the clients; or listen on 127.0.0.1 and tunnel (`ssh -L 8000:localhost:8000 …`)."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class PolicyWebsocket:
+    """A `PolicyService` on a port."""
+
+    def __init__(self, service: PolicyService, *, token: str | None = None) -> None:
+        """Serve `service`; clients have to send `token`, if there is one."""
+        self._service, self._token = service, token
+        self._welcome = pack(service.welcome)
+
+    async def listen(self, host: str, port: int) -> tuple[Server, Address]:
+        """Begin to listen.
+
+        Args:
+            host: Address to bind.
+            port: Port; 0 for a free one.
+
+        Returns:
+            The server, and where it listens.
+
+        Raises:
+            UsageError: No token for a host that is not loopback, or the port cannot be had.
+        """
+        require_token(host, self._token)
+        try:
+            server = await serve(
+                self._converse,
+                host,
+                port,
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                ping_timeout=PING_TIMEOUT_S,
+                process_request=self._admit,
+            )
+        except OSError as error:
+            raise UsageError(_cannot_listen(host, port, error)) from error
+        return server, Address(host, int(next(iter(server.sockets)).getsockname()[1]))
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer health checks, and turn away whoever lacks the token."""
+        if request.path == HEALTH_PATH:
+            return connection.respond(HTTPStatus.OK, "OK\n")
+        if self._token and not _same(_offered(request), self._token):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "The token is missing or wrong.\n")
+        return None
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        conversation = self._service.join()
+        try:
+            await connection.send(self._welcome)
+            async for frame in connection:
+                await connection.send(await self._reply(frame, conversation))
+        except ConnectionClosed:
+            return
+        except (PolicyServerDied, PolicyServerLost):
+            # This server passes on what another one decides: the client may as well reconnect and ask again.
+            await connection.close(TRY_AGAIN_LATER, "the policy cannot be reached")
+        finally:
+            self._service.leave(conversation)
+
+    async def _reply(self, frame: str | bytes, conversation: Conversation) -> bytes | str:
+        """The answer to one frame; text tells of an error, as openpi's servers do it."""
+        try:
+            if isinstance(frame, str):
+                return "The server takes binary frames of msgpack; this was a text."
+            return pack(await self._service.answer(unpack(frame, sender="The client"), conversation))
+        except (PolicyServerDied, PolicyServerLost):
+            raise
+        except Exception as error:
+            return complaint(error)
+
+
+def run_server(
+    service: PolicyService, host: str, port: int, *, token: str | None, on_ready: Callable[[Address], Any]
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; then finish the batch that is being computed, and hang up on everybody.
+
+    Args:
+        service: What answers.
+        host: Address to bind.
+        port: Port; 0 for a free one.
+        token: What clients have to send; None for none.
+        on_ready: Told where it listens, as soon as it does.
+
+    Raises:
+        UsageError: See `PolicyWebsocket.listen`.
+    """
+    asyncio.run(_run(service, host, port, token, on_ready))
+
+
+async def _run(
+    service: PolicyService, host: str, port: int, token: str | None, on_ready: Callable[[Address], Any]
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    server, address = await PolicyWebsocket(service, token=token).listen(host, port)
+    try:
+        on_ready(address)
+        await stop.wait()
+    finally:
+        server.close(code=GOING_AWAY, reason="the server ends")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), CLOSE_S)
+        service.close()
+
+
+def _offered(request: Request) -> str:
+    """The token of a request: "Api-Key TOKEN", as openpi's client sends it, or "Bearer TOKEN"."""
+    header = request.headers.get("Authorization", "")
+    scheme = next((scheme for scheme in SCHEMES if header.lower().startswith(scheme)), "")
+    return header[len(scheme) :].strip()
+
+
+def _same(offered: str, token: str) -> bool:
+    """Compare in a time that does not tell how much of the token was right."""
+    return hmac.compare_digest(offered.encode(), token.encode())
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use; stop what uses it, or choose another with --port (0 for a free one)."
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"Host {host!r} is no address of this machine; use 127.0.0.1, or 0.0.0.0 with a token."
+    return f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port."

@@ -1,0 +1,110 @@
+"""What a server does with a message, whatever carries it: read it, let the policy decide in a batch, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.policies.base import EpisodicPolicy, Policy
+from harness.policies.openpi.messages import (
+    ACTIONS_KEY,
+    EXTENSION,
+    TIMING_KEY,
+    Welcome,
+    decode_request,
+    encode_welcome,
+)
+from harness.rollout.actions import check_actions
+from harness.rollout.clock import Clock
+from harness.rollout.faults import describe_exception
+from harness.serve.batching import Batcher
+from harness.serve.origin import origin_of
+from harness.serve.sizing import BatchPlan
+
+
+class Conversation:
+    """One client's connection."""
+
+    def __init__(self, name: str) -> None:
+        """Name it; the name stands for the episode of clients that name none."""
+        self.name = name
+        self.requests = 0
+        self.episodes: set[str] = set()
+
+
+class PolicyService:
+    """One policy for many clients. Lives in one event loop; the policy runs in the batcher's thread."""
+
+    def __init__(self, policy: Policy, plan: BatchPlan, *, clock: Clock, hardware: str | None) -> None:
+        """Serve `policy`, batched as `plan` says; `hardware` is what answers say of this machine."""
+        self._policy, self._hardware = policy, hardware
+        self._batcher = Batcher(
+            policy, max_batch=plan.max_batch, max_wait_s=plan.max_wait_s, clock=clock, hardware=hardware
+        )
+        self._clock = clock
+        self._open: set[Conversation] = set()
+        self._count = 0
+        self.decisions = 0
+        """Decisions answered so far."""
+        self.clients = 0
+        """Connections so far."""
+
+    @property
+    def welcome(self) -> dict[str, Any]:
+        """The first message to every client."""
+        stateful = isinstance(self._policy, EpisodicPolicy)
+        return encode_welcome(Welcome(self._policy.info, stateful, origin_of(self._policy)))
+
+    def join(self) -> Conversation:
+        """Begin a conversation."""
+        self.clients += 1
+        conversation = Conversation(f"connection-{self.clients}")
+        self._open.add(conversation)
+        self._batcher.attach(len(self._open), self._hardware)
+        return conversation
+
+    def leave(self, conversation: Conversation) -> None:
+        """End a conversation, and with it the episodes that it left open."""
+        self._open.discard(conversation)
+        self._batcher.attach(max(len(self._open), 1), self._hardware)
+        for episode in conversation.episodes:
+            self._end(episode)
+
+    async def answer(self, message: Mapping[str, Any], conversation: Conversation) -> dict[str, Any]:
+        """Answer one message.
+
+        Raises:
+            HarnessError: The message cannot be read, or the policy did not decide; in words for the client.
+        """
+        began = self._clock.seconds()
+        ended = (message.get(EXTENSION) or {}).get("end_episode") if EXTENSION in message else None
+        if ended is not None:
+            conversation.episodes.discard(str(ended))
+            self._end(str(ended))
+            return {EXTENSION: {"ended": ended}}
+        info = self._policy.info
+        request = decode_request(message, info, connection=conversation.name, count=conversation.requests)
+        conversation.requests += 1
+        conversation.episodes.add(request.observation.episode_key)
+        decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
+        check_actions(decided.actions, info.chunk_length, request.observation.decision)
+        self.decisions += 1
+        # Reading the message is part of the way here, as packing the answer is part of the way back.
+        timing = {"infer_ms": decided.infer_ms, "queue_ms": decided.queue_ms}
+        timing["total_ms"] = (self._clock.seconds() - began) * 1e3
+        extra = {"request": request.number, "batch_size": decided.batch_size, "hardware": self._hardware}
+        return {ACTIONS_KEY: decided.actions, TIMING_KEY: timing, EXTENSION: extra}
+
+    def close(self) -> None:
+        """Let the compute thread end after the batch that it is at."""
+        self._batcher.close()
+
+    def _end(self, episode: str) -> None:
+        if isinstance(self._policy, EpisodicPolicy):
+            self._policy.end_episode(episode)
+
+
+def complaint(error: BaseException) -> str:
+    """What a client is told about an error: one line, no traceback of this machine."""
+    return str(error) if isinstance(error, HarnessError) else describe_exception(error)
