@@ -9,13 +9,16 @@ import typer
 from rich.console import Console
 
 from harness.cli.examples import examples
-from harness.cli.values import parse_nfe, parse_policies
+from harness.cli.values import parse_axes, parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 
 EXAMPLES = examples(
     "harness probe --policy flow --nfe 1,2,5,10 --out reports/latency",
     "harness probe --policy flow --batch-size 1,8 --min-seconds 5",
     "harness probe --policy lerobot:pi05?weights=random --nfe 1,10 --hardware a100-sxm-80gb --out reports/a100",
+    "harness probe --policy lerobot:pi05?weights=random --dtype none,bfloat16 --graphs none,true --out reports/fast",
+    "harness probe --policy lerobot:pi05?weights=random --compile none,default --vary compile_scope=parts",
+    "harness probe --policy lerobot:smolvla?weights=random --cameras 1,2 --prompt-words 8,32 --process-per variant",
 )
 
 
@@ -32,11 +35,39 @@ def command(
     min_seconds: Annotated[float, typer.Option(help="Measure each configuration for at least this long.")] = 10.0,
     min_samples: Annotated[int, typer.Option(help="… and at least this often.")] = 50,
     max_seconds: Annotated[float, typer.Option(help="Stop measuring a configuration after this long.")] = 300.0,
+    dtype: Annotated[str | None, typer.Option(help="Axis: parameter dtypes, e.g. none,bfloat16.")] = None,
+    compile_: Annotated[
+        str | None, typer.Option("--compile", help="Axis: torch.compile modes, e.g. none,default.")
+    ] = None,
+    graphs: Annotated[str | None, typer.Option(help="Axis: CUDA graphs of the parts, e.g. none,true.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Axis: weights, e.g. none,int8.")] = None,
+    vision: Annotated[str | None, typer.Option(help="Axis: vision tower, e.g. none,tf32,bfloat16.")] = None,
+    tf32: Annotated[str | None, typer.Option(help="Axis: TF32 in float32 products, e.g. true,false.")] = None,
+    cameras: Annotated[str | None, typer.Option(help="Axis: cameras of random weights, e.g. 1,2.")] = None,
+    prompt_tokens: Annotated[
+        str | None, typer.Option(help="Axis: padded prompt length of random weights, tokens, e.g. 48,200.")
+    ] = None,
+    prompt_words: Annotated[
+        str | None, typer.Option(help="Axis: words of the instruction.", show_default="LIBERO's own")
+    ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Axis: any option of the policy, OPTION=VALUE,VALUE; repeat for several.")
+    ] = None,
+    components_every: Annotated[int, typer.Option(help="Time one decision by component after so many end to end.")] = 1,
+    process_per: Annotated[
+        str, typer.Option(help="configuration, or variant: compile once for all its NFE and batch sizes.")
+    ] = "configuration",
+    compare: Annotated[bool, typer.Option(help="Compare each variant's answers with its reference's.")] = True,
+    allow_shared: Annotated[
+        bool, typer.Option("--allow-shared", help="Measure beside another process on the accelerator, and mark it.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Add to the ledger that lies in --out.")] = False,
 ) -> None:
     """Time a policy's decision by component: preprocess, vision, prefix, each denoise step, postprocess.
 
-    Needs neither Ray nor LIBERO. Each configuration runs in a process of its own; every sample is kept.
+    Needs neither Ray nor LIBERO. Each configuration runs in a process of its own; every sample is kept. Axes take
+    lists, "none" leaves the option out, and every combination is probed. Each variant's answers are compared with those
+    of its reference: the policy without dtype, compile, graphs, quantize, vision, merge_cameras and tf32.
     """
     from harness.latency import SCOPE
     from harness.latency.profiles import hardware_of_node
@@ -47,12 +78,28 @@ def command(
     from harness.spec.resolve import parse
     from harness.spec.suite import Suite
 
+    named = {
+        "dtype": dtype,
+        "compile": compile_,
+        "graphs": graphs,
+        "quantize": quantize,
+        "vision": vision,
+        "tf32": tf32,
+        "cameras": cameras,
+        "tokenizer_max_length": prompt_tokens,
+    }
     plan = {
         "policies": [spec.model_dump() for spec in parse_policies(policy)],
         "nfe": parse_nfe(nfe) if nfe else (),
-        "batch_sizes": _batch_sizes(batch_size),
+        "batch_sizes": _integers("--batch-size", batch_size),
         "min_seconds": min_seconds,
         "min_samples": min_samples,
+        "axes": parse_axes({name: text for name, text in named.items() if text is not None}, vary or []),
+        "prompt_words": _integers("--prompt-words", prompt_words) if prompt_words else (),
+        "components_every": components_every,
+        "process_per": process_per,
+        "compare": compare,
+        "allow_shared": allow_shared,
     }
     suite = parse(
         Suite, {"name": "probe", "description": "harness probe", "protocol": "lerobot", "probe": plan}, "probe"
@@ -78,8 +125,8 @@ def command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _batch_sizes(text: str) -> tuple[int, ...]:
+def _integers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--batch-size is {text!r}; write whole numbers with commas between them.") from None
+        raise UsageError(f"{option} is {text!r}; write whole numbers with commas between them.") from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from harness.errors import UsageError, unknown_name
 from harness.policies.registry import POLICIES
 from harness.spec import PolicySpec, parse_policy
+from harness.spec.policy import OptionValue
 
 
 class Video(Enum):
@@ -50,3 +51,33 @@ def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:
     if repeated:
         raise UsageError(f"--policy {repeated[0]} is given twice.")
     return specs
+
+
+def parse_axes(named: Mapping[str, str], others: Sequence[str]) -> dict[str, tuple[OptionValue | None, ...]]:
+    """Parse the axes of a probe: option → values, where "none" leaves the option out.
+
+    Args:
+        named: Option of the policy → "VALUE,VALUE", for the axes that have an option of their own.
+        others: "OPTION=VALUE,VALUE".
+
+    Raises:
+        UsageError: Not of that form, no value, or an axis given twice.
+    """
+    texts = dict(named)
+    for other in others:
+        name, found, values = other.partition("=")
+        if not (name and found and values):
+            raise UsageError(f"--vary is {other!r}; write OPTION=VALUE,VALUE, e.g. --vary merge_cameras=none,true.")
+        if name in texts:
+            raise UsageError(f"The axis {name} is given twice; put all of its values into one list.")
+        texts[name] = values
+    axes = {name: tuple(_axis_value(value) for value in text.split(",")) for name, text in texts.items()}
+    for name, values_of in axes.items():
+        if "" in values_of:
+            raise UsageError(f"The axis {name} is {texts[name]!r}; write values with commas between them.")
+    return axes
+
+
+def _axis_value(text: str) -> OptionValue | None:
+    """A value as it would be read behind the `?` of a policy."""
+    return None if text.lower() == "none" else parse_policy(f"policy?value={text}").options["value"]

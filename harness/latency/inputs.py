@@ -29,7 +29,7 @@ STATE_SPREAD = (0.1, 0.15, 0.1, 0.02, 0.1, 0.1, 0.005, 0.005)
 
 
 def synthetic_observations(
-    count: int, *, seed: int = 0, resolution: int = 256, cameras: tuple[str, ...] = CAMERAS
+    count: int, *, seed: int = 0, resolution: int = 256, cameras: tuple[str, ...] = CAMERAS, words: int | None = None
 ) -> list[Observation]:
     """Draw LIBERO-shaped observations.
 
@@ -38,6 +38,7 @@ def synthetic_observations(
         seed: The same seed gives the same observations.
         resolution: Height and width of the frames, pixels.
         cameras: Frames to include.
+        words: Length of the instructions; None for LIBERO's own.
 
     Returns:
         Observations whose frames are smooth pictures with noise (neither constant nor white, since JPEG-like paths and
@@ -46,7 +47,7 @@ def synthetic_observations(
     rng = np.random.default_rng(seed)
     return [
         Observation(
-            instruction=INSTRUCTIONS[n % len(INSTRUCTIONS)],
+            instruction=_of_length(INSTRUCTIONS[n % len(INSTRUCTIONS)], words),
             state=(np.array(STATE_CENTRE) + np.array(STATE_SPREAD) * rng.standard_normal(8)).astype(np.float32),
             images={camera: _picture(rng, resolution) for camera in cameras},
             episode_key=f"{n:064x}",
@@ -55,9 +56,15 @@ def synthetic_observations(
     ]
 
 
-def probe_observations(batch_sizes: Sequence[int]) -> list[Observation]:
+def probe_observations(batch_sizes: Sequence[int], words: int | None = None) -> list[Observation]:
     """Inputs of a probe: at least `N_OBSERVATIONS`, and as many as the largest of `batch_sizes`."""
-    return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes))
+    return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes), words=words)
+
+
+def _of_length(instruction: str, words: int | None) -> str:
+    """Cut an instruction to a number of words, or go on with it from its beginning."""
+    spoken = instruction.split()
+    return instruction if words is None else " ".join(spoken[n % len(spoken)] for n in range(words))
 
 
 def _picture(rng: np.random.Generator, resolution: int) -> NDArray[np.uint8]:

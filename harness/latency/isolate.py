@@ -1,4 +1,4 @@
-"""One child process per configuration: an out-of-memory kill or a crash loses that configuration and no other."""
+"""Child processes that measure: an out-of-memory kill or a crash loses one configuration and no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -16,6 +17,8 @@ from typing import Any
 from harness.errors import HarnessError, PolicyError, UsageError
 from harness.latency.calibrate import Calibration, calibrate
 from harness.latency.counts import count_rows
+from harness.latency.differences import Answers, answer
+from harness.latency.neighbours import Neighbour, foreign_processes, require_alone
 from harness.latency.node import find_accelerator
 from harness.latency.probe import (
     ConfigurationResult,
@@ -27,7 +30,7 @@ from harness.latency.probe import (
     resolve_nfes,
 )
 from harness.latency.stopping import Budget
-from harness.latency.telemetry import Telemetry, find_source
+from harness.latency.telemetry import Reading, Source, Telemetry, find_source
 from harness.policies.base import Policy
 from harness.rollout.clock import Clock, WallClock
 from harness.spec.observation import Observation
@@ -36,6 +39,11 @@ from harness.spec.profile import CPU_PROFILE
 # How long a child may take to hand over what it has after it was asked to stop: one decision of a slow policy.
 GRACE_S = 15.0
 POLL_S = 0.2
+# A process that was just ended may stand in the driver's list for a moment.
+NEIGHBOUR_WAIT_S = 3.0
+
+Configuration = tuple[int | None, int]
+"""(NFE, batch size)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,11 @@ class IsolatedProbe:
     telemetry: bool
     calibrate: bool
     count: bool
+    timed: bool = True
+    """False: only answer."""
+    answer: bool = False
+    """Whether to also send the answers that variants are compared by."""
+    allow_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,9 @@ def run_isolated(
     calibrate: bool = False,
     on_rows: Callable[[Sequence[Row]], None] | None = None,
     on_counts: Callable[[Sequence[Row]], object] | None = None,
+    on_answers: Callable[[Configuration, ConfigurationResult, Answers], object] | None = None,
+    allow_shared: bool = False,
+    share_process: bool = False,
     timeout_s: float = 3600.0,
 ) -> IsolatedResult:
     """Time a policy, each (NFE, batch size) in a fresh process.
@@ -92,16 +108,22 @@ def run_isolated(
         calibrate: Whether the first child also measures copy bandwidth, matmul rate and launch cost.
         on_rows: Receives the rows of each configuration when it ends.
         on_counts: Receives the rows of each configuration's `counts`; None counts nothing.
-        timeout_s: A child that has not ended by then is killed, seconds.
+        on_answers: Receives the answers of each configuration (see `differences`); None asks for none.
+        allow_shared: Measure, and mark the rows, while another process computes on the accelerator.
+        share_process: Measure all configurations in one process, so that what the policy compiles or records is done
+            once. If it dies, the ones after it are measured in a fresh one.
+        timeout_s: A child that gives no result for so long is killed, seconds.
 
     Returns:
         All configurations; one whose process died, hung or raised carries a `failure`. After Ctrl-C the last one holds
         what was measured until then and `probe.interrupted` is set.
 
     Raises:
-        UsageError: The request is wrong (NFE, batch size, or the policy's options).
+        UsageError: The request is wrong (NFE, batch size, or the policy's options), or the accelerator is in use.
         HarnessError: The policy cannot be built.
     """
+    if not observations:
+        raise UsageError("A probe needs at least one observation.")
     job = IsolatedProbe(
         make_policy,
         tuple(observations),
@@ -112,46 +134,132 @@ def run_isolated(
         telemetry,
         calibrate,
         on_counts is not None,
+        answer=on_answers is not None,
+        allow_shared=allow_shared,
     )
-    if not observations:
-        raise UsageError("A probe needs at least one observation.")
-    results: list[ConfigurationResult] = []
-    steps: list[int | None] = list(dict.fromkeys(nfes)) or [None]
-    calibration: Calibration | None = None
-    for batch_size in dict.fromkeys(batch_sizes):
-        done: set[int | None] = set()
-        while pending := [nfe for nfe in steps if nfe not in done]:
-            child = _Child(replace(job, calibrate=job.calibrate and calibration is None), pending[0], batch_size)
-            result = child.run(timeout_s)
-            done.add(pending[0])
+    parent = _Parent(job, tuple(dict.fromkeys(batch_sizes)), share_process, timeout_s)
+
+    def receive(child: _Child, done: _Done) -> None:
+        if on_rows is not None and done.result.rows:
+            on_rows(done.result.rows)
+        if on_counts is not None and done.counts:
+            on_counts(done.counts)
+        if on_answers is not None and done.answers is not None:
+            on_answers((done.result.nfe, done.result.batch_size), done.result, done.answers)
+
+    return parent.run(receive)
+
+
+def answers_of(
+    make_policy: Callable[[], Policy],
+    *,
+    observations: Sequence[Observation],
+    configurations: Sequence[Configuration],
+    timeout_s: float = 3600.0,
+) -> dict[Configuration, Answers]:
+    """Ask a policy in a process of its own, untimed; for a reference that is not probed itself.
+
+    Args:
+        make_policy: Picklable factory, called in the child.
+        observations: The same as the variants'.
+        configurations: (NFE, batch size) to answer at.
+        timeout_s: As for `run_isolated`.
+
+    Returns:
+        Answers by configuration; a configuration that failed is missing.
+
+    Raises:
+        HarnessError: The policy cannot be built, or the request is wrong.
+    """
+    nfes = tuple(dict.fromkeys(nfe for nfe, _ in configurations if nfe is not None))
+    batches = tuple(dict.fromkeys(batch for _, batch in configurations))
+    job = IsolatedProbe(
+        make_policy,
+        tuple(observations),
+        nfes,
+        Budget(),
+        Labels(),
+        WallClock(),
+        telemetry=False,
+        calibrate=False,
+        count=False,
+        timed=False,
+        answer=True,
+        allow_shared=True,
+    )
+    found: dict[Configuration, Answers] = {}
+
+    def receive(child: _Child, done: _Done) -> None:
+        if done.answers is not None:
+            found[done.result.nfe, done.result.batch_size] = done.answers
+
+    _Parent(job, batches, True, timeout_s).run(receive)
+    return found
+
+
+@dataclass(slots=True)
+class _Done:
+    """One configuration, as far as it came."""
+
+    result: ConfigurationResult
+    counts: Sequence[Row] = ()
+    answers: Answers | None = None
+
+
+class _Parent:
+    """Starts children until every configuration is done."""
+
+    def __init__(self, job: IsolatedProbe, batch_sizes: tuple[int, ...], share: bool, timeout_s: float) -> None:
+        self.job, self.batch_sizes, self.share, self.timeout_s = job, batch_sizes, share, timeout_s
+        self.steps: list[int | None] = list(dict.fromkeys(job.nfes)) or [None]
+
+    def run(self, receive: Callable[[_Child, _Done], None]) -> IsolatedResult:
+        """Run children; each finished configuration goes to `receive` at once."""
+        results: list[ConfigurationResult] = []
+        calibration: Calibration | None = None
+        finished: set[Configuration] = set()
+
+        def finish(child: _Child, done: _Done) -> None:
+            results.append(done.result)
+            finished.add((done.result.nfe, done.result.batch_size))
+            receive(child, done)
+
+        while pending := self._pending(finished):
+            wanted = pending if self.share else pending[:1]
+            job = replace(self.job, calibrate=self.job.calibrate and calibration is None)
+            child = _Child(job, wanted, finish)
+            child.run(self.timeout_s)
+            # The NFE that was asked for stands for what the child made of it, e.g. None for the default.
+            finished.add(wanted[0])
             if child.steps is not None:
-                steps = child.steps
-                done.add(result.nfe)
+                self.steps = child.steps
             calibration = calibration or child.calibration
-            results.append(result)
-            if on_rows is not None and result.rows:
-                on_rows(result.rows)
-            if on_counts is not None and child.counts:
-                on_counts(child.counts)
-            if result.interrupted:
+            if child.interrupted or any(result.interrupted for result in results):
                 return IsolatedResult(ProbeResult(tuple(results), interrupted=True), calibration)
-    return IsolatedResult(ProbeResult(tuple(results)), calibration)
+        return IsolatedResult(ProbeResult(tuple(results)), calibration)
+
+    def _pending(self, finished: Collection[Configuration]) -> list[Configuration]:
+        every = [(nfe, batch) for batch in self.batch_sizes for nfe in self.steps]
+        return [configuration for configuration in every if configuration not in finished]
 
 
 class _Child:
-    """One configuration's process, seen from the parent."""
+    """A measuring process, seen from the parent."""
 
-    def __init__(self, job: IsolatedProbe, nfe: int | None, batch_size: int) -> None:
-        self.job, self.nfe, self.batch_size = job, nfe, batch_size
+    def __init__(
+        self, job: IsolatedProbe, wanted: Sequence[Configuration], finish: Callable[[_Child, _Done], None]
+    ) -> None:
+        self.job, self.wanted, self.finish = job, tuple(wanted), finish
         self.steps: list[int | None] | None = None
         self.calibration: Calibration | None = None
-        self.result: ConfigurationResult | None = None
-        self.counts: Sequence[Row] = ()
-        self.uncounted: str | None = None
+        self.current: Configuration | None = self.wanted[0]
+        """What it is measuring."""
+        self.done: _Done | None = None
+        """The result of it, of which counts and answers may follow."""
         self.policy_id = job.labels.policy_id or "?"
         self.interrupted = False
 
-    def run(self, timeout_s: float) -> ConfigurationResult:
+    def run(self, timeout_s: float) -> None:
         """Run the child to its end, whatever that is.
 
         Raises:
@@ -160,7 +268,7 @@ class _Child:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         stop = context.Event()
-        process = context.Process(target=_serve, args=(self.job, self.nfe, self.batch_size, sender, stop))
+        process = context.Process(target=_serve, args=(self.job, self.wanted, sender, stop))
         with _interrupts_blocked():
             process.start()
         sender.close()
@@ -169,13 +277,19 @@ class _Child:
         finally:
             _end(process)
             receiver.close()
-        if self.result is not None:
-            warnings = (self.uncounted,) if self.uncounted else ()
-            return replace(self.result, warnings=(*self.result.warnings, *warnings))
+        self._flush()
+        if self.current is None:
+            return
         failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
-        return ConfigurationResult(
-            self.policy_id, self.nfe, self.batch_size, interrupted=self.interrupted, failure=failure
-        )
+        nfe, batch_size = self.current
+        lost = ConfigurationResult(self.policy_id, nfe, batch_size, interrupted=self.interrupted, failure=failure)
+        self.finish(self, _Done(lost))
+
+    def _flush(self) -> None:
+        """Hand over a configuration to which nothing can be added any more."""
+        if self.done is not None:
+            self.finish(self, self.done)
+        self.done = None
 
     def _receive(self, process: SpawnProcess, receiver: Connection, stop: Any, timeout_s: float) -> bool:
         """Take messages until the child is done; True when it had to be given up."""
@@ -186,6 +300,8 @@ class _Child:
                 while clock.seconds() < deadline:
                     if receiver.poll(POLL_S):
                         self._take(receiver.recv())
+                        if not self.interrupted:
+                            deadline = clock.seconds() + timeout_s
                     elif not process.is_alive() and not receiver.poll(0):
                         return False
                 return not self.interrupted
@@ -203,17 +319,26 @@ class _Child:
     def _take(self, message: tuple[str, Any]) -> None:
         kind, value = message
         if kind == "policy":
-            self.policy_id, self.nfe, self.steps = value
+            self.policy_id, self.steps = value
+        elif kind == "begin":
+            self._flush()
+            self.current = value
+        elif kind == "result":
+            self.current, self.done = None, _Done(value)
         elif kind == "calibration":
             self.calibration = value
-        elif kind == "result":
-            self.result = value
-        elif kind == "counts":
-            self.counts = value
-        elif kind == "uncounted":
-            self.uncounted = value
         elif kind == "refused":
             raise value
+        elif self.done is not None:
+            self._add(self.done, kind, value)
+
+    def _add(self, done: _Done, kind: str, value: Any) -> None:
+        if kind == "counts":
+            done.counts = value
+        elif kind == "answers":
+            done.answers = value
+        elif kind == "warning":
+            done.result = replace(done.result, warnings=(*done.result.warnings, value))
 
 
 def _autopsy(process: SpawnProcess, timed_out: bool, timeout_s: float) -> ProbeFailure:
@@ -249,54 +374,117 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(job: IsolatedProbe, nfe: int | None, batch_size: int, sender: Connection, stop: Any) -> None:
-    """Run one configuration, in the child."""
+def _serve(job: IsolatedProbe, wanted: Sequence[Configuration], sender: Connection, stop: Any) -> None:
+    """Measure configurations one after the other, in the child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        # Before the policy exists, so that its own process is not among those on the device.
+        source = find_source() if job.telemetry else None
+        before = None if source is None else source.read()
+        neighbours = _neighbours(source, job.clock)
         policy, steps = _build(job)
+        device = _device(policy)
+        if device is not None and device.startswith("cpu"):
+            neighbours = None
+        if neighbours and not job.allow_shared:
+            require_alone(neighbours)
     except HarnessError as error:
         _send(sender, "refused", error)
         return
-    chosen = nfe if nfe in steps else steps[0]
-    _send(sender, "policy", (job.labels.policy_id or policy.info.policy_id, chosen, list(steps)))
-    device = _device(policy)
-    labels, relabelled = _label_device(job.labels, device)
-    source = find_source(device) if job.telemetry else None
-    try:
-        with Telemetry(source, seconds=job.clock.seconds) as telemetry:
+    _send(sender, "policy", (job.labels.policy_id or policy.info.policy_id, list(steps)))
+    shared = None if neighbours is None else bool(neighbours)
+    labels, relabelled = _label_device(_labels(job.labels, policy, shared), device)
+    measuring = _Measuring(job, policy, labels, device, before, sender, stop)
+    asked = [(nfe if nfe in steps else steps[0], batch) for nfe, batch in wanted]
+    for number, configuration in enumerate(dict.fromkeys(asked)):
+        _send(sender, "begin", configuration)
+        try:
+            if not measuring.run(configuration, relabelled, calibrates=number == 0):
+                return
+        except UsageError as error:
+            _send(sender, "refused", error)
+            return
+
+
+@dataclass(slots=True)
+class _Measuring:
+    """What one child does for each of its configurations."""
+
+    job: IsolatedProbe
+    policy: Policy
+    labels: Labels
+    device: str | None
+    before: Reading | None
+    """Of the device, before the policy was built."""
+    sender: Connection
+    stop: Any
+
+    def run(self, configuration: Configuration, warnings: Sequence[str], *, calibrates: bool) -> bool:
+        """Measure one configuration; False when there is no going on."""
+        nfe, batch_size = configuration
+        measured = self._time(nfe, batch_size) if self.job.timed else _untimed(self.labels, self.policy, configuration)
+        _send(self.sender, "result", replace(measured, warnings=(*measured.warnings, *warnings)))
+        if measured.interrupted:
+            return False
+        # After the measurement, so that none of these can heat the device before it.
+        if self.job.calibrate and calibrates:
+            _send(self.sender, "calibration", calibrate(self.device, self.job.clock.seconds))
+        if measured.failure is None and self.job.answer:
+            self._try("answers", "its answers could not be compared", lambda: self._answer(nfe, batch_size))
+        if measured.failure is None and self.job.count:
+            self._try("counts", "its operators could not be counted", lambda: self._count(nfe, batch_size))
+        return True
+
+    def _time(self, nfe: int | None, batch_size: int) -> ConfigurationResult:
+        job = self.job
+        source = find_source(self.device) if job.telemetry else None
+        with Telemetry(source, seconds=job.clock.seconds, before=self.before) as telemetry:
             result = probe(
-                policy,
+                self.policy,
                 observations=job.observations,
                 clock=job.clock,
-                nfes=() if chosen is None else (chosen,),
+                nfes=() if nfe is None else (nfe,),
                 batch_sizes=(batch_size,),
                 budget=job.budget,
-                labels=labels,
+                labels=self.labels,
                 telemetry=telemetry,
-                should_stop=stop.is_set,
+                should_stop=self.stop.is_set,
             )
-    except UsageError as error:
-        _send(sender, "refused", error)
-        return
-    measured = result.configurations[0]
-    _send(sender, "result", replace(measured, warnings=(*measured.warnings, *relabelled)))
-    # After the measurement, so that a calibration cannot heat the device before it.
-    if job.calibrate and not result.interrupted:
-        _send(sender, "calibration", calibrate(device, job.clock.seconds))
-    if job.count and not (result.interrupted or measured.failure):
-        _count(job, policy, chosen, batch_size, labels, sender)
+        return result.configurations[0]
+
+    def _answer(self, nfe: int | None, batch_size: int) -> Answers:
+        return answer(self.policy, self.job.observations, nfe=nfe, batch_size=batch_size)
+
+    def _count(self, nfe: int | None, batch_size: int) -> list[Row]:
+        job = self.job
+        return count_rows(self.policy, job.observations, job.clock.now(), self.labels, nfe=nfe, batch_size=batch_size)
+
+    def _try(self, kind: str, trouble: str, work: Callable[[], Any]) -> None:
+        """Send what `work` gives. The timings are sent already, so that whatever happens here costs none."""
+        try:
+            value = work()
+        except Exception as error:
+            _send(self.sender, "warning", f"{trouble}: {type(error).__name__}: {error}")
+        else:
+            _send(self.sender, kind, value)
 
 
-def _count(
-    job: IsolatedProbe, policy: Policy, nfe: int | None, batch_size: int, labels: Labels, sender: Connection
-) -> None:
-    """Count what the policy asks of the device; the timings are sent, so that whatever happens here costs none."""
-    try:
-        rows = count_rows(policy, job.observations, job.clock.now(), labels, nfe=nfe, batch_size=batch_size)
-    except Exception as error:
-        _send(sender, "uncounted", f"its operators could not be counted: {type(error).__name__}: {error}")
-    else:
-        _send(sender, "counts", rows)
+def _untimed(labels: Labels, policy: Policy, configuration: Configuration) -> ConfigurationResult:
+    return ConfigurationResult(labels.policy_id or policy.info.policy_id, *configuration)
+
+
+def _neighbours(source: Source | None, clock: Clock) -> tuple[Neighbour, ...] | None:
+    """Other processes on the accelerator that stay there; None when nobody can tell."""
+    deadline = clock.seconds() + NEIGHBOUR_WAIT_S
+    while (found := foreign_processes(source)) and clock.seconds() < deadline:
+        time.sleep(POLL_S)
+    return found
+
+
+def _labels(labels: Labels, policy: Policy, shared: bool | None) -> Labels:
+    """Complete the labels by what only the child knows."""
+    built = getattr(policy, "provenance", {}).get("compile")
+    return replace(labels, compile=labels.compile or built, shared=shared)
 
 
 def _device(policy: Policy) -> str | None:

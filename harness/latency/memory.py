@@ -10,11 +10,16 @@ from harness.latency.spans import nothing, synchronizer
 from harness.policies.base import Policy
 
 
-def peak_memory_bytes(policy: Policy) -> int:
+def peak_memory_bytes(policy: Policy, rise_bytes: int | None = None) -> int:
     """Peak memory that this process has taken for the policy: on its CUDA device (torch's allocator), else resident.
 
-    On modules that share memory between CPU and GPU the allocator's peak leaves out what the CPU side holds.
+    Args:
+        policy: What ran.
+        rise_bytes: On a module whose CPU and GPU share memory, the rise of the used memory since before the policy was
+            built: the allocator's peak leaves out what the CPU side and the libraries hold.
     """
+    if rise_bytes is not None:
+        return rise_bytes
     torch: Any = sys.modules.get("torch")
     if torch is not None and synchronizer(policy) is not nothing:
         return int(torch.cuda.max_memory_allocated(torch.device(getattr(policy, "device", None) or "cuda")))

@@ -34,6 +34,9 @@ SCOPE = (
 )
 """What `e2e` includes, to be printed beside every number."""
 
+EAGER = "eager"
+"""`compile` of a policy that is not compiled, as policies say it."""
+
 NOISE_KEY = "0" * 64
 # The instrumented decisions of an eager policy cost what the others do, less what overlaps across a component's end.
 COMPONENT_TOLERANCE = 0.03
@@ -54,6 +57,10 @@ class Labels:
     """How the policy was compiled ("eager", "default", "max-autotune", …)."""
     policy_id: str | None = None
     """Name in the ledger; None for the policy's own."""
+    variant: str | None = None
+    """What sets the policy apart from its reference, e.g. "dtype=bfloat16,graphs=true"."""
+    shared: bool | None = None
+    """Whether another process computed on the accelerator; None when nobody could tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +338,7 @@ class _Configuration:
                     return False
                 self.samples.whole.append((index, self._time(index, events)))
                 index += 1
-                if timed:
+                if timed and len(self.samples.whole) % self.budget.components_every == 0:
                     self.samples.parts.append((index, self._time_parts(index, recorder)))
                     index += 1
                 self.seconds = self.clock.seconds() - began
@@ -413,7 +420,10 @@ class _Configuration:
             "dtype": info.dtype,
             "compile": labels.compile,
             "batch_size": self.batch_size,
-            "memory_bytes": peak_memory_bytes(self.policy),
+            "memory_bytes": peak_memory_bytes(self.policy, telemetry.memory_rise_bytes if telemetry else None),
+            "variant": labels.variant,
+            "compile_s": self._compile_s(labels),
+            "shared": labels.shared,
         }
         spans = [(index, span) for index, span in self.samples.whole]
         spans += [(index, span) for index, parts in self.samples.parts for span in parts if span.name in COMPONENTS]
@@ -430,6 +440,12 @@ class _Configuration:
             }
             for index, span in spans
         ]
+
+    def _compile_s(self, labels: Labels) -> float | None:
+        """What the first call of a compiled policy took beyond a usual one, seconds."""
+        if labels.compile in (None, EAGER) or self.first_call_s is None or not self.samples.whole:
+            return None
+        return max(0.0, self.first_call_s - median(span.ms for _, span in self.samples.whole) / 1e3)
 
     def _batch(self, index: int) -> list[Observation]:
         first = index * self.batch_size
@@ -456,7 +472,10 @@ def _telemetry_columns(telemetry: Telemetry | None, span: Span) -> Row:
     if telemetry is None:
         return {}
     reading = telemetry.at((span.start_s + span.end_s) / 2)
+    whole = span.name == "e2e"
     return {
+        "memory_clock_mhz": reading.memory_clock_mhz,
+        "energy_j": telemetry.energy_j(span.start_s, span.end_s) if whole else None,
         "sm_clock_mhz": reading.sm_clock_mhz,
         "temperature_c": reading.temperature_c,
         "power_w": reading.power_w,

@@ -26,6 +26,9 @@ class Budget:
     warmup_tolerance: float = 0.03
     """Warm when the medians of the last three windows lie within this fraction of each other."""
 
+    components_every: int = 1
+    """One decision is timed by component after so many that are timed end to end."""
+
     def __post_init__(self) -> None:
         """Refuse what can never stop.
 
@@ -34,6 +37,8 @@ class Budget:
         """
         if self.min_samples < 1:
             raise UsageError(f"min_samples is {self.min_samples}; at least 1 is needed.")
+        if self.components_every < 1:
+            raise UsageError(f"components_every is {self.components_every}; at least 1 is needed.")
         if self.min_seconds < 0 or self.warmup_seconds < 0:
             raise UsageError(
                 f"min_seconds ({self.min_seconds}) and warmup_seconds ({self.warmup_seconds}) must be 0 or more."

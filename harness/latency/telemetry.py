@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,12 @@ class Reading:
     """Power of the board or module (GPU board on discrete GPUs, VDD_IN on Jetson)."""
     throttled: bool | None = None
     """Whether heat, power or an external brake held the clock down."""
+    memory_clock_mhz: float | None = None
+    """Clock of the memory that the policy's unit reads."""
+    energy_j: float | None = None
+    """Energy that the device has taken since some fixed moment, where it counts."""
+    memory_used_bytes: int | None = None
+    """Used memory of a module whose CPU and GPU share it; None elsewhere."""
 
 
 class Source(Protocol):
@@ -56,6 +62,7 @@ class Telemetry:
         *,
         interval_s: float = 0.2,
         seconds: Callable[[], float] = time.perf_counter,
+        before: Reading | None = None,
     ) -> None:
         """Prepare; nothing is read before the context is entered.
 
@@ -63,8 +70,10 @@ class Telemetry:
             source: What to read; None reports nothing.
             interval_s: Seconds between readings.
             seconds: The same stopwatch as the samples' (`Clock.seconds`).
+            before: A reading from before the policy was built, for the rise of used memory.
         """
         self._source, self._interval_s, self._seconds = source, interval_s, seconds
+        self._before = before
         self._times: list[float] = []
         self._readings: list[Reading] = []
         self._stop = threading.Event()
@@ -96,6 +105,28 @@ class Telemetry:
         reach_s = max(2 * self._interval_s, 1.0)
         return self._readings[best] if abs(self._times[best] - seconds) <= reach_s else Reading()
 
+    def energy_j(self, start: float, end: float) -> float | None:
+        """Energy of the device between two instants, joules.
+
+        From the device's own counter where it has one, along the straight line between two readings; else the power
+        read nearest to the middle times the duration; None where neither is reported.
+        """
+        counted = [
+            (at, r.energy_j) for at, r in zip(self._times, self._readings, strict=False) if r.energy_j is not None
+        ]
+        if len(counted) > 1 and counted[0][0] <= start and end <= counted[-1][0]:
+            times, joules = zip(*counted, strict=True)
+            return max(0.0, _between(times, joules, end) - _between(times, joules, start))
+        power = self.at((start + end) / 2).power_w
+        return None if power is None else power * (end - start)
+
+    @property
+    def memory_rise_bytes(self) -> int | None:
+        """Most used memory of a shared-memory module over what was used at the start; None elsewhere."""
+        used = [reading.memory_used_bytes for reading in self._readings if reading.memory_used_bytes is not None]
+        first = self._before.memory_used_bytes if self._before is not None else None
+        return max(0, max(used) - (used[0] if first is None else first)) if used else None
+
     def _run(self, source: Source) -> None:
         while not self._stop.wait(self._interval_s):
             self._take(source)
@@ -106,6 +137,15 @@ class Telemetry:
         # Readings before times: `at` looks up by times, so it never finds a time without its reading.
         self._readings.append(reading)
         self._times.append((before + self._seconds()) / 2)
+
+
+def _between(times: Sequence[float], values: Sequence[float], at: float) -> float:
+    """Linear interpolation at an instant that `times`, which ascend, enclose."""
+    after = min(max(bisect.bisect(times, at), 1), len(times) - 1)
+    before = after - 1
+    span = times[after] - times[before]
+    share = (at - times[before]) / span if span > 0 else 0.0
+    return values[before] + share * (values[after] - values[before])
 
 
 def find_source(device: str | None = None, *, root: Path = Path("/")) -> Source | None:
@@ -140,6 +180,7 @@ class NvmlSource:
     def __init__(self, nvml: Any, handle: Any) -> None:
         """Args: the pynvml module, initialised, and a device handle."""
         self._nvml, self._handle = nvml, handle
+        self._has_memory: bool | None = None
         held = (
             "SwPowerCap",
             "HwSlowdown",
@@ -188,6 +229,8 @@ class NvmlSource:
     def read(self) -> Reading:
         """Read clock, temperature, power and the reasons that hold the clock."""
         clock = self._call("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
+        memory_clock = self._call("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_MEM)
+        millijoules = self._call("nvmlDeviceGetTotalEnergyConsumption")
         temperature = self._call("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU)
         milliwatts = self._call("nvmlDeviceGetPowerUsage")
         reasons = self._call("nvmlDeviceGetCurrentClocksEventReasons")
@@ -198,7 +241,21 @@ class NvmlSource:
             temperature_c=None if temperature is None else float(temperature),
             power_w=None if milliwatts is None else milliwatts / 1000,
             throttled=None if reasons is None else bool(reasons & self._held),
+            memory_clock_mhz=None if memory_clock is None else float(memory_clock),
+            energy_j=None if millijoules is None else millijoules / 1000,
+            memory_used_bytes=self._shared_memory(),
         )
+
+    def compute_pids(self) -> tuple[int, ...] | None:
+        """Processes with a compute context on this GPU; None when the driver does not tell."""
+        processes = self._call("nvmlDeviceGetComputeRunningProcesses")
+        return None if processes is None else tuple(int(process.pid) for process in processes)
+
+    def _shared_memory(self) -> int | None:
+        """Used memory of the system where the GPU has none of its own (GB10 answers no query for memory)."""
+        if self._has_memory is None:
+            self._has_memory = self._call("nvmlDeviceGetMemoryInfo") is not None
+        return None if self._has_memory else int(psutil.virtual_memory().used)
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """Call NVML; None when this GPU or driver does not support it (GB10 and Jetson lack several)."""
@@ -219,9 +276,17 @@ def visible_index(visible: str | None) -> int | None:
 class JetsonSource:
     """A Jetson module through sysfs; no NVML there reports power."""
 
-    def __init__(self, rails: list[tuple[Path, Path]], clock: Path | None, temperature: Path | None) -> None:
-        """Args: (voltage mV, current mA) files of the module's input rail, GPU frequency and temperature files."""
+    def __init__(
+        self,
+        rails: list[tuple[Path, Path]],
+        clock: Path | None,
+        temperature: Path | None,
+        memory_clock: Path | None = None,
+        memory: Path | None = None,
+    ) -> None:
+        """Args: (mV, mA) files of the module's input rail; GPU clock, temperature, memory clock, memory in use."""
         self._rails, self._clock, self._temperature = rails, clock, temperature
+        self._memory_clock, self._memory = memory_clock, memory
 
     @classmethod
     def find(cls, root: Path = Path("/")) -> JetsonSource | None:
@@ -232,11 +297,14 @@ class JetsonSource:
             _input_rails(root / "sys/class/hwmon"),
             _first(root / "sys/class/devfreq", ("*gpu*/cur_freq", "*ga10b*/cur_freq", "*gb10b*/cur_freq")),
             _gpu_zone(root / "sys/class/thermal"),
+            # Readable by root alone, or absent, on most releases.
+            _first(root / "sys/kernel/debug", ("bpmp/debug/clk/emc/rate", "clk/emc/clk_rate")),
+            root / "proc/meminfo",
         )
 
     def read(self) -> Reading:
         """Read the files; which throttle reason holds is not reported by sysfs."""
-        clock = _number(self._clock)
+        clock, memory_clock = _number(self._clock), _number(self._memory_clock)
         temperature = _number(self._temperature)
         rails = [(_number(voltage), _number(current)) for voltage, current in self._rails]
         power = [v * a / 1e6 for v, a in rails if v is not None and a is not None]
@@ -244,7 +312,18 @@ class JetsonSource:
             sm_clock_mhz=None if clock is None else clock / 1e6,
             temperature_c=None if temperature is None else temperature / 1000,
             power_w=sum(power) if power and len(power) == len(rails) else None,
+            memory_clock_mhz=None if memory_clock is None else memory_clock / 1e6,
+            memory_used_bytes=_used_bytes(self._memory),
         )
+
+
+def _used_bytes(meminfo: Path | None) -> int | None:
+    """Used memory by /proc/meminfo: all that is not available to a new process."""
+    lines = [] if meminfo is None else _text(meminfo).splitlines()
+    kilobytes = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value.split()}
+    if not {"MemTotal", "MemAvailable"} <= set(kilobytes):
+        return None
+    return (int(kilobytes["MemTotal"]) - int(kilobytes["MemAvailable"])) * 1024
 
 
 def jetson_model(root: Path = Path("/")) -> str | None:

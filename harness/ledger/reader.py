@@ -42,6 +42,8 @@ class Ledger:
     """One row per run: its last state; `versions` holds dicts."""
     counts: pd.DataFrame
     """One row per counted component of a configuration; `flops_by_format` holds dicts."""
+    differences: pd.DataFrame
+    """One row per configuration of a variant, compared with its reference."""
 
     @property
     def path(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
-#   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts.
+#   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -82,6 +82,11 @@ TABLES: dict[str, pa.Schema] = {
             ("throttled", pa.bool_()),
             ("started_at", TIMESTAMP),
             ("memory_bytes", pa.int64()),
+            ("memory_clock_mhz", pa.float64()),
+            ("energy_j", pa.float64()),
+            ("variant", pa.string()),
+            ("compile_s", pa.float64()),
+            ("shared", pa.bool_()),
         ]
     ),
     "nodes": pa.schema(
@@ -126,6 +131,26 @@ TABLES: dict[str, pa.Schema] = {
             ("operators", pa.int32()),
         ]
     ),
+    "differences": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("node_id", pa.string()),
+            ("hardware", pa.string()),
+            ("policy_id", pa.string()),
+            ("nfe", pa.int32()),
+            ("dtype", pa.string()),
+            ("compile", pa.string()),
+            ("batch_size", pa.int32()),
+            ("variant", pa.string()),
+            ("reference", pa.string()),
+            ("decisions", pa.int32()),
+            ("cosine", pa.float64()),
+            ("max_abs", pa.float64()),
+            ("rms", pa.float64()),
+            ("observation_rms", pa.float64()),
+            ("started_at", TIMESTAMP),
+        ]
+    ),
     "runs": pa.schema(
         [
             ("run_id", pa.string()),
@@ -153,6 +178,14 @@ exactly when `outcome` is "error".
 `counts` holds what each component of a policy asks of its device, per call, `calls` times a decision (row `e2e`: the
 whole): FLOPs (a multiply-add is two; by number format in `flops_by_format`), bytes of parameters, cache and
 activations, operators, and on a GPU the kernels and the time in which any of them ran (`busy_ms`).
+
+`latency.variant` is what sets a probed policy apart from its reference, which runs eagerly and in the dtype of the
+checkpoint; `latency.energy_j` is the device's energy in one decision (rows `e2e`); `latency.compile_s` is what the
+first call of a compiled policy took beyond a usual one; `latency.shared` tells whether another process computed on the
+accelerator. `differences` holds how far a variant's answers are from those of its reference (policy_id `reference`) on
+the same observations and noise: least cosine, largest and root mean square difference, and, for scale, the root mean
+square difference between the reference's own answers to different observations.
+
 `nodes.matmul_by_format` is 1e12 FLOP a second by number format (bf16, tf32, fp32, …); `nodes.python_us` is the host's
 time for one call of an empty module.
 """

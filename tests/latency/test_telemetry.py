@@ -41,6 +41,8 @@ JETSON = {
     "sys/class/thermal/thermal_zone0/temp": "48000\n",
     "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
     "sys/class/thermal/thermal_zone1/temp": "46500\n",
+    "sys/kernel/debug/bpmp/debug/clk/emc/rate": "2133000000\n",
+    "proc/meminfo": "MemTotal:        7802832 kB\nMemFree:  1000000 kB\nMemAvailable:    5802832 kB\n",
 }
 
 
@@ -92,7 +94,14 @@ def test_it_reads_on_its_own_while_open_and_stops_after() -> None:
 def test_a_jetson_reports_its_input_rail_gpu_clock_and_gpu_zone(tmp_path: Path) -> None:
     source = JetsonSource.find(write(tmp_path, JETSON))
     assert source is not None
-    assert source.read() == Reading(sm_clock_mhz=612.0, temperature_c=46.5, power_w=7.5, throttled=None)
+    assert source.read() == Reading(
+        sm_clock_mhz=612.0,
+        temperature_c=46.5,
+        power_w=7.5,
+        throttled=None,
+        memory_clock_mhz=2133.0,
+        memory_used_bytes=2_048_000_000,
+    )
 
 
 def test_a_jetson_without_those_files_reports_nothing(tmp_path: Path) -> None:
@@ -119,7 +128,7 @@ def test_a_virtual_cpu_that_reports_no_clock_has_none(tmp_path: Path) -> None:
 class FakeNvml:
     """pynvml as far as it is used, for a card that lacks what `missing` names."""
 
-    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     nvmlClocksEventReasonSwPowerCap = 0x4
     nvmlClocksEventReasonHwSlowdown = 0x8
     nvmlClocksEventReasonSwThermalSlowdown = 0x20
@@ -135,6 +144,9 @@ class FakeNvml:
             "nvmlDeviceGetTemperature": 61,
             "nvmlDeviceGetPowerUsage": 412_500,
             "nvmlDeviceGetCurrentClocksEventReasons": reasons,
+            "nvmlDeviceGetTotalEnergyConsumption": 5_000,
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=1),
+            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=7), SimpleNamespace(pid=9)],
         }
         self.missing = missing
 
@@ -145,6 +157,8 @@ class FakeNvml:
         def call(*arguments: object) -> Any:
             if name in self.missing:
                 raise self.NVMLError
+            if name == "nvmlDeviceGetClockInfo":
+                return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 2619}[arguments[1]]  # type: ignore[index]
             return self.answers[name]
 
         return call
@@ -155,13 +169,75 @@ class FakeNvml:
 )
 def test_a_gpu_reports_clock_temperature_power_and_whether_it_is_held_back(reasons: int, throttled: bool) -> None:
     reading = NvmlSource(FakeNvml(reasons), SimpleNamespace()).read()
-    assert reading == Reading(sm_clock_mhz=1980.0, temperature_c=61.0, power_w=412.5, throttled=throttled)
+    assert reading == Reading(
+        sm_clock_mhz=1980.0,
+        temperature_c=61.0,
+        power_w=412.5,
+        throttled=throttled,
+        memory_clock_mhz=2619.0,
+        energy_j=5.0,
+    )
 
 
 def test_what_a_gpu_does_not_support_stays_empty() -> None:
     missing = frozenset({"nvmlDeviceGetPowerUsage", "nvmlDeviceGetCurrentClocksEventReasons"})
     reading = NvmlSource(FakeNvml(0, missing), SimpleNamespace()).read()
     assert (reading.power_w, reading.throttled, reading.sm_clock_mhz) == (None, None, 1980.0)
+
+
+def test_a_gpu_without_memory_of_its_own_reports_what_the_system_uses() -> None:
+    gb10 = NvmlSource(FakeNvml(0, frozenset({"nvmlDeviceGetMemoryInfo"})), SimpleNamespace())
+    used = gb10.read().memory_used_bytes
+    assert used is not None
+    assert used > 0
+
+
+def test_a_gpu_names_the_processes_that_compute_on_it_where_the_driver_tells() -> None:
+    assert NvmlSource(FakeNvml(0), SimpleNamespace()).compute_pids() == (7, 9)
+    silent = NvmlSource(FakeNvml(0, frozenset({"nvmlDeviceGetComputeRunningProcesses"})), SimpleNamespace())
+    assert silent.compute_pids() is None
+
+
+class Scripted:
+    """A source that answers readings in turn."""
+
+    def __init__(self, *readings: Reading) -> None:  # noqa: D107
+        self.readings = list(readings)
+
+    def read(self) -> Reading:
+        return self.readings.pop(0)
+
+
+def telemetry_of(seconds: list[float], *readings: Reading, before: Reading | None = None) -> Telemetry:
+    """Telemetry that took each reading at its second."""
+    times = iter([moment for second in seconds for moment in (second, second)])
+    source = Scripted(*readings)
+    telemetry = Telemetry(source, interval_s=60, seconds=lambda: next(times), before=before)
+    for _ in readings:
+        telemetry._take(source)
+    return telemetry
+
+
+def test_energy_is_read_from_the_device_s_counter_between_two_readings() -> None:
+    telemetry = telemetry_of([0.0, 1.0, 2.0], *(Reading(energy_j=joules, power_w=1.0) for joules in (100, 400, 500)))
+    assert telemetry.energy_j(0.0, 2.0) == pytest.approx(400)
+    assert telemetry.energy_j(0.25, 0.75) == pytest.approx(150)
+    assert telemetry.energy_j(0.5, 1.5) == pytest.approx(200)
+
+
+def test_energy_without_a_counter_is_power_times_time_and_without_power_unknown() -> None:
+    assert telemetry_of([0.0], Reading(power_w=20.0)).energy_j(0.0, 0.5) == pytest.approx(10)
+    assert telemetry_of([0.0], Reading()).energy_j(0.0, 0.5) is None
+    # Outside the counter's readings nothing is extrapolated.
+    edge = telemetry_of([0.0, 1.0], *(Reading(energy_j=joules, power_w=30.0) for joules in (100, 400)))
+    assert edge.energy_j(0.9, 1.1) == pytest.approx(6)
+
+
+def test_the_rise_of_shared_memory_counts_from_before_the_policy_was_built() -> None:
+    used = [Reading(memory_used_bytes=gigabytes * 10**9) for gigabytes in (5, 7, 6)]
+    telemetry = telemetry_of([0.0, 1.0, 2.0], *used, before=Reading(memory_used_bytes=2 * 10**9))
+    assert telemetry.memory_rise_bytes == 5 * 10**9
+    assert telemetry_of([0.0], Reading()).memory_rise_bytes is None
 
 
 @pytest.mark.parametrize(("visible", "index"), [(None, 0), ("2,3", 2), ("", None), ("-1", None), ("NoDevFiles", None)])
