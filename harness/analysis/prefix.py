@@ -45,6 +45,23 @@ def prefix_fit(latency: pd.DataFrame, rng: np.random.Generator | None = None) ->
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def nfe_sweep(latency: pd.DataFrame) -> pd.DataFrame:
+    """Median decision at every NFE, and what fewer evaluations save.
+
+    Args:
+        latency: `Ledger.latency`.
+
+    Returns:
+        One row per configuration and NFE (policies without one: NA) with `n`, `median` (ms) and `speedup`: the median
+        at the configuration's largest NFE over this one.
+    """
+    e2e = latency[latency["component"] == "e2e"]
+    grouped = e2e.groupby([*CONFIGURATION, "nfe"], dropna=False, sort=True)["latency_ms"]
+    table = grouped.agg(n="size", median="median").reset_index()
+    slowest = table.sort_values("nfe").groupby(CONFIGURATION, dropna=False)["median"].transform("last")
+    return table.assign(speedup=slowest / table["median"], nfe=table["nfe"].astype("Int32"))
+
+
 def _fit(group: pd.DataFrame, rng: np.random.Generator) -> dict[str, object] | None:
     e2e = group[(group["component"] == "e2e") & group["nfe"].notna()]
     by_nfe = {

@@ -25,6 +25,9 @@ METHOD = (
 )
 PROFILED = "; kernels and busy time by torch.profiler in one decision"
 
+RECORDED = 3
+"""An operator launches a kernel or two; a component with more kernels an operator than this replays a recorded graph."""
+
 Row = dict[str, Any]
 
 
@@ -144,9 +147,18 @@ def _add_activity(rows: Sequence[Row], activities: Sequence[Activity]) -> None:
     for row in rows:
         own = [activity for activity in activities if activity.component == row["component"]]
         if own:
+            _hide_recorded(row, sum(activity.kernels for activity in own) / len(own))
             row["kernels"] = round(sum(activity.kernels for activity in own) / len(own))
             row["busy_ms"] = sum(activity.busy_ms for activity in own) / len(own)
             row["method"] += PROFILED
+
+
+def _hide_recorded(row: Row, kernels: float) -> None:
+    """Leave out counts of a component that replays a recorded graph: its operators do not pass by."""
+    if kernels > RECORDED * max(1, row["operators"]):
+        row.update(dict.fromkeys(("flops", "parameter_bytes", "kv_bytes", "activation_bytes", "operators")))
+        row["flops_by_format"] = None
+        row["method"] = "replayed from a recorded graph, so that no operator can be seen"
 
 
 def _decision(

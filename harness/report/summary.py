@@ -21,6 +21,7 @@ from harness.analysis import (
     time_shares,
 )
 from harness.analysis.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
+from harness.analysis.roofline import roofline
 from harness.ledger import Ledger
 from harness.report.format import percent, variant
 
@@ -56,6 +57,7 @@ class Summary:
     throughput: pd.DataFrame
     latency: pd.DataFrame
     prefix: pd.DataFrame
+    roofline: pd.DataFrame
     decisions: pd.DataFrame
 
 
@@ -85,6 +87,7 @@ def summarise(ledger: Ledger) -> Summary:
         throughput=throughput(ledger.episodes),
         latency=latency,
         prefix=prefix_fit(ledger.latency),
+        roofline=roofline(ledger.latency, ledger.counts, ledger.nodes),
         decisions=decision_latency(ledger.decisions),
     )
 
