@@ -26,7 +26,7 @@ METHOD = (
 PROFILED = "; kernels and busy time by torch.profiler in one decision"
 
 RECORDED = 3
-"""An operator launches a kernel or two; a component with more kernels an operator than this replays a recorded graph."""
+"""Kernels an operator: operators launch one or two, so that a component with more than this replays a recording."""
 
 Row = dict[str, Any]
 
