@@ -28,6 +28,12 @@ PROFILED = "; kernels and busy time by torch.profiler in one decision"
 RECORDED = 3
 """Kernels an operator: operators launch one or two, so that a component with more than this replays a recording."""
 
+WORK = (
+    *("flops", "flops_by_format", "parameter_bytes", "kv_bytes", "activation_bytes", "elementwise_bytes"),
+    "operators",
+)
+"""Columns that the operators tell."""
+
 Row = dict[str, Any]
 
 
@@ -118,6 +124,7 @@ def _row(name: str, calls: Sequence[Tally], cache_bytes: int | None) -> Row:
         "parameter_bytes": sum(tally.parameter_bytes for tally in calls) // n,
         "kv_bytes": cache_bytes if cache_bytes is not None else sum(sum(t.cache.values()) for t in calls) // n,
         "activation_bytes": sum(tally.activation_bytes for tally in calls) // n,
+        "elementwise_bytes": sum(tally.elementwise_bytes for tally in calls) // n,
         "operators": sum(tally.operators for tally in calls) // n,
         "method": METHOD,
     }
@@ -133,6 +140,7 @@ def _whole(calls: Sequence[Tally], kv_bytes: int) -> Row:
         "parameter_bytes": sum(tally.parameter_bytes for tally in calls),
         "kv_bytes": kv_bytes,
         "activation_bytes": sum(tally.activation_bytes for tally in calls),
+        "elementwise_bytes": sum(tally.elementwise_bytes for tally in calls),
         "operators": sum(tally.operators for tally in calls),
         "method": METHOD,
     }
@@ -156,8 +164,7 @@ def _add_activity(rows: Sequence[Row], activities: Sequence[Activity]) -> None:
 def _hide_recorded(row: Row, kernels: float) -> None:
     """Leave out counts of a component that replays a recorded graph: its operators do not pass by."""
     if kernels > RECORDED * max(1, row["operators"]):
-        row.update(dict.fromkeys(("flops", "parameter_bytes", "kv_bytes", "activation_bytes", "operators")))
-        row["flops_by_format"] = None
+        row.update(dict.fromkeys(WORK))
         row["method"] = "replayed from a recorded graph, so that no operator can be seen"
 
 

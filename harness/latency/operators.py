@@ -70,6 +70,8 @@ class Tally:
     """Storage that an earlier component left → bytes of it that were read."""
     activation_bytes: int = 0
     """Bytes that matrix products, convolutions and attention read and wrote beside parameters and cache."""
+    elementwise_bytes: int = 0
+    """Bytes that all other operators read and wrote, each on its own, as in eager execution; a compiler fuses them."""
     operators: int = 0
     """Operators run; views are none."""
 
@@ -87,8 +89,9 @@ class Tally:
 class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator that runs while it is active; components are told apart by `span`.
 
-    A parameter counts once a call however often the call reads it, and by the dtype in which it is stored. Elementwise
-    operators move no bytes here: a compiler can fuse them into the products around them, so the bytes are a floor.
+    A parameter counts once a call however often the call reads it, and by the dtype in which it is stored. What
+    elementwise operators move is counted apart: a compiler can fuse them into the products around them, so that the
+    other bytes are a floor.
     """
 
     supports_higher_order_operators = True
@@ -151,6 +154,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             flops = int(formula(*args, **options, out_val=result))
             tally.flops_by_format[kind] = tally.flops_by_format.get(kind, 0) + flops
             tally.activation_bytes += sum(map(_bytes, outputs))
+        else:
+            read = sum(map(_bytes, inputs)) if lookup is None else lookup
+            tally.elementwise_bytes += read + sum(map(_bytes, outputs))
         if tally.component in CACHE_WRITERS:
             for tensor in outputs:
                 storage = tensor.untyped_storage()

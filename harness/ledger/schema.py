@@ -129,6 +129,7 @@ TABLES: dict[str, pa.Schema] = {
             ("started_at", TIMESTAMP),
             ("flops_by_format", pa.map_(pa.string(), pa.float64())),
             ("operators", pa.int32()),
+            ("elementwise_bytes", pa.int64()),
         ]
     ),
     "differences": pa.schema(
@@ -177,7 +178,8 @@ exactly when `outcome` is "error".
 
 `counts` holds what each component of a policy asks of its device, per call, `calls` times a decision (row `e2e`: the
 whole): FLOPs (a multiply-add is two; by number format in `flops_by_format`), bytes of parameters, cache and
-activations, operators, and on a GPU the kernels and the time in which any of them ran (`busy_ms`).
+activations (`elementwise_bytes` apart: what a compiler can fuse away), operators, and on a GPU the kernels and the time
+in which any of them ran (`busy_ms`).
 
 `latency.variant` is what sets a probed policy apart from its reference, which runs eagerly and in the dtype of the
 checkpoint; `latency.energy_j` is the device's energy in one decision (rows `e2e`); `latency.compile_s` is what the
