@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch")
 
 from harness.policies.flow import FlowConfig, FlowPolicy, make, random_network, tokenize  # noqa: E402
 
-CPU = "flow?device=cpu"
+CPU = "flow?weights=random&device=cpu"
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_euler_runs_from_noise_at_one_to_actions_at_zero() -> None:
     times: list[float] = []
 
     class Constant(torch.nn.Module):
-        def forward(self, x: torch.Tensor, time: torch.Tensor, cache: object) -> torch.Tensor:
+        def forward(self, x: torch.Tensor, time: torch.Tensor, cache: object, target: object) -> torch.Tensor:
             times.append(float(time[0]))
             return torch.full_like(x, 0.5)
 
@@ -216,7 +216,7 @@ def test_an_nfe_below_one_is_refused(policy: FlowPolicy, nfe: int) -> None:
         ("flow?dtype=float16", "float16"),
         ("flow?device=tpu", "tpu"),
         ("flow?steps=3", "steps"),
-        ("flow?seed=x", "'x'"),
+        ("flow?weights=random&seed=x", "'x'"),
         ("flow:/nowhere/at/all", "/nowhere/at/all"),
         ("flow:/nowhere?seed=1", "seed is for random weights"),
     ],

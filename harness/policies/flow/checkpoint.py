@@ -85,6 +85,7 @@ def load_network(path: Path) -> tuple[FlowNetwork, str]:
     except SafetensorError as error:
         raise PolicyError(f"{weights} does not parse as safetensors ({error}); copy it again.") from error
     _check_tensors(weights, tensors, network.state_dict())
+    # Copying into the float32 parameters widens float16 weights without a change of value.
     network.load_state_dict(tensors)
     return network, hashlib.sha256(data).hexdigest()
 
@@ -100,6 +101,8 @@ def _read_config(path: Path) -> FlowConfig:
     ):
         raise PolicyError(f"{path} does not say format {FORMAT!r}, version {FORMAT_VERSION}: not a flow checkpoint.")
     known = {field.name for field in fields(FlowConfig)}
+    # Checkpoints of version 1 that were written before students existed lack the key, and are none.
+    values.setdefault("target_time", False)
     if set(values) != known:
         raise PolicyError(
             f"{path}: unknown keys {sorted(set(values) - known)}, missing keys {sorted(known - set(values))}."
@@ -123,10 +126,26 @@ def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[st
         raise PolicyError(f"{path} does not fit its config.json: {'; '.join(problems[:8])}{more}.")
 
 
-def save_network(network: FlowNetwork, path: Path) -> None:
-    """Write a checkpoint that `flow:PATH` loads; weights are stored in float32."""
+def save_network(network: FlowNetwork, path: Path, *, dtype: str = "float32") -> None:
+    """Write a checkpoint that `flow:PATH` loads.
+
+    Args:
+        network: What to write.
+        path: Folder, made if absent.
+        dtype: Of the stored weights: "float32", or "float16" for half the size (relative error 5e-4). Statistics are
+            stored in float32.
+
+    Raises:
+        PolicyError: A weight is too large for float16.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in network.state_dict().items()}
+    stored = getattr(torch, dtype)
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        kept = torch.float32 if name.startswith("normalization.") else stored
+        tensors[name] = tensor.detach().cpu().to(kept).contiguous()
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise PolicyError(f"{name} is not finite in {dtype}; train longer with less, or store float32.")
     (path / WEIGHTS_FILE).write_bytes(save_tensors(tensors))
     config = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(network.config)}
     (path / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")

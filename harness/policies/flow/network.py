@@ -38,6 +38,8 @@ class FlowConfig:
     chunk_length: int = 10
     replan_interval: int = 10
     default_nfe: int = 10
+    target_time: bool = False
+    """Whether the expert is also told the time that its step ends at, as a SnapFlow student is (arXiv 2604.05656)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built.
@@ -273,6 +275,8 @@ class ActionExpert(nn.Module):
         self.position = nn.Parameter(torch.empty(config.chunk_length, config.width))
         self.time_in = nn.Linear(config.width, config.width)
         self.time_out = nn.Linear(config.width, 6 * config.width)
+        self.target_in = nn.Linear(config.width, config.width) if config.target_time else None
+        self.target_out = nn.Linear(config.width, config.width) if config.target_time else None
         self.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.action_out = nn.Linear(config.width, ACTION_DIM)
@@ -284,10 +288,24 @@ class ActionExpert(nn.Module):
         angle = time[:, None] * (2 * math.pi / (4e-3 * (4.0 / 4e-3) ** fraction))
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    def forward(self, noisy: Tensor, time: Tensor, cache: Cache) -> Tensor:
-        """Map a noisy chunk (B, T, 7) at `time` (B,) to its velocity (B, T, 7), float32."""
+    def forward(self, noisy: Tensor, time: Tensor, cache: Cache, target: Tensor | None = None) -> Tensor:
+        """Map a noisy chunk to its velocity.
+
+        Args:
+            noisy: (B, T, 7), normalised.
+            time: (B,), 1 is noise and 0 is actions.
+            cache: Of the prefix.
+            target: (B,), the time that the step ends at; None for `time` itself: the instantaneous velocity. A network
+                without `target_time` has no other.
+
+        Returns:
+            (B, T, 7), float32.
+        """
         dtype = self.action_in.weight.dtype
         embedded = F.silu(self.time_in(self.embed_time(time).to(dtype)))
+        if self.target_in is not None and self.target_out is not None:
+            goal = self.embed_time(time if target is None else target).to(dtype)
+            embedded = embedded + self.target_out(F.silu(self.target_in(goal)))
         modulation = self.time_out(embedded).view(-1, 6, self.width)
         x = self.action_in(noisy.to(dtype)) + self.position
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):

@@ -19,11 +19,12 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
+from harness.policies.flow.shipped import DEFAULT, find_checkpoint, shipped
 from harness.policies.registry import PolicyRequest
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OPTIONS = ("device", "dtype", "seed")
+OPTIONS = ("device", "dtype", "seed", "weights")
 # Start value of the word hash, chosen so that every word of LIBERO's instructions gets a row of its own among 1,024.
 WORD_SALT = 3
 
@@ -103,11 +104,15 @@ class FlowPolicy:
         return ActionChunks(actions)
 
     def integrate(self, x: Tensor, cache: Cache, nfe: int) -> Tensor:
-        """Euler from t = 1 to 0 in `nfe` steps of dt = -1/nfe; x (B, T, 7) stays float32."""
+        """Euler from t = 1 to 0 in `nfe` steps of dt = -1/nfe; x (B, T, 7) stays float32.
+
+        A SnapFlow student's only step is a jump to t = 0; in several steps it follows the velocity, as a teacher does.
+        """
+        jump = torch.zeros(len(x), device=x.device) if nfe == 1 else None
         for step in range(nfe):
             with self.span("denoise_step"):
                 time = torch.full((len(x),), 1.0 - step / nfe, device=x.device)
-                x = x - self.network.expert(x, time, cache) / nfe
+                x = x - self.network.expert(x, time, cache, jump) / nfe
         return x
 
     def preprocess(self, observations: Sequence[Observation]) -> Batch:
@@ -175,36 +180,45 @@ def _resolve_device(device: str) -> torch.device:
 
 
 def make(spec: PolicyRequest) -> FlowPolicy:
-    """Build `flow` (random weights from `seed`, default 0) or `flow:PATH`.
+    """Build `flow` (the shipped teacher), `flow:student`, `flow:PATH`, or `flow?weights=random` (`seed`, default 0).
 
     Raises:
-        UsageError: Unknown option, dtype or device, or a seed beside a path.
-        PolicyError: The checkpoint does not load whole.
+        UsageError: Unknown option, dtype or device, or a seed without random weights.
+        PolicyError: There is no such checkpoint, or it does not load whole.
     """
     options = dict(spec.options)
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise UsageError(f"flow: unknown option {', '.join(unknown)}; it takes {', '.join(OPTIONS)}.")
     device, dtype = str(options.get("device", "auto")), str(options.get("dtype", "float32"))
-    if spec.path is None:
+    if _wants_random(spec):
         seed = _seed(options.get("seed", 0))
         network = random_network(FlowConfig(), seed)
         digest = hashlib.sha256(serialize(network)).hexdigest()
         return FlowPolicy(
             network, checkpoint=f"random:seed={seed}", checkpoint_sha256=digest, device=device, dtype=dtype
         )
-    if "seed" in options:
-        raise UsageError(f"flow: option seed is for random weights, but a checkpoint is given ({spec.path}).")
-    path = Path(spec.path).expanduser().resolve()
+    path, checkpoint = find_checkpoint(spec.path or DEFAULT)
     network, digest = load_network(path)
     return FlowPolicy(
         network,
-        policy_id=f"flow:{spec.path}",
-        checkpoint=str(path),
+        policy_id=f"flow:{spec.path}" if spec.path else "flow",
+        checkpoint=checkpoint,
         checkpoint_sha256=digest,
         device=device,
         dtype=dtype,
     )
+
+
+def _wants_random(spec: PolicyRequest) -> bool:
+    weights = spec.options.get("weights")
+    if weights not in (None, "random"):
+        raise UsageError(f"flow: weights {weights!r} is not 'random'; a checkpoint is named as flow:PATH.")
+    if weights is not None and spec.path is not None:
+        raise UsageError(f"flow: random weights were asked for, but a checkpoint is given ({spec.path}).")
+    if weights is None and "seed" in spec.options and (spec.path or shipped()):
+        raise UsageError("flow: option seed is for random weights; write flow?weights=random&seed=N.")
+    return weights is not None or (spec.path is None and not shipped())
 
 
 def _seed(value: Any) -> int:
