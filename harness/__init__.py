@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
     from harness.spec import load_suite as load_suite
+    from harness.watch.client import EvalClient as EvalClient
 
     __version__: str
 
-__all__ = ["__version__", "compare", "load_suite", "probe", "read", "run"]
+__all__ = ["EvalClient", "__version__", "compare", "load_suite", "probe", "read", "run"]
 
 _HOMES = {
     "load_suite": "harness.spec",
@@ -25,6 +26,7 @@ _HOMES = {
     "probe": "harness.latency",
     "read": "harness.ledger",
     "compare": "harness.analysis.compare",
+    "EvalClient": "harness.watch.client",
 }
 
 

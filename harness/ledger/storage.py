@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def _write_local(path: str, data: pa.Buffer) -> None:
 
 def _temporary_name(path: str) -> str:
     directory, _, name = path.rpartition("/")
-    return f"{directory}/.{name}.tmp"
+    # One of its own every time: what a killed process left behind must not stand in the next one's way.
+    return f"{directory}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
 
 
 def _first_line(error: BaseException) -> str:

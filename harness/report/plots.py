@@ -96,6 +96,68 @@ def _dress(axes: Any, ticks: list[int], *, legend: bool) -> None:
         axes.legend(frameon=False, labelcolor=_INK, loc="upper left")
 
 
+def success_curve(
+    lineages: Sequence[tuple[str, Sequence[tuple[int, float, float, float, bool]]]], *, name: str, description: str
+) -> str:
+    """Draw success over the training step, with intervals; what is in part done is hollow.
+
+    Args:
+        lineages: Per lineage of a training run: its name, and (step, rate, low, high, complete) of each checkpoint.
+        name: Unique in the page.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        for place, (label, points) in enumerate(lineages):
+            colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
+            axes.plot(*_columns([point for point in points if point[4]]), color=colour, lw=1.2, zorder=2)
+            for complete in (True, False):
+                chosen = [point for point in points if point[4] is complete]
+                steps, rates = _columns(chosen)
+                spread = [
+                    [100 * (rate - low) for _, rate, low, _, _ in chosen],
+                    [100 * (high - rate) for _, rate, _, high, _ in chosen],
+                ]
+                axes.errorbar(
+                    steps,
+                    rates,
+                    yerr=spread,
+                    fmt=marker,
+                    color=colour,
+                    mfc=colour if complete else "none",
+                    capsize=4,
+                    ms=6,
+                    lw=1.3,
+                    label=label if complete else None,
+                    zorder=3,
+                )
+        axes.set_ylim(-3, 103)
+        axes.set_xlabel("training step", color=_MUTED)
+        axes.set_ylabel("success, %", color=_MUTED)
+        axes.patch.set_alpha(0)
+        axes.grid(axis="y", color=_GRID, lw=0.8)
+        axes.tick_params(colors=_MUTED, length=3)
+        for side, spine in axes.spines.items():
+            spine.set_color(_GRID)
+            spine.set_visible(side in ("left", "bottom"))
+        if len(lineages) > 1:
+            axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
+        return _inline(figure, name, description)
+
+
+def _columns(points: Sequence[tuple[int, float, float, float, bool]]) -> tuple[list[int], list[float]]:
+    return [point[0] for point in points], [100 * point[1] for point in points]
+
+
 def _inline(figure: Any, name: str, description: str) -> str:
     buffer = io.StringIO()
     # Without metadata there is neither a date (reports are reproducible) nor an RDF block with addresses in it.

@@ -1,0 +1,45 @@
+"""`harness ledger`: what concerns a ledger as a directory."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.examples import examples
+from harness.errors import EXIT_FAILED
+
+app = typer.Typer(help="Copy ledgers, with every byte verified.", no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def _verbs() -> None:
+    """Copy ledgers, with every byte verified."""
+
+
+@app.command(
+    "copy",
+    epilog=examples(
+        "harness ledger copy reports/night /mnt/archive/night",
+        "harness ledger copy reports/night s3://bucket/night  # the same again goes on where it stopped",
+    ),
+)
+def copy_command(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="Where to: a path or URI; nothing there is touched.")],
+) -> None:
+    """Copy what the destination lacks, and verify each file by its SHA-256.
+
+    Nothing at the destination is ever deleted or overwritten. Exit code 1 when a file there differs from the source's.
+    """
+    from harness.ledger.copy import copy_ledger
+
+    result = copy_ledger(source, target)
+    typer.echo(
+        f"{len(result.copied)} files copied and verified ({result.bytes_copied / 1e6:.1f} MB), "
+        f"{len(result.present)} were there already, {len(result.only_there)} are only there and stay"
+    )
+    for name in result.differing:
+        typer.echo(f"differs, left as it is: {target.rstrip('/')}/{name}")
+    if result.differing:
+        raise typer.Exit(EXIT_FAILED)

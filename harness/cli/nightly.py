@@ -1,0 +1,75 @@
+"""`harness nightly`: run, judge against the accepted baseline, tell people; one command for cron and CI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.values import parse_nfe, parse_policies
+from harness.errors import EXIT_INTERRUPTED
+
+EXAMPLES = examples(
+    "harness nightly --policy lerobot:me/pi05",
+    "harness nightly --policy lerobot:me/pi05 --root /srv/vla/nightly --notify https://chat.example/hook",
+    "17 2 * * *  flock -n /tmp/nightly harness nightly --policy lerobot:me/pi05 --notify 'mail -s {verdict} me'",
+)
+
+
+def command(
+    policy: Annotated[str, typer.Option("--policy", "-p", help="What is judged.")],
+    suite: Annotated[str, typer.Option(help="Suite to run.")] = "nightly",
+    rules: Annotated[str, typer.Option(help="Gate rules.")] = "nightly",
+    root: Annotated[
+        str, typer.Option(help="Directory of the nights' ledgers and of the baseline.")
+    ] = "reports/nightly",
+    baseline: Annotated[str, typer.Option(help="Which line of development of the baseline.")] = "main",
+    accept: Annotated[bool, typer.Option("--accept", help="A night that passes becomes the new baseline.")] = False,
+    nfe: Annotated[str | None, typer.Option(help="NFE value.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
+    notify: Annotated[
+        str | None, typer.Option(help="Command with {verdict} {report} {summary}, or a webhook's address.")
+    ] = None,
+) -> None:
+    """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
+
+    A night that was cut off is continued, not begun anew. The first night becomes the baseline.
+    """
+    from harness.cli.live import ProgressDisplay
+    from harness.cluster import run
+    from harness.report.gate_terminal import print_gate
+    from harness.watch.nightly import Night, conclude_night, open_night
+    from harness.watch.notify import check_template
+
+    if notify is not None:
+        check_template(notify)
+    spec = parse_policies([policy])[0]
+    values = parse_nfe(nfe) if nfe else None
+    night = Night(root, suite, rules, baseline, accept)
+    out = open_night(night, spec.label, datetime.now(UTC))
+    console = Console()
+    with ProgressDisplay(console) as display:
+        result = run(
+            suite,
+            policies=[spec],
+            nfe=values,
+            out=out,
+            workers=workers,
+            address=address,
+            resume=True,
+            on_progress=display,
+            on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        )
+    if result.interrupted:
+        console.print("Interrupted; the same command goes on with this night.", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    ended = conclude_night(night, out, datetime.now(UTC), notify)
+    if ended.gate is not None:
+        print_gate(ended.gate, console)
+    for line in ended.lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(ended.exit_code)

@@ -1,0 +1,237 @@
+"""`harness watch`: evaluate every checkpoint of a training run, beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.values import Video, parse_policies
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.spec.rules import GateRules
+    from harness.watch.machine import Gpu
+    from harness.watch.service import Hooks, Settings, Watcher
+
+EXAMPLES = examples(
+    "harness watch outputs/train/run7 --suite libero_spatial",
+    "harness watch --outbox outputs/run7/outbox --suite nightly --order bisect",
+    "harness watch outputs/run7 --suite libero_10 --cpus 12-15 --gpu 1 --rules nightly",
+    "harness watch outputs/run7 --suite seed --policy-kind 'lerobot?dtype=bfloat16' --once",
+    "harness watch outputs/run7 --suite seed --explain  # what would happen, and with what",
+    "harness watch outputs/run7 --suite seed --notify 'notify-send {name} {summary}'",
+)
+
+
+class Order(Enum):
+    """What to do when checkpoints arrive faster than they can be evaluated."""
+
+    newest = "newest"
+    all = "all"
+    bisect = "bisect"
+
+
+def command(
+    suite: Annotated[str, typer.Option(help="Name or path of the suite that every checkpoint runs.")],
+    directory: Annotated[
+        str | None,
+        typer.Argument(metavar="[DIR]", help="Folder that training writes to: a path or URI.", show_default=False),
+    ] = None,
+    outbox: Annotated[Path | None, typer.Option(help="Folder of an EvalClient, in place of DIR or besides.")] = None,
+    policy_kind: Annotated[
+        str, typer.Option(help="What loads a checkpoint: lerobot, flow, python:MODULE:FACTORY, with ?options.")
+    ] = "lerobot",
+    out: Annotated[str | None, typer.Option(help="Ledger.", show_default="reports/watch-NAME")] = None,
+    order: Annotated[Order, typer.Option(help="Which checkpoint comes next when several wait.")] = Order.newest,
+    cancel: Annotated[
+        bool, typer.Option(help="With --order newest, a newer checkpoint cancels queued episodes of an older one.")
+    ] = True,
+    max_waiting: Annotated[
+        int | None, typer.Option(min=1, help="Skip checkpoints beyond this many that wait.", show_default="never skip")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Evaluate failed and skipped checkpoints after all.")] = False,
+    done_marker: Annotated[
+        str | None, typer.Option(help="File that training writes into a complete checkpoint.", show_default=False)
+    ] = None,
+    quiet: Annotated[float, typer.Option(min=0, help="Else: seconds without a change that mean complete.")] = 30.0,
+    poll: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Evaluate what is there, then end.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what would happen, and end.")] = False,
+    rules: Annotated[str | None, typer.Option(help="Judge every checkpoint by these gate rules.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Ledger to judge against.", show_default="the best checkpoint so far")
+    ] = None,
+    nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the policies.", show_default="their own")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per CPU")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join.", show_default="a private one for each checkpoint")
+    ] = None,
+    video: Annotated[Video | None, typer.Option(help="Film.", show_default="as the suite says")] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of everything that evaluates.")] = 19,
+    cpus: Annotated[str | None, typer.Option(help="CPUs to use, e.g. 12-15.", show_default="all")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="GPUs to use: 0,1 or none.", show_default="those that nobody computes on")
+    ] = None,
+    share_gpu: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="Take a GPU that others use, and at most this share of its memory."),
+    ] = None,
+    notify: Annotated[
+        str | None, typer.Option(help="Command with {name} {verdict} {summary} {report}, or a webhook's address.")
+    ] = None,
+    log_to: Annotated[
+        list[str] | None, typer.Option(help="Also log to wandb[:PROJECT], mlflow[:EXPERIMENT], tensorboard[:DIR].")
+    ] = None,
+) -> None:
+    """Watch a training run and evaluate its checkpoints, without ever making training wait.
+
+    Training writes files; this reads them. Each evaluation is a process of its own at low priority, appends to one
+    ledger, and may be killed at any time: the same command goes on with what is missing, and a checkpoint that has its
+    result is never evaluated again. Without --once it runs until Ctrl-C.
+    """
+    from harness.cluster.interrupts import Interrupts
+    from harness.rollout.clock import WallClock
+    from harness.spec import load_suite
+    from harness.spec.rules import load_rules
+    from harness.watch.backlog import Order as Backlog
+    from harness.watch.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
+    from harness.watch.notify import check_template
+    from harness.watch.process import ProcessEvaluator
+    from harness.watch.service import Settings, Watcher
+
+    if directory is None and outbox is None:
+        raise UsageError("Name the folder that training writes to, or the --outbox of its EvalClient.")
+    if base is not None and rules is None:
+        raise UsageError("--base belongs to --rules: they say what a checkpoint is judged by.")
+    if notify is not None:
+        check_template(notify)
+    parse_policies([policy_kind])
+    settings = Settings(
+        out=out or f"reports/watch-{_name(directory, outbox)}",
+        suite=load_suite(suite).to_yaml(),
+        policy=policy_kind,
+        directory=directory,
+        outbox=outbox.absolute() if outbox is not None else None,
+        order=Backlog(order.value),
+        cancel=cancel,
+        max_waiting=max_waiting,
+        marker=done_marker,
+        quiet_s=quiet,
+        poll_s=poll,
+        nfe=nfe,
+        workers=workers,
+        address=address,
+        video=video.value if video else None,
+        nice=nice,
+        cpus=parse_cpus(cpus),
+        gpu_memory_fraction=share_gpu,
+    )
+    wanted = parse_gpus(gpu)
+    if explain:
+        _explain(settings, read_gpus(), wanted)
+        return
+    console = Console()
+    given = load_rules(rules) if rules else None
+    # A GPU that may not be used is refused at once, not after the first checkpoint.
+    choose_gpus(read_gpus(), wanted=wanted, share=share_gpu)
+    hooks = _hooks(settings, console, given, base, notify, log_to or [], wanted)
+    watcher = Watcher(settings, ProcessEvaluator(), WallClock(), hooks)
+    if retry:
+        watcher.retry()
+    with Interrupts() as interrupts:
+        ended = watcher.run(
+            once=once, stopped=lambda: interrupts.count > 0, sleep=_sleeper(lambda: interrupts.count > 0)
+        )
+        watcher.stop()
+        interrupted = interrupts.count > 0
+    raise typer.Exit(_conclude(watcher, console, ended=ended, interrupted=interrupted))
+
+
+def _hooks(
+    settings: Settings,
+    console: Console,
+    rules: GateRules | None,
+    base: str | None,
+    template: str | None,
+    trackers: list[str],
+    wanted: tuple[int, ...] | None,
+) -> Hooks:
+    from harness.watch.machine import choose_gpus, read_gpus
+    from harness.watch.publish import Judge, Publisher
+    from harness.watch.service import Hooks, resume_command
+    from harness.watch.sinks import open_sink
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    share = settings.gpu_memory_fraction
+    sinks = [open_sink(text, Path(settings.out.rstrip("/")).name) for text in trackers]
+    return Hooks(
+        say=say,
+        choose_gpus=lambda: choose_gpus(read_gpus(), wanted=wanted, share=share).devices,
+        judge=Judge(settings.out, rules, base, settings.nfe) if rules is not None else lambda entry, state: ("", ""),
+        publish=Publisher(
+            settings.out, settings.outbox, settings.nfe, resume_command(), tuple(sinks), template, say, console
+        ),
+    )
+
+
+def _conclude(watcher: Watcher, console: Console, *, ended: bool, interrupted: bool) -> int:
+    """Say where everything is, and the exit code."""
+    from harness.gate.verdict import Verdict
+    from harness.watch.journal import Status
+    from harness.watch.service import resume_command
+
+    settings = watcher.settings
+    console.print(f"Ledger: {settings.out}", highlight=False, soft_wrap=True)
+    if not ended:
+        waiting = len(watcher.state.with_status(Status.WAITING))
+        console.print(
+            f"{'Interrupted' if interrupted else 'Ended'} with {waiting} checkpoints waiting. To go on:\n"
+            f"  {resume_command()}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return EXIT_INTERRUPTED if interrupted else EXIT_FAILED
+    judged = [entry for entry in watcher.state.with_status(Status.EVALUATED) if entry.verdict]
+    if judged:
+        return Verdict(max(judged, key=lambda entry: entry.position).verdict).exit_code
+    return EXIT_FAILED if watcher.state.with_status(Status.FAILED) else EXIT_OK
+
+
+def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] | None) -> None:
+    from harness.watch.explain import explain
+    from harness.watch.machine import GpuChoice, choose_gpus
+
+    choice: GpuChoice | str
+    try:
+        choice = choose_gpus(gpus, wanted=wanted, share=settings.gpu_memory_fraction)
+    except HarnessError as error:
+        choice = str(error)
+    for line in explain(settings, gpus, choice):
+        typer.echo(line)
+
+
+def _sleeper(stopped: Callable[[], bool]) -> Callable[[float], None]:
+    """A sleep that ends soon after an interruption, which signals that are only counted do not do by themselves."""
+
+    def sleep(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not stopped() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+
+    return sleep
+
+
+def _name(directory: str | None, outbox: Path | None) -> str:
+    place = (directory or "").rstrip("/") or str((outbox or Path()).absolute().parent)
+    name = Path(place).name
+    return Path(place).absolute().parent.name if name == "checkpoints" else (name or "run")

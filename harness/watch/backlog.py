@@ -1,0 +1,83 @@
+"""Which checkpoint comes next, which gives way, which is left out. Pure: known checkpoints in, a choice out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from harness.watch.journal import Entry
+
+
+class Order(StrEnum):
+    """What to do when checkpoints arrive faster than they can be evaluated."""
+
+    NEWEST = "newest"
+    """The newest first; older ones whenever nothing newer waits."""
+    ALL = "all"
+    """In the order of training."""
+    BISECT = "bisect"
+    """The newest, then whatever halves the largest gap between evaluated steps: coarse soon, fine later."""
+
+
+def choose(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order) -> Entry | None:
+    """Choose the next checkpoint.
+
+    Args:
+        waiting: Checkpoints that are to be evaluated.
+        settled: Checkpoints that have their result.
+        order: The policy.
+
+    Returns:
+        One of `waiting`; None when nothing waits.
+    """
+    if not waiting:
+        return None
+    if order is Order.ALL:
+        return min(waiting, key=lambda entry: entry.position)
+    newest = max(waiting, key=lambda entry: entry.position)
+    if order is Order.NEWEST:
+        return newest
+    done = [entry.step for entry in settled if entry.lineage == newest.lineage]
+    if not done or newest.step > max(done):
+        return newest
+    own = [entry for entry in waiting if entry.lineage == newest.lineage]
+    return max(own, key=lambda entry: (min(abs(entry.step - step) for step in done), entry.step))
+
+
+def supersedes(running: Entry, waiting: Sequence[Entry], order: Order, *, cancel: bool) -> Entry | None:
+    """The newer checkpoint to which a running one gives way with its queued episodes.
+
+    Args:
+        running: What is being evaluated.
+        waiting: What waits.
+        order: The policy; only "newest" lets anything be cancelled.
+        cancel: Whether cancelling is allowed.
+
+    Returns:
+        The newest one that waits, if it is newer than `running`.
+    """
+    newer = [entry for entry in waiting if entry.position > running.position]
+    if not cancel or order is not Order.NEWEST or not newer:
+        return None
+    return max(newer, key=lambda entry: entry.position)
+
+
+def overflow(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order, limit: int | None) -> list[Entry]:
+    """Checkpoints that will not be evaluated because more than `limit` wait: those that would have come last.
+
+    Args:
+        waiting: What waits.
+        settled: What has its result.
+        order: The policy.
+        limit: Most checkpoints that may wait; None for any number.
+    """
+    if limit is None:
+        return []
+    left, kept = list(waiting), list(settled)
+    for _ in range(limit):
+        chosen = choose(left, kept, order)
+        if chosen is None:
+            return []
+        left.remove(chosen)
+        kept.append(chosen)
+    return sorted(left, key=lambda entry: entry.position)

@@ -1,0 +1,162 @@
+"""Checkpoints in a folder that training writes to: which are there, which are written to their end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from harness.watch.files import Entry, File, Tree, open_tree
+from harness.watch.weights import WEIGHTS, BrokenCheckpointError, digest
+
+CHECKPOINTS, MODEL, LAST = "checkpoints", "pretrained_model", "last"
+"""LeRobot's names."""
+
+_STEP = re.compile(r"(\d+)(?!.*\d)")
+
+Signature = tuple[File, ...]
+"""What `stat` says of a checkpoint's files: it changes while training writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A folder (or file) that looks like a checkpoint."""
+
+    path: str
+    """Folder that its files are relative to, inside the watched folder."""
+    place: str
+    """Absolute path or URI: what the policy loads."""
+    step: int
+    files: Signature
+    finished_ns: int = 0
+    """When LeRobot's `last` link was pointed at it, which happens after its last file; 0 when none points at it."""
+    marked: bool = False
+    """Whether it holds the done-marker that was asked for."""
+
+    @property
+    def written_ns(self) -> int:
+        """Time of the latest change to a file, nanoseconds since 1970."""
+        return max((file.mtime_ns for file in self.files), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is no usable checkpoint."""
+
+    place: str
+    reason: str
+
+
+def scan(tree: Tree, marker: str | None = None) -> tuple[list[Candidate], list[Fault]]:
+    """Look for checkpoints: `checkpoints/NNNNNN/pretrained_model` (LeRobot), `step_1000/`, `epoch-3.pt`.
+
+    Args:
+        tree: The output folder of a training run, or its folder of checkpoints.
+        marker: Name of a file that training writes into a checkpoint's folder when it is complete.
+
+    Returns:
+        Candidates by step, and what could not be looked at. Links to another checkpoint of the folder are no
+        checkpoints of their own.
+    """
+    try:
+        top = {entry.name: entry for entry in tree.entries("")}
+        base = CHECKPOINTS if CHECKPOINTS in top and top[CHECKPOINTS].fault is None else ""
+        entries = tree.entries(base) if base else list(top.values())
+    except OSError as error:
+        return [], [Fault(tree.label, f"cannot be listed ({error.strerror or error})")]
+    finished = {entry.link: entry.link_ns for entry in entries if entry.name == LAST and entry.link is not None}
+    found: list[Candidate] = []
+    faults: list[Fault] = []
+    for entry in entries:
+        path = f"{base}/{entry.name}" if base else entry.name
+        step = step_of(entry)
+        if entry.fault is not None and (step is not None or entry.name == LAST):
+            faults.append(Fault(tree.place(path), entry.fault))
+        if step is None or entry.fault is not None or entry.link is not None:
+            continue
+        try:
+            found.append(_candidate(tree, entry, base, step, marker, finished.get(entry.name, 0)))
+        except OSError as error:
+            faults.append(Fault(tree.place(path), f"cannot be read ({error.strerror or error})"))
+    return sorted(found, key=lambda one: (one.step, one.place)), faults
+
+
+def step_of(entry: Entry) -> int | None:
+    """The training step in a name: its last number. None for names without, and for files that hold no weights."""
+    name = entry.name
+    if name.startswith("."):
+        return None
+    if not entry.is_dir:
+        ending = next((ending for ending in WEIGHTS if name.endswith(ending)), None)
+        if ending is None and entry.fault is None:
+            return None
+        name = name.removesuffix(ending or "")
+    match = _STEP.search(name)
+    return int(match.group(1)) if match else None
+
+
+def is_settled(candidate: Candidate, *, marker: str | None, now_s: float, unchanged_s: float, quiet_s: float) -> bool:
+    """Whether a checkpoint has been written to its end.
+
+    With a marker, when the marker is there. Otherwise when `last` was pointed at it after its files were written, or
+    when nothing has changed for the quiet period: by one's own clock, or by the files' times.
+
+    Args:
+        candidate: The checkpoint.
+        marker: Name of the done-marker, if one was asked for.
+        now_s: Time of day, seconds since 1970.
+        unchanged_s: For how long its files have been seen unchanged, seconds.
+        quiet_s: The quiet period, seconds.
+    """
+    if marker is not None:
+        return candidate.marked
+    if not candidate.files:
+        return False
+    return (
+        candidate.finished_ns >= candidate.written_ns or max(unchanged_s, now_s - candidate.written_ns / 1e9) >= quiet_s
+    )
+
+
+def inspect(tree: Tree, candidate: Candidate) -> str:
+    """Check a candidate's files and digest them; see `harness.watch.weights.digest`.
+
+    Raises:
+        BrokenCheckpointError: It is not whole, cannot be read, or is gone.
+    """
+    base = candidate.path
+    try:
+        return digest(candidate.files, lambda name: tree.open("/".join(part for part in (base, name) if part)))
+    except OSError as error:
+        raise BrokenCheckpointError(f"cannot be read ({error.strerror or error})") from error
+
+
+def digest_place(place: str, marker: str | None = None) -> tuple[str, int]:
+    """Check and digest a checkpoint by its path or URI, be it a folder or a file.
+
+    Returns:
+        The digest, and when its files were last written, nanoseconds since 1970.
+
+    Raises:
+        FileNotFoundError: It is gone.
+        OSError: It cannot be read.
+        BrokenCheckpointError: It is not whole.
+    """
+    tree = open_tree(place)
+    files = tuple(file for file in tree.files("") if file.path != marker)
+    if [file.path for file in files] == [""]:
+        folder, _, name = place.rpartition("/")
+        tree, files = open_tree(folder), (replace(files[0], path=name),)
+    return digest(files, tree.open), max((file.mtime_ns for file in files), default=0)
+
+
+def _candidate(tree: Tree, entry: Entry, base: str, step: int, marker: str | None, finished_ns: int) -> Candidate:
+    path = f"{base}/{entry.name}" if base else entry.name
+    if not entry.is_dir:
+        files = tuple(replace(file, path=entry.name) for file in tree.files(path))
+        return Candidate(base, tree.place(path), step, files)
+    inside: Mapping[str, Entry] = {one.name: one for one in tree.entries(path)}
+    model = f"{path}/{MODEL}" if MODEL in inside and inside[MODEL].is_dir else path
+    files = tree.files(model)
+    marked = marker is not None and (marker in inside or marker in {file.path for file in files})
+    kept = tuple(file for file in files if file.path != marker)
+    return Candidate(model, tree.place(model), step, kept, finished_ns, marked)

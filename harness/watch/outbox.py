@@ -1,0 +1,125 @@
+"""The folder through which training and evaluation speak: small JSON files that appear whole. Standard library only.
+
+OUTBOX/submissions/TIME-ID.json   written by training, once each, and never touched again
+OUTBOX/results.json               written by `harness watch --outbox OUTBOX`, replaced as results come in
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SUBMISSIONS = "submissions"
+RESULTS = "results.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checkpoint that training wants evaluated."""
+
+    submission_id: str
+    """Unique; names the file, and sorts by time."""
+    checkpoint: str
+    """Absolute path, or a URI."""
+    step: int
+    submitted_at: float
+    """Seconds since 1970, UTC."""
+
+
+def new_submission(checkpoint: str | os.PathLike[str], step: int, now_s: float) -> Submission:
+    """Describe a checkpoint that has been written to its end.
+
+    Args:
+        checkpoint: Path or URI.
+        step: Training step, at least 0.
+        now_s: Seconds since 1970.
+
+    Raises:
+        ValueError: The step is no whole number, or negative.
+    """
+    if isinstance(step, bool) or int(step) != step or step < 0:
+        raise ValueError(f"step is {step!r}; it has to be a whole number of at least 0")
+    text = os.fspath(checkpoint)
+    place = text if "://" in text else os.path.abspath(os.path.expanduser(text))
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_s))
+    identifier = f"{stamp}.{int(now_s % 1 * 1e6):06d}Z-{uuid.uuid4().hex[:8]}"
+    return Submission(identifier, place, int(step), now_s)
+
+
+def write_submission(outbox: Path, submission: Submission) -> Path:
+    """Write a submission so that it appears whole; it survives the death of this process once this returns.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder = outbox / SUBMISSIONS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{submission.submission_id}.json"
+    write_json(path, {"format_version": FORMAT_VERSION, **asdict(submission)})
+    return path
+
+
+def read_submissions(outbox: Path) -> tuple[list[Submission], list[tuple[str, str]]]:
+    """Read every submission, oldest first.
+
+    Returns:
+        The submissions, and (file, what is wrong with it) for files that are none.
+    """
+    found: list[Submission] = []
+    faults: list[tuple[str, str]] = []
+    try:
+        paths = sorted((outbox / SUBMISSIONS).glob("*.json"))
+    except OSError as error:
+        return [], [(str(outbox), f"cannot be listed ({error.strerror})")]
+    for path in paths:
+        try:
+            found.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            faults.append((str(path), f"is no submission ({error})"))
+    return found, faults
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file that readers see whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_results(outbox: Path) -> dict[str, Any]:
+    """What the watcher has found so far; empty before its first result.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no JSON object.
+    """
+    try:
+        data = json.loads((outbox / RESULTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if not isinstance(data, dict):
+        raise ValueError(f"{outbox / RESULTS} holds a {type(data).__name__}, not an object")
+    return data
+
+
+def _parse(data: Mapping[str, Any]) -> Submission:
+    if data["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format version {data['format_version']!r}, this harness reads {FORMAT_VERSION}")
+    return Submission(
+        str(data["submission_id"]), str(data["checkpoint"]), int(data["step"]), float(data["submitted_at"])
+    )
