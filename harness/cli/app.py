@@ -7,7 +7,23 @@ import sys
 import typer
 
 import harness
-from harness.cli import baseline, compare, doctor, gate, import_, listing, probe, report, run, serve, validate
+from harness.cli import (
+    baseline,
+    compare,
+    doctor,
+    gate,
+    import_,
+    ledger,
+    listing,
+    nightly,
+    prefix,
+    probe,
+    report,
+    run,
+    serve,
+    validate,
+    watch,
+)
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
 
 # typer carries its own copy of click, and exports of its exceptions only the leaves
@@ -23,6 +39,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.command)
 app.command("probe", epilog=probe.EXAMPLES)(probe.command)
+app.command("prefix", epilog=prefix.EXAMPLES)(prefix.command)
 app.command("serve", epilog=serve.EXAMPLES)(serve.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("compare", epilog=compare.EXAMPLES)(compare.command)
@@ -31,6 +48,9 @@ app.add_typer(baseline.app, name="baseline")
 app.command("import", epilog=import_.EXAMPLES)(import_.command)
 app.command("list", epilog=listing.EXAMPLES)(listing.command)
 app.command("validate", epilog=validate.EXAMPLES)(validate.command)
+app.command("watch", epilog=watch.EXAMPLES)(watch.command)
+app.command("nightly", epilog=nightly.EXAMPLES)(nightly.command)
+app.add_typer(ledger.app, name="ledger")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
 
 
