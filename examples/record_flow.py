@@ -335,8 +335,8 @@ def write_meta(out: Path, suites: str) -> None:
 
 def work(options: argparse.Namespace, worker: int) -> None:
     """One process."""
-    if options.egl_devices > 0:
-        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(worker % options.egl_devices)
+    if devices := options.egl_devices.split(",") if options.egl_devices else []:
+        os.environ["MUJOCO_EGL_DEVICE_ID"] = devices[worker % len(devices)]
     Recorder(options, worker).run()
 
 
@@ -353,7 +353,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--driven", type=float, default=0.7, help="share of episodes that a policy begins, once there is one"
     )
     parser.add_argument("--nfe", type=int, default=4, help="function evaluations of the driving policy")
-    parser.add_argument("--egl-devices", type=int, default=0, help="spread processes over so many EGL devices")
+    parser.add_argument("--egl-devices", default="", help="EGL devices that processes take in turn, e.g. 0,1,1,1")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     options.deadline = time.time() + options.seconds
