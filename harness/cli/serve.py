@@ -47,7 +47,7 @@ def command(
     from harness.rollout.clock import WallClock
     from harness.serve.server import require_token, run_server
     from harness.serve.service import PolicyService
-    from harness.serve.sizing import plan_batches
+    from harness.serve.sizing import asked_for, plan_batches
 
     if token is not None and not token.strip():
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
@@ -57,8 +57,13 @@ def command(
     named = hardware_of_node(hardware)
     console.print(f"Loading {spec.label}", highlight=False, markup=False, soft_wrap=True)
     served = make_policy(spec)
-    wait_s = None if max_wait_ms is None else max_wait_ms / 1e3
-    plan = plan_batches(served, clock=clock, max_batch=max_batch, max_wait_s=wait_s)
+    asked_batch, asked_wait_s = asked_for(spec.options)
+    plan = plan_batches(
+        served,
+        clock=clock,
+        max_batch=max_batch or asked_batch,
+        max_wait_s=asked_wait_s if max_wait_ms is None else max_wait_ms / 1e3,
+    )
     service = PolicyService(served, plan, clock=clock, hardware=named)
 
     def ready(address: object) -> None:

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
@@ -53,6 +54,27 @@ class PolicyRequest(Protocol):
 
 Factory = Callable[[Any], Policy]
 
+SERVING_OPTIONS = ("max_batch", "max_wait_ms")
+"""Options that every policy takes, and no factory sees: how a server batches it (see `harness.serve.sizing`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request without its serving options."""
+
+    kind: str
+    path: str | None
+    options: Mapping[str, Any]
+    label: str
+
+
+def without_serving(spec: PolicyRequest) -> PolicyRequest:
+    """A request as its factory may see it."""
+    if not set(SERVING_OPTIONS) & set(spec.options):
+        return spec
+    options = {name: value for name, value in spec.options.items() if name not in SERVING_OPTIONS}
+    return _Request(spec.kind, spec.path, options, getattr(spec, "label", ""))
+
 
 class PolicyRegistry:
     """Factories of policies by kind: built-in ones, plugins from entry points, and those registered at run time."""
@@ -93,7 +115,7 @@ class PolicyRegistry:
             UsageError: Nothing is registered under `spec.kind`, or the kind does not take an option of `spec`.
             PolicyError: The factory cannot be imported, or what it returns is no policy.
         """
-        policy = self._factory(spec)(spec)
+        policy = self._factory(spec)(without_serving(spec))
         if not isinstance(policy, Policy):
             raise PolicyError(
                 f"The factory of policy kind {spec.kind!r} returned a {type(policy).__name__}, which lacks `info` or "

@@ -14,6 +14,7 @@ from harness.policies.openpi.messages import (
     Welcome,
     decode_request,
     encode_welcome,
+    ended_episode,
 )
 from harness.rollout.actions import check_actions
 from harness.rollout.clock import Clock
@@ -78,10 +79,10 @@ class PolicyService:
             HarnessError: The message cannot be read, or the policy did not decide; in words for the client.
         """
         began = self._clock.seconds()
-        ended = (message.get(EXTENSION) or {}).get("end_episode") if EXTENSION in message else None
+        ended = ended_episode(message)
         if ended is not None:
-            conversation.episodes.discard(str(ended))
-            self._end(str(ended))
+            conversation.episodes.discard(ended)
+            self._end(ended)
             return {EXTENSION: {"ended": ended}}
         info = self._policy.info
         request = decode_request(message, info, connection=conversation.name, count=conversation.requests)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.errors import UsageError
 from harness.latency.inputs import synthetic_observations
 from harness.policies.base import Policy
+from harness.policies.registry import SERVING_OPTIONS
 from harness.rollout.clock import Clock
 from harness.schedule.keys import decision_noise
 
@@ -46,6 +48,23 @@ class BatchPlan:
             "why": self.why,
             "measured_ms": {str(size): round(ms, 3) for size, ms in self.measured_ms.items()},
         }
+
+
+def asked_for(options: Mapping[str, object]) -> tuple[int | None, float | None]:
+    """Batch size and wait that a policy's options ask for, e.g. `flow?max_batch=8&max_wait_ms=2`.
+
+    Returns:
+        (max_batch, longest wait in seconds); None for what is to be chosen.
+
+    Raises:
+        UsageError: A value that is no size or no time.
+    """
+    size, wait_ms = (options.get(name) for name in SERVING_OPTIONS)
+    if size is not None and (type(size) is not int or size < 1):
+        raise UsageError(f"Policy option max_batch is {size!r}; it is an integer of at least 1.")
+    if wait_ms is not None and (isinstance(wait_ms, bool) or not isinstance(wait_ms, int | float) or wait_ms < 0):
+        raise UsageError(f"Policy option max_wait_ms is {wait_ms!r}; it is a number of milliseconds, 0 or more.")
+    return size, None if wait_ms is None else wait_ms / 1e3
 
 
 def plan_batches(
@@ -89,7 +108,7 @@ def choose(measured: Mapping[int, float]) -> tuple[int, float]:
     Returns:
         (largest batch, longest wait in seconds).
     """
-    rates = {size: size / seconds for size, seconds in measured.items()}
+    rates = {size: size / max(seconds, 1e-9) for size, seconds in measured.items()}
     best = min(size for size, rate in rates.items() if rate * WORTH >= max(rates.values()))
     return best, min(WAIT_SHARE * measured[min(measured)], MAX_WAIT_S) if best > 1 else 0.0
 

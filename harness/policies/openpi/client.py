@@ -19,6 +19,7 @@ from harness.policies.openpi.messages import (
     TIMING_KEY,
     Welcome,
     decode_welcome,
+    encode_end,
     encode_request,
 )
 from harness.policies.openpi.options import Options
@@ -141,7 +142,7 @@ class OpenPiPolicy:
         if self._link is None or self._welcome is None or not self._welcome.stateful:
             return
         try:
-            self._link.ask({EXTENSION: {"protocol": 1, "end_episode": episode_key}}, self._options.answer_s)
+            self._link.ask(encode_end(episode_key), self._options.answer_s)
         except (LinkLost, PolicyError):
             self._hang_up()
 

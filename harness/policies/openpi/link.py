@@ -168,7 +168,9 @@ def _open(address: Address, token: str | None) -> ClientConnection:
     except InvalidMessage as error:
         if isinstance(error.__cause__, EOFError | OSError):
             raise LinkLost("the connection broke during the handshake") from error
-        raise PolicyError(f"{address} does not speak HTTP, so it is no openpi server; check host and port.") from error
+        raise PolicyError(
+            f"{address} does not speak HTTP/1.1, so it is no openpi server; check host and port."
+        ) from error
     except InvalidURI as error:
         raise UsageError(f"{address} is no address; write openpi://HOST:PORT.") from error
     except InvalidHandshake as error:

@@ -144,6 +144,18 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
         raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
 
 
+def encode_end(episode_key: str) -> dict[str, Any]:
+    """Word that an episode has ended, for servers that keep state per episode; it is answered, so that none is lost."""
+    return {EXTENSION: {"protocol": PROTOCOL_VERSION, "end_episode": episode_key}}
+
+
+def ended_episode(message: Mapping[str, Any]) -> str | None:
+    """The episode that a message says has ended; None: the message is a question."""
+    said = message.get(EXTENSION)
+    ended = said.get("end_episode") if isinstance(said, Mapping) else None
+    return None if ended is None else str(ended)
+
+
 def _encode_moment(observation: Observation) -> dict[str, Any]:
     return {
         **{IMAGE_KEYS[camera]: np.ascontiguousarray(frame) for camera, frame in observation.images.items()},
