@@ -76,7 +76,8 @@ def decision_latency(decisions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (policy_id, nfe, hardware) with `n`, `queue_median`, `queue_p99`, `infer_median`, `infer_p99` (ms),
-        `batch_mean` (mean over decisions) and `batch_max`.
+        `batch_mean` (mean over decisions), `batch_max`, `transport_median` and `transport_p99` (ms; NaN for policies in
+        the episode's process).
     """
     rows = [
         {
@@ -90,11 +91,13 @@ def decision_latency(decisions: pd.DataFrame) -> pd.DataFrame:
             "infer_p99": group["infer_ms"].quantile(0.99),
             "batch_mean": group["batch_size"].astype("Float64").mean(),
             "batch_max": group["batch_size"].max(),
+            "transport_median": group["transport_ms"].dropna().median(),
+            "transport_p99": group["transport_ms"].dropna().quantile(0.99),
         }
         for (policy, nfe, hardware), group in decisions.groupby(["policy_id", "nfe", "hardware"], dropna=False)
     ]
     columns = ["policy_id", "nfe", "hardware", "n", "queue_median", "queue_p99", "infer_median", "infer_p99"]
-    return pd.DataFrame(rows, columns=[*columns, "batch_mean", "batch_max"])
+    return pd.DataFrame(rows, columns=[*columns, "batch_mean", "batch_max", "transport_median", "transport_p99"])
 
 
 _DESCRIPTION = [

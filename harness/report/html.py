@@ -66,6 +66,7 @@ def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) 
         provenance=[
             tables.run_table(ledger),
             tables.policy_table(ledger),
+            *([origin] if (origin := tables.origin_table(summary)).rows else []),
             tables.node_table(ledger),
             *tables.protocol_tables(ledger),
             tables.version_table(ledger),
@@ -114,8 +115,8 @@ def _scores(summary: Summary) -> list[dict[str, Any]]:
 def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     return {
         "policy": text(row["policy_id"]),
-        "nfe": count(row["nfe"]) if known(row["nfe"]) else "",
-        "variant": variant(row["policy_id"], row["nfe"]),
+        "nfe": _nfe(row, summary),
+        "variant": tables.named(row, summary),
         "role": summary.roles.get(row["policy_id"], ""),
         "suite": text(row["suite"]),
         "solved": f"{count(row['successes'])}/{count(row['n'])}",
@@ -127,6 +128,11 @@ def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         "retried": count(row["retried"]),
         "steps": number(row["steps"]),
     }
+
+
+def _nfe(row: Mapping[str, Any], summary: Summary) -> str:
+    naive = f", {tables.NAIVE}" if tables.is_naive(row, summary) else ""
+    return count(row["nfe"]) + naive if known(row["nfe"]) else ""
 
 
 def _bar(row: Mapping[str, Any]) -> dict[str, str] | None:
@@ -167,7 +173,7 @@ def _times(summary: Summary) -> list[dict[str, Any]]:
         parts = [(part.replace("_", " "), float(row[f"{part}_share"])) for part in PARTS if known(row[f"{part}_share"])]
         if parts:
             label = f"{duration(row['wall_s'] / row['episodes'])} per episode"
-            bars.append(_stack(variant(row["policy_id"], row["nfe"]), parts, label, lambda share: percent(share)))
+            bars.append(_stack(tables.named(row, summary), parts, label, lambda share: percent(share)))
     return bars
 
 

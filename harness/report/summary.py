@@ -21,6 +21,7 @@ from harness.analysis import (
     time_shares,
 )
 from harness.analysis.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
+from harness.analysis.origin import Records, naive_single_steps, policy_records
 from harness.analysis.roofline import roofline
 from harness.ledger import Ledger
 from harness.report.format import percent, variant
@@ -59,6 +60,10 @@ class Summary:
     prefix: pd.DataFrame
     roofline: pd.DataFrame
     decisions: pd.DataFrame
+    records: Records
+    """What the runs recorded of their policies' origin."""
+    naive: frozenset[tuple[str, int]]
+    """Variants that run a multi-step policy with one step."""
 
 
 def summarise(ledger: Ledger) -> Summary:
@@ -67,11 +72,13 @@ def summarise(ledger: Ledger) -> Summary:
     roles = control_roles(ledger.episodes["policy_id"].dropna().unique(), ledger.runs["suite"])
     latency = latency_by_component(ledger.latency)
     unfinished = ledger.runs[ledger.runs["status"] != "finished"]
+    records = policy_records(ledger.runs)
     notices = [
         *(_control_notice(fault) for fault in control_faults(suites, roles)),
         *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in unfinished.to_dict("records")),
         *_error_notices(suites),
         *_throttling_notices(latency),
+        *_policy_notices(records),
     ]
     return Summary(
         ledger=ledger,
@@ -89,6 +96,8 @@ def summarise(ledger: Ledger) -> Summary:
         prefix=prefix_fit(ledger.latency),
         roofline=roofline(ledger.latency, ledger.counts, ledger.nodes),
         decisions=decision_latency(ledger.decisions),
+        records=records,
+        naive=naive_single_steps(records, ledger.episodes[["policy_id", "nfe"]].drop_duplicates().to_numpy()),
     )
 
 
@@ -146,6 +155,14 @@ def _throttling_notices(latency: pd.DataFrame) -> list[Notice]:
             f"{throttled} of {n} latency samples were taken while the device throttled",
             "They are part of the percentiles. Cool the device or raise its power limit, and probe again.",
         )
+    ]
+
+
+def _policy_notices(records: Records) -> list[Notice]:
+    return [
+        Notice("note", f"About {label}", " ".join(map(str, record["warnings"])))
+        for label, record in records.items()
+        if record.get("warnings")
     ]
 
 

@@ -50,11 +50,26 @@ def records(frame: pd.DataFrame) -> Records:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+def named(row: Mapping[str, Any], summary: Summary) -> str:
+    """A row's policy at its NFE; a multi-step policy run with one step is called what it is."""
+    name = variant(row["policy_id"], row["nfe"])
+    return f"{name.removesuffix(')')}, {NAIVE})" if is_naive(row, summary) else name
+
+
+NAIVE = "naive 1-step"
+"""A checkpoint of many denoising steps at NFE 1, without a head for it: what a distilled student has to beat."""
+
+
+def is_naive(row: Mapping[str, Any], summary: Summary) -> bool:
+    """Whether a row is of a naive 1-step variant."""
+    return known(row["nfe"]) and (str(row["policy_id"]), int(row["nfe"])) in summary.naive
+
+
 def success_table(summary: Summary) -> Table:
     """Success of each policy on each suite."""
     rows = [
         (
-            _with_role(variant(row["policy_id"], row["nfe"]), row["policy_id"], summary),
+            _with_role(named(row, summary), row["policy_id"], summary),
             text(row["suite"]),
             f"{count(row['successes'])}/{count(row['n'])}",
             percent(row["rate"]),
@@ -80,11 +95,11 @@ def task_tables(summary: Summary) -> list[Table]:
     """Success per task: one table per suite, one column per policy and NFE."""
     tables = []
     for suite, rows in summary.tasks.groupby("suite", sort=False):
-        variants = list(dict.fromkeys(variant(row["policy_id"], row["nfe"]) for row in records(rows)))
+        variants = list(dict.fromkeys(named(row, summary) for row in records(rows)))
         cells: dict[tuple[int, str], dict[str, str]] = {}
         for row in records(rows):
             cell = cells.setdefault((int(row["task_id"]), task_name(row["task"])), {})
-            cell[variant(row["policy_id"], row["nfe"])] = _task_cell(row)
+            cell[named(row, summary)] = _task_cell(row)
         body = tuple(
             (str(task_id), task, *(cell.get(name, NONE) for name in variants))
             for (task_id, task), cell in sorted(cells.items())
@@ -110,7 +125,7 @@ def error_table(summary: Summary) -> Table:
     """Every error with its message, most frequent first."""
     rows = tuple(
         (
-            variant(row["policy_id"], row["nfe"]),
+            named(row, summary),
             text(row["error_type"]),
             text(row["error_message"]),
             count(row["count"]),
@@ -127,7 +142,7 @@ def time_table(summary: Summary) -> Table:
     """Where the time went."""
     rows = tuple(
         (
-            variant(row["policy_id"], row["nfe"]),
+            named(row, summary),
             count(row["episodes"]),
             duration(row["wall_s"]),
             *(percent(row[f"{part}_share"]) for part in PARTS),
@@ -261,23 +276,26 @@ def decision_table(summary: Summary) -> Table:
     """How decisions were served in closed loop."""
     rows = tuple(
         (
-            variant(row["policy_id"], row["nfe"]),
+            named(row, summary),
             text(row["hardware"]),
             count(row["n"]),
             number(row["queue_median"]),
             number(row["queue_p99"]),
             number(row["infer_median"]),
             number(row["infer_p99"]),
+            number(row["transport_median"]),
+            number(row["transport_p99"]),
             number(row["batch_mean"]),
             count(row["batch_max"]),
         )
         for row in records(summary.decisions)
     )
-    columns = ("policy", "hardware", "decisions", "queue p50", "queue p99", "infer p50", "infer p99")
+    columns = ("policy", "hardware", "decisions", "queue p50", "queue p99", "infer p50", "infer p99", "transport p50")
     note = (
-        "queue: from the request to the start of its batch. infer: the batch's inference. batch: mean over decisions."
+        "queue: from the request to the start of its batch. infer: the batch's inference. transport: the rest of the "
+        "round trip to a policy server. batch: mean over decisions."
     )
-    return Table("Decisions in closed loop, ms", (*columns, "batch", "largest"), rows, 2, note)
+    return Table("Decisions in closed loop, ms", (*columns, "transport p99", "batch", "largest"), rows, 2, note)
 
 
 def run_table(ledger: Ledger) -> Table:
@@ -304,6 +322,25 @@ def policy_table(ledger: Ledger) -> Table:
         for row in records(ledger.episodes[columns].drop_duplicates())
     )
     return Table("Policies", ("policy", "checkpoint", "sha256 of the weights", "dtype"), rows, 4)
+
+
+def origin_table(summary: Summary) -> Table:
+    """Where policies came from and how they were served, as they said it themselves."""
+    rows = tuple(
+        (label, key, value) for label, record in summary.records.items() for key, value in _origin_facts(record)
+    )
+    return Table("Origin of policies", ("policy", "key", "value"), rows, 3)
+
+
+def _origin_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [(str(key), str(value)) for key, value in (record.get("provenance") or {}).items()]
+    serving = dict(record.get("serving") or {})
+    measured = serving.pop("measured_ms", {})
+    facts += [(f"serving: {key}", str(value)) for key, value in serving.items()]
+    if measured:
+        ordered = sorted(measured.items(), key=lambda item: int(item[0]))
+        facts.append(("serving: ms by batch", ", ".join(f"{size}: {number(ms)}" for size, ms in ordered)))
+    return facts
 
 
 def node_table(ledger: Ledger) -> Table:

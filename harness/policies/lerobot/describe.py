@@ -150,4 +150,5 @@ def run_provenance(
         "dtypes": ", ".join(f"{dtype} {size}" for dtype, size in _dtype_sizes(loaded.policy).items()),
         "weights": loaded.weights,
     }
-    return facts | ({"snapflow": loaded.head} if loaded.head else {})
+    steps = stored_nfe(config, family)
+    return facts | ({"snapflow": loaded.head} if loaded.head else {}) | ({"stored_nfe": str(steps)} if steps else {})

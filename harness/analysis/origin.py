@@ -1,0 +1,53 @@
+"""What a run recorded of its policies' origin, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+Records = Mapping[str, Mapping[str, Any]]
+"""Policy label → what is known of its origin: `provenance`, `warnings`, `serving`, `default_nfe`."""
+
+UNTRAINED_HEAD = "zero initialisation"
+"""`provenance.snapflow` of a one-step head that was attached but never trained: it changes nothing."""
+
+
+def policy_records(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Read `runs.policies`; of several runs of one policy, the last that recorded anything counts.
+
+    Args:
+        runs: `Ledger.runs`. Ledgers written before this was recorded have nothing there.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in runs["policies"].dropna():
+        found |= {label: record for label, record in json.loads(text).items() if record}
+    return found
+
+
+def naive_single_steps(records: Records, variants: Iterable[tuple[Any, Any]]) -> frozenset[tuple[str, int]]:
+    """Find the naive 1-step variants: policies made for several denoising steps, run with one, without a head for it.
+
+    They are the baseline that a distilled one-step student has to beat.
+
+    Args:
+        records: See `policy_records`.
+        variants: (policy label, NFE) of what ran; a missing NFE is no variant.
+
+    Returns:
+        The naive ones. A policy of which nothing is recorded is never called naive.
+    """
+    return frozenset(
+        (str(policy), 1)
+        for policy, nfe in variants
+        if not pd.isna(nfe) and int(nfe) == 1 and _is_multi_step(records.get(str(policy), {}))
+    )
+
+
+def _is_multi_step(record: Mapping[str, Any]) -> bool:
+    """Whether a policy was made for more steps than one; its checkpoint's word counts more than the user's option."""
+    provenance = record.get("provenance") or {}
+    steps = provenance.get("stored_nfe") or record.get("default_nfe")
+    return steps is not None and int(steps) > 1 and provenance.get("snapflow") in (None, UNTRAINED_HEAD)
