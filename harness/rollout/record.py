@@ -29,6 +29,9 @@ from harness.spec.observation import ACTION_DIM, CAMERAS, Observation, PolicyInf
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 
+STATE_DIM = 8
+"""Components of `Observation.state`."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
@@ -180,7 +183,7 @@ class RecordingSimulator:
             fps=fps,
             observed=np.array(rows.observed[:n], dtype=np.int64),
             frames={camera: np.array(frames[:n], dtype=np.uint8) for camera, frames in rows.frames.items()},
-            state=np.array(rows.state[:n], dtype=np.float32).reshape(n, -1),
+            state=np.array(rows.state[:n], dtype=np.float32).reshape(n, STATE_DIM),
             actions=actions,
             executed=np.array(self.executed, dtype=np.float32).reshape(-1, ACTION_DIM),
             trajectory_sha256=result.trajectory_sha256,
