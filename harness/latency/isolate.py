@@ -396,14 +396,17 @@ def _serve(job: IsolatedProbe, wanted: Sequence[Configuration], sender: Connecti
     labels, relabelled = _label_device(_labels(job.labels, policy, shared), device)
     measuring = _Measuring(job, policy, labels, device, before, sender, stop)
     asked = [(nfe if nfe in steps else steps[0], batch) for nfe, batch in wanted]
-    for number, configuration in enumerate(dict.fromkeys(asked)):
+    for configuration in dict.fromkeys(asked):
         _send(sender, "begin", configuration)
         try:
-            if not measuring.run(configuration, relabelled, calibrates=number == 0):
+            if not measuring.run(configuration, relabelled):
                 return
         except UsageError as error:
             _send(sender, "refused", error)
             return
+    # Last, so that it can neither heat the device before a measurement nor add to the memory of one.
+    if job.calibrate:
+        _send(sender, "calibration", calibrate(device, job.clock.seconds))
 
 
 @dataclass(slots=True)
@@ -419,16 +422,13 @@ class _Measuring:
     sender: Connection
     stop: Any
 
-    def run(self, configuration: Configuration, warnings: Sequence[str], *, calibrates: bool) -> bool:
+    def run(self, configuration: Configuration, warnings: Sequence[str]) -> bool:
         """Measure one configuration; False when there is no going on."""
         nfe, batch_size = configuration
         measured = self._time(nfe, batch_size) if self.job.timed else _untimed(self.labels, self.policy, configuration)
         _send(self.sender, "result", replace(measured, warnings=(*measured.warnings, *warnings)))
         if measured.interrupted:
             return False
-        # After the measurement, so that none of these can heat the device before it.
-        if self.job.calibrate and calibrates:
-            _send(self.sender, "calibration", calibrate(self.device, self.job.clock.seconds))
         if measured.failure is None and self.job.answer:
             self._try("answers", "its answers could not be compared", lambda: self._answer(nfe, batch_size))
         if measured.failure is None and self.job.count:

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.errors import PolicyError
+
+_RECORDED = "_recorded_tensors"
 
 WARMUP_CALLS = 2
 """Calls before a capture: libraries create their handles and pick their algorithms in them."""
@@ -48,7 +51,8 @@ class CudaRecorder:
     def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """Capture a graph. The answer's memory stays reserved as long as the answer is referred to."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # Errors of this thread alone: others may ask the driver for clocks and power meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             answer = work()
         return answer, graph.replay
 
@@ -57,7 +61,10 @@ class CudaRecorder:
 class _Recording:
     slots: list[Tensor | None]
     """Where each tensor argument has to be copied before a replay; None for one that is read where it lies."""
-    answer: Any
+    answers: list[Tensor]
+    """What every replay overwrites."""
+    layout: _Layout
+    """Their arrangement."""
     replay: Callable[[], None]
 
 
@@ -83,6 +90,9 @@ class GraphPool:
         recordings: dict[Any, _Recording] = {}
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if _get_current_dispatch_mode() is not None:
+                # Somebody counts operators, of which a replay shows none.
+                return part(*args, **kwargs)
             tensors: list[Tensor] = []
             layout = _flatten((args, kwargs), tensors)
             placed = tuple(tensor.data_ptr() if self.owns(tensor) else None for tensor in tensors)
@@ -95,9 +105,10 @@ class GraphPool:
                 if slot is not None:
                     slot.copy_(tensor)
             recording.replay()
-            # A copy of the containers: who changes a cache it was given must not change the recorded one.
-            answers: list[Tensor] = []
-            return _flatten(recording.answer, answers).build(answers)
+            # New containers: who changes a cache that was handed out must not change the recorded one.
+            handed = recording.layout.build(recording.answers)
+            _mark_caches(handed)
+            return handed
 
         return call
 
@@ -120,13 +131,16 @@ class GraphPool:
                 f"{name} cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); remove graphs=true."
             ) from error
         answers: list[Tensor] = []
-        _flatten(answer, answers)
+        arranged = _flatten(answer, answers)
         self.adopt(answers)
-        return _Recording(slots, answer, replay)
+        return _Recording(slots, answers, arranged, replay)
 
 
 class KeptConstants(TorchFunctionMode):
-    """Answer `torch.tensor(numbers)` with one kept tensor per value: a copy from the host cannot be recorded."""
+    """Answer `torch.tensor(numbers)` with one kept tensor per value: a copy from the host cannot be recorded.
+
+    The two numbers of `torch.where(condition, number, number)` are kept in the same way.
+    """
 
     def __init__(self, kept: dict[Any, Tensor]) -> None:
         """Keep the constants in `kept`."""
@@ -136,13 +150,19 @@ class KeptConstants(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Divert `torch.tensor`; pass everything else on."""
+        """Divert `torch.tensor` and numbers in `torch.where`; pass everything else on."""
         options = kwargs or {}
-        if func is not torch.tensor or isinstance(args[0], Tensor):
-            return func(*args, **options)
-        key = (repr(args[0]), *(str(options.get(name)) for name in ("dtype", "device")))
+        if func is torch.tensor and not isinstance(args[0], Tensor):
+            return self._keep(args[0], options)
+        if func is torch.where and len(args) == 3 and isinstance(args[1], float) and isinstance(args[2], float):
+            device = {"device": args[0].device}
+            return func(args[0], self._keep(args[1], device), self._keep(args[2], device))
+        return func(*args, **options)
+
+    def _keep(self, value: Any, options: dict[str, Any]) -> Tensor:
+        key = (repr(value), *(str(options.get(name)) for name in ("dtype", "device")))
         if key not in self._kept:
-            self._kept[key] = func(*args, **options)
+            self._kept[key] = torch.tensor(value, **options)
         return self._kept[key]
 
 
@@ -181,7 +201,31 @@ def _flatten(value: Any, into: list[Tensor]) -> _Layout:
 
 
 def _flatten_cache(cache: Any, into: list[Tensor]) -> _Layout:
-    """As `_flatten`, for a key/value cache of transformers."""
+    """As `_flatten`, for a key/value cache of transformers.
+
+    One that a recording handed out, and that nobody changed, is not taken apart: it lies where it was recorded.
+    """
+    recorded: list[Tensor] | None = getattr(cache, _RECORDED, None)
+    if recorded and cache.layers[0].keys is recorded[0] and cache.layers[-1].values is recorded[-1]:
+        return _Layout(("recorded", recorded[0].data_ptr(), len(recorded)), lambda _: _copied(cache))
+    return _take_apart(cache, into)
+
+
+def _copied(cache: Any) -> Any:
+    inner: list[Tensor] = []
+    return _take_apart(cache, inner).build(inner)
+
+
+def _mark_caches(value: Any) -> None:
+    """Remember of every cache in an answer which tensors it was handed out with."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            _mark_caches(item)
+    elif hasattr(value, "layers"):
+        setattr(value, _RECORDED, [tensor for layer in value.layers for tensor in (layer.keys, layer.values)])
+
+
+def _take_apart(cache: Any, into: list[Tensor]) -> _Layout:
     contents = _flatten([[layer.keys, layer.values] for layer in cache.layers], into)
     kinds = [copy.copy(layer) for layer in cache.layers]
 

@@ -104,8 +104,28 @@ def test_constants_from_the_host_are_copied_once() -> None:
     kept: dict[Any, torch.Tensor] = {}
     with KeptConstants(kept):
         first, again, other = (torch.tensor([1.0, value]) for value in (2.0, 2.0, 3.0))
+        masked = torch.where(torch.tensor([True, False]), 0.0, -5.0)
     assert first is again
     assert other.tolist() == [1.0, 3.0]
+    assert (masked.tolist(), masked.dtype) == ([0.0, -5.0], torch.float32)
+    assert {"0.0", "-5.0"} <= {key[0] for key in kept}
+
+
+def test_operators_of_a_recorded_part_can_still_be_counted(save: Any, load: Any) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    folder = save("pi05")
+    eager, graphed = load(folder), load(folder)
+    record_parts(graphed.policy, family_of("pi05"), Replays())
+    observations = observe(1)
+    noise = noise_for(eager, observations)
+    counted = []
+    for policy in (eager, graphed):
+        policy.act(observations, noise, nfe=2)
+        with FlopCounterMode(display=False) as counter:
+            policy.act(observations, noise, nfe=2)
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0
 
 
 @pytest.mark.parametrize("policy_type", GENERATIVE)
