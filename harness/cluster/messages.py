@@ -146,6 +146,8 @@ class PolicySetup:
     info: PolicyInfo
     servers: tuple[object, ...] = ()
     """Actor handles of its policy servers; empty: the worker builds the policy itself."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of its origin and how it is served: plain data for `runs.policies`."""
 
 
 @dataclass(frozen=True, slots=True)

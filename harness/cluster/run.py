@@ -172,6 +172,8 @@ class _Run:
             self.say(f"Loading {', '.join(heavy)}")
         house = open_policies(self.session, self.nodes, self.suite.policies, self.request.light)
         try:
+            for warning in house.warnings:
+                self.say(f"warning: {warning}")
             check_infos(house.infos, self.suite.protocol)
             variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
             reports = self._inspect(house)
@@ -245,6 +247,7 @@ class _Run:
             "protocol_sha256": run_protocol_sha256(manifests),
             "git_revision": git_revision(),
             "versions": run_versions(descriptions.values()),
+            "policies": canonical_json(house.records),
         }
         counts = {
             suite: TaskCounts(descriptions[suite].n_init_states, manifest_sha256(manifest))

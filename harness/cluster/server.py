@@ -18,6 +18,8 @@ from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
 from harness.serve.batching import Batcher
+from harness.serve.origin import origin_of
+from harness.serve.sizing import BatchPlan, asked_for, plan_batches
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
 
@@ -34,20 +36,17 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(
-        self, spec: PolicySpec, *, max_batch: int | None, max_wait_s: float, isolation: Isolation | None = None
-    ) -> None:
+    def __init__(self, spec: PolicySpec, *, isolation: Isolation | None = None) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
-            spec: The policy.
-            max_batch: Largest batch; None for the policy's own limit.
-            max_wait_s: Longest time that a request waits for others, seconds.
+            spec: The policy; its options may say how to batch it, else that is chosen from a few timed batches.
             isolation: What this process is limited to.
         """
         self._isolation = isolation or NO_LIMITS
         self._isolation.apply()
-        self._spec, self._max_batch, self._max_wait_s = spec, max_batch, max_wait_s
+        self._spec = spec
+        self._plan: BatchPlan | None = None
         self._clock: Clock = WallClock()
         self._loading = asyncio.Lock()
         self._policy: Policy | None = None
@@ -64,6 +63,13 @@ class PolicyServer:
         await self._ready()
         assert self._policy is not None  # noqa: S101
         return self._policy.info
+
+    async def record(self) -> dict[str, Any]:
+        """What is known of the loaded policy's origin, and how it is served here; plain data for the ledger."""
+        await self._ready()
+        assert self._policy is not None  # noqa: S101
+        serving = {"serving": self._plan.record()} if self._plan is not None else {}
+        return origin_of(self._policy) | serving
 
     async def attach(self, n_clients: int, hardware: str | None) -> None:
         """Say how many workers ask, and what `hardware` to record."""
@@ -98,15 +104,23 @@ class PolicyServer:
             if self._batcher is None:
                 await asyncio.to_thread(self._isolation.limit_gpu)
                 self._policy = await asyncio.to_thread(build_policy, self._spec)
+                self._plan = await asyncio.to_thread(self._plan_batches, self._policy)
                 self._batcher = Batcher(
                     self._policy,
-                    max_batch=min(self._max_batch or self._policy.info.max_batch, self._policy.info.max_batch),
-                    max_wait_s=self._max_wait_s,
+                    max_batch=self._plan.max_batch,
+                    max_wait_s=self._plan.max_wait_s,
                     clock=self._clock,
                     n_clients=self._n_clients,
                     hardware=self._hardware,
                 )
         return self._batcher
+
+    def _plan_batches(self, policy: Policy) -> BatchPlan:
+        max_batch, max_wait_s = asked_for(self._spec.options)
+        if policy.info.placement != "server":
+            # Only here to say what it is; it will run in the workers.
+            return BatchPlan(policy.info.max_batch, 0.0)
+        return plan_batches(policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s)
 
 
 def build_policy(spec: PolicySpec) -> Policy:

@@ -10,14 +10,13 @@ from harness.cluster.placement import NodeResources, ServerSlot, place_servers
 from harness.cluster.server import MAX_RESTARTS, PolicyServer, build_policy
 from harness.cluster.session import Session
 from harness.errors import HarnessError, PolicyError
+from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 
-LIGHT = frozenset({"scripted", "noop", "random"})
+LIGHT = frozenset({"scripted", "noop", "random", "openpi"})
 """Kinds that the driver may build itself: they import neither torch nor a simulator. Any other kind is built in an
 actor first, because nobody knows what it imports before it is built."""
-MAX_WAIT_S = 0.005
-"""Longest time that a decision waits for others to fill a batch; a tenth of a control step at 20 Hz."""
 
 
 class PolicyHouse:
@@ -32,6 +31,16 @@ class PolicyHouse:
     def infos(self) -> dict[str, PolicyInfo]:
         """Policy label → what the policy says of itself."""
         return {label: setup.info for label, setup in self.setups.items()}
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Policy label → what is known of its origin and how it is served, for `runs.policies`."""
+        return {label: dict(setup.record) for label, setup in self.setups.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What policies warn of, each with its label."""
+        return [f"{label}: {text}" for label, record in self.records.items() for text in record.get("warnings", ())]
 
     def attach(self, n_workers: int, hardware: Mapping[str, str]) -> None:
         """Tell the servers how many workers will ask each, and where they run."""
@@ -55,7 +64,18 @@ def light_setups(specs: Sequence[PolicySpec]) -> dict[str, PolicySetup]:
         UsageError: A policy refuses its path or options.
         PolicyError: A policy cannot be built.
     """
-    return {spec.label: PolicySetup(spec, build_policy(spec).info) for spec in specs if spec.kind in LIGHT}
+    return {spec.label: _light_setup(spec) for spec in specs if spec.kind in LIGHT}
+
+
+def _light_setup(spec: PolicySpec) -> PolicySetup:
+    policy = build_policy(spec)
+    try:
+        return PolicySetup(spec, policy.info, record=origin_of(policy))
+    finally:
+        # A connection of the driver's would count as a client that never asks.
+        close = getattr(policy, "close", None)
+        if close is not None:
+            close()
 
 
 def open_policies(
@@ -74,17 +94,18 @@ def open_policies(
     for slot in slots:
         started[slot.policy].append(_start(session, by_label[slot.policy], slot))
     try:
-        infos = {label: _ask(session, label, servers) for label, servers in started.items()}
+        described = {label: _ask(session, label, servers) for label, servers in started.items()}
     except BaseException:
         for server in (server for servers in started.values() for server in servers):
             session.ray.kill(server)
         raise
     setups = dict(light)
     for label, servers in started.items():
-        if infos[label].placement == "server":
-            setups[label] = PolicySetup(by_label[label], infos[label], tuple(servers))
+        info, record = described[label]
+        if info.placement == "server":
+            setups[label] = PolicySetup(by_label[label], info, tuple(servers), record)
             continue
-        setups[label] = PolicySetup(by_label[label], infos[label])
+        setups[label] = PolicySetup(by_label[label], info, record={k: v for k, v in record.items() if k != "serving"})
         for server in servers:
             session.ray.kill(server)
     kept = [slot for slot in slots if setups[slot.policy].servers]
@@ -101,15 +122,17 @@ def _start(session: Session, spec: PolicySpec, slot: ServerSlot) -> Any:
             max_restarts=MAX_RESTARTS,
             max_task_retries=0,
         )
-        .remote(spec, max_batch=None, max_wait_s=MAX_WAIT_S, isolation=session.isolation)
+        .remote(spec, isolation=session.isolation)
     )
 
 
-def _ask(session: Session, label: str, servers: Sequence[Any]) -> PolicyInfo:
+def _ask(session: Session, label: str, servers: Sequence[Any]) -> tuple[PolicyInfo, dict[str, Any]]:
+    """What the first server of a policy says, once all have loaded it."""
     from ray.exceptions import RayError
 
     try:
         infos: list[PolicyInfo] = session.ray.get([server.info.remote() for server in servers])
+        record: dict[str, Any] = session.ray.get(servers[0].record.remote())
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, HarnessError):
@@ -119,4 +142,4 @@ def _ask(session: Session, label: str, servers: Sequence[Any]) -> PolicyInfo:
             f"The server of policy {label!r} died while loading it: {reason} Memory is the usual cause; see "
             "`harness doctor`."
         ) from error
-    return infos[0]
+    return infos[0], record

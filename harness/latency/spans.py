@@ -38,6 +38,11 @@ class SpanRecorder:
         """Time a component: `with recorder("prefix"): …`."""
         return _Timing(self, name)
 
+    def record(self, name: str, ms: float) -> None:
+        """Take a component that was timed elsewhere and has just ended: on a server, or on the way to it."""
+        end_s = self._seconds()
+        self.spans.append(Span(name, end_s - ms / 1e3, end_s))
+
     def drain(self) -> list[Span]:
         """Return the spans since the last call, and forget them."""
         spans, self.spans = self.spans, []
