@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from harness.rollout.clock import Clock
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
 from harness.spec.observation import Observation
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -80,6 +83,10 @@ class Batcher:
         self._groups.setdefault(nfe, deque()).append(request)
         self._arrived.set()
         return await answer
+
+    async def alone(self, work: Callable[[], Answer]) -> Answer:
+        """Run something else that uses the policy, between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def attach(self, n_clients: int, hardware: str | None) -> None:
         """Say how many workers ask, and what `hardware` to record."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from harness.errors import HarnessError
-from harness.policies.base import EpisodicPolicy, Policy
+from harness.latency.spans import Span, SpanRecorder, synchronizer
+from harness.policies.base import EpisodicPolicy, Policy, TimedPolicy
 from harness.policies.openpi.messages import (
     ACTIONS_KEY,
     EXTENSION,
     TIMING_KEY,
+    Request,
     Welcome,
     decode_request,
     encode_welcome,
@@ -18,6 +23,7 @@ from harness.policies.openpi.messages import (
 )
 from harness.rollout.actions import check_actions
 from harness.rollout.clock import Clock
+from harness.rollout.decide import Decided, first_of
 from harness.rollout.faults import describe_exception
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
@@ -88,14 +94,39 @@ class PolicyService:
         request = decode_request(message, info, connection=conversation.name, count=conversation.requests)
         conversation.requests += 1
         conversation.episodes.add(request.observation.episode_key)
-        decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
+        spans: list[Span] = []
+        if request.spans and isinstance(self._policy, TimedPolicy):
+            decided, spans = await self._batcher.alone(partial(self._act_timed, self._policy, request, began))
+        else:
+            decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
         check_actions(decided.actions, info.chunk_length, request.observation.decision)
         self.decisions += 1
         # Reading the message is part of the way here, as packing the answer is part of the way back.
         timing = {"infer_ms": decided.infer_ms, "queue_ms": decided.queue_ms}
         timing["total_ms"] = (self._clock.seconds() - began) * 1e3
-        extra = {"request": request.number, "batch_size": decided.batch_size, "hardware": self._hardware}
+        extra = {
+            "request": request.number,
+            "batch_size": decided.batch_size,
+            "hardware": self._hardware,
+            "spans": [[span.name, span.ms] for span in spans],
+        }
         return {ACTIONS_KEY: decided.actions, TIMING_KEY: timing, EXTENSION: extra}
+
+    def _act_timed(self, policy: TimedPolicy, request: Request, since: float) -> tuple[Decided, list[Span]]:
+        """Decide alone, each component timed as a probe does it."""
+        synchronize = synchronizer(policy)
+        recorder = SpanRecorder(self._clock.seconds, synchronize)
+        noise = None if request.noise is None else request.noise[np.newaxis]
+        timer, policy.span = policy.span, recorder
+        try:
+            synchronize()
+            began = self._clock.seconds()
+            chunks = policy.act([request.observation], noise, nfe=request.nfe)
+            synchronize()
+        finally:
+            policy.span = timer
+        infer_ms = (self._clock.seconds() - began) * 1e3
+        return Decided(first_of(chunks, 1)[0], (began - since) * 1e3, infer_ms, 1), recorder.drain()
 
     def close(self) -> None:
         """Let the compute thread end after the batch that it is at."""

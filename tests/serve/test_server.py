@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,8 @@ from served_policies import Looks, RaisesForTaskOne, Served
 from websockets.sync.client import connect as open_socket
 
 from harness.errors import PolicyError, PolicyServerDied, UsageError
+from harness.latency import Budget, probe, synthetic_observations
+from harness.policies.base import no_span
 from harness.policies.controls import RandomPolicy
 from harness.policies.openpi.client import OpenPiPolicy, connect
 from harness.policies.openpi.link import Address
@@ -19,6 +22,7 @@ from harness.policies.openpi.messages import encode_request
 from harness.policies.openpi.options import Options
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
+from harness.rollout.clock import WallClock
 from harness.schedule.keys import decision_noise
 from harness.serve.server import require_token
 from harness.serve.sizing import BatchPlan
@@ -286,3 +290,37 @@ def test_a_server_can_stand_in_front_of_another(serve):
         np.testing.assert_array_equal(
             remote.act([seen()], noise_of(0)[np.newaxis], nfe=1).actions[0], np.clip(noise_of(0), -1, 1)
         )
+
+
+class Timed(Served):
+    """Has components that a probe can time."""
+
+    def __init__(self) -> None:  # noqa: D107
+        super().__init__()
+        self.span = no_span
+
+    def act(self, observations, noise, *, nfe=None):
+        with self.span("prefix"):
+            time.sleep(0.01)
+        with self.span("denoise_step"):
+            time.sleep(0.005)
+        return super().act(observations, noise, nfe=nfe)
+
+
+def test_a_probe_sees_the_servers_components_and_the_way_there(serve):
+    policy = Timed()
+    with serve(policy) as serving:
+        found = probe(
+            policy_at(serving.address),
+            observations=synthetic_observations(2),
+            clock=WallClock(),
+            budget=Budget(min_seconds=0.2, min_samples=5, max_seconds=5.0, warmup_seconds=0.5),
+        )
+    (configuration,) = found.configurations
+    assert configuration.failure is None
+    assert {row["component"] for row in configuration.rows} == {"e2e", "prefix", "denoise_step", "transport"}
+    assert np.median(configuration.samples_ms("prefix")) >= 10
+    assert np.median(configuration.samples_ms("denoise_step")) >= 5
+    # Of a decision, only the 2 ms outside this policy's spans are in no component.
+    assert 0.7 < configuration.components_to_e2e < 1.05
+    assert policy.span is no_span

@@ -154,7 +154,14 @@ class OpenPiPolicy:
         self, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         self._requests += 1
-        message = encode_request(seen, noise, nfe, number=self._requests, extended=self._welcome is not None)
+        message = encode_request(
+            seen,
+            noise,
+            nfe,
+            number=self._requests,
+            extended=self._welcome is not None,
+            spans=self.span is not no_span,
+        )
         deadline: float | None = None
         while True:
             link = self._link or self._reconnect(deadline, seen.decision)
@@ -175,7 +182,7 @@ class OpenPiPolicy:
                 raise
             self._given_up = 0
             timing = _timing(answer, round_trip_ms)
-            self._report(timing)
+            self._report(answer, timing)
             return actions, timing
 
     def _reconnect(self, deadline: float | None, decision: int) -> Link:
@@ -234,11 +241,14 @@ class OpenPiPolicy:
         if link is not None:
             link.close()
 
-    def _report(self, timing: RemoteTiming) -> None:
-        """Tell a probe about the way there and back, which no span can enclose."""
+    def _report(self, answer: Mapping[str, Any], timing: RemoteTiming) -> None:
+        """Tell a probe what no span here can enclose: the server's components, and the rest of the round trip."""
         record = getattr(self.span, "record", None)
-        if record is not None and timing.transport_ms is not None:
-            record("transport", timing.transport_ms)
+        if record is None or timing.transport_ms is None:
+            return
+        for name, ms in (answer.get(EXTENSION) or {}).get("spans", ()):
+            record(str(name), float(ms))
+        record("transport", timing.transport_ms + timing.queue_ms)
 
 
 def _actions(answer: Mapping[str, Any], length: int | None, sender: str) -> NDArray[np.float32]:

@@ -51,6 +51,8 @@ class Request:
     nfe: int | None
     number: int | None = None
     """The client's number of this request, to be repeated in the answer; None from clients that are not ours."""
+    spans: bool = False
+    """Whether the client wants to know how long each component took, at the price of being decided for alone."""
 
 
 def encode_welcome(welcome: Welcome) -> dict[str, Any]:
@@ -84,7 +86,13 @@ def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None
 
 
 def encode_request(
-    observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None, *, number: int, extended: bool
+    observation: Observation,
+    noise: NDArray[np.float32] | None,
+    nfe: int | None,
+    *,
+    number: int,
+    extended: bool,
+    spans: bool = False,
 ) -> dict[str, Any]:
     """One question.
 
@@ -94,6 +102,7 @@ def encode_request(
         nfe: Number of function evaluations.
         number: Number of this request on its connection.
         extended: Whether the server understands `EXTENSION`.
+        spans: Whether to ask for the times of the components.
     """
     message = _encode_moment(observation)
     if extended:
@@ -103,6 +112,7 @@ def encode_request(
             "episode": observation.episode_key,
             "decision": observation.decision,
             "nfe": nfe,
+            "spans": spans,
             "noise": noise,
             "privileged": dict(observation.privileged),
             "history": [_encode_moment(moment) for moment in observation.history],
@@ -139,7 +149,8 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
             message, info, episode=str(said["episode"]), decision=int(said["decision"]), history=history,
             privileged=said["privileged"],
         )  # fmt: skip
-        return Request(observation, _noise(said["noise"], info), said["nfe"], int(said["request"]))
+        noise = _noise(said["noise"], info)
+        return Request(observation, noise, said["nfe"], int(said["request"]), bool(said.get("spans")))
     except (KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
 
