@@ -208,19 +208,20 @@ def find_counts(counts: pd.DataFrame, configuration: Mapping[str, Any]) -> dict[
     """
     same = counts[counts["component"] == configuration["component"]]
     for name in ("dtype", "batch_size"):
-        same = same[_equal(same[name], configuration[name])]
+        same = same[same_as(same[name], configuration[name])]
     same = same[same["policy_id"].map(work_of) == work_of(configuration["policy_id"])]
     if configuration["component"] == "e2e":
-        same = same[_equal(same["nfe"], configuration["nfe"])]
+        same = same[same_as(same["nfe"], configuration["nfe"])]
     own = same
     for name in ("hardware", "policy_id", "compile", "nfe"):
-        own = own[_equal(own[name], configuration[name])]
+        own = own[same_as(own[name], configuration[name])]
     device = dict(own.iloc[-1][list(ON_DEVICE)]) if len(own) else dict.fromkeys(ON_DEVICE)
     worked = next((rows for rows in (own, same) if rows["flops"].notna().any()), None)
     return None if worked is None else dict(worked[worked["flops"].notna()].iloc[-1]) | device
 
 
-def _equal(column: pd.Series[Any], value: Any) -> pd.Series[bool]:
+def same_as(column: pd.Series[Any], value: Any) -> pd.Series[bool]:
+    """Where a column holds a value; a missing value is the same as another missing one."""
     return column.isna() if pd.isna(value) else (column == value).fillna(False).astype(bool)
 
 

@@ -1,0 +1,168 @@
+"""`harness predict`: what a decision would take on a device that is not at hand."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.examples import examples
+from harness.cli.output import write_texts
+from harness.cli.values import parse_nfe
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis.predict import Source
+    from harness.ledger import Ledger
+    from harness.report.predict_tables import Predicted
+    from harness.report.tables import Table
+    from harness.spec.profile import HardwareProfile
+
+EXAMPLES = examples(
+    "harness predict --from reports/h100 --to jetson-orin-nano-8gb,dgx-spark-gb10 --nfe 1,10",
+    "harness predict --from reports/h100 --to h200 --measured reports/h200  # and how far off it is",
+    "harness predict --architecture student-650m,student-650m-int8 --to jetson-orin-nano-8gb",
+    "harness predict --from reports/h100 --back-test",
+)
+
+
+def command(
+    to: Annotated[str, typer.Option(help="Hardware profiles, with commas between them.")] = "",
+    from_: Annotated[list[str] | None, typer.Option("--from", help="Ledger of a probe on another device.")] = None,
+    policy: Annotated[str, typer.Option("--policy", "-p", help="Only policies whose name contains this.")] = "",
+    architecture: Annotated[str, typer.Option(help="Descriptions by name or YAML file, instead of a policy.")] = "",
+    nfe: Annotated[str, typer.Option(help="NFE values, with commas between them.")] = "",
+    measured: Annotated[list[str] | None, typer.Option(help="Ledger of the target: shows the error.")] = None,
+    back_test: Annotated[bool, typer.Option("--back-test", help="Predict the published figures instead.")] = False,
+    markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+) -> None:
+    """Predict end-to-end latency, with a band, and whether the policy fits into memory.
+
+    From a ledger: each component's bytes and FLOPs at the target's rates and the efficiency measured on the source, and
+    the host's time. From an architecture's description alone: the target's roofline, and what real stacks reach of it;
+    with --from, also in the stack of that ledger.
+    """
+    from harness.report.predict_tables import back_test_json, back_test_table, prediction_table, predictions_json
+
+    given = _sources(from_, policy)
+    if back_test:
+        from harness.analysis.published import back_test as hold
+        from harness.analysis.published import load_published
+
+        if not from_:
+            raise UsageError("--back-test predicts from a ledger; name it with --from.")
+        tests = hold(given, load_published())
+        if not tests:
+            raise UsageError("No plain eager LeRobot policy at batch 1 in these ledgers has published figures.")
+        _write(back_test_table(tests), back_test_json(tests), markdown, json)
+        return
+    if not to:
+        raise UsageError("Name the devices to predict for with --to, e.g. --to jetson-orin-nano-8gb.")
+    if not from_ and not architecture:
+        raise UsageError("Name what to predict: a ledger with --from, or a description with --architecture.")
+    wanted = parse_nfe(nfe) if nfe else ()
+    targets = [name.strip() for name in to.split(",") if name.strip()]
+    if architecture:
+        found = list(_described(architecture, targets, wanted, given))
+    else:
+        found = list(_carried(given, targets, wanted, measured))
+    _write(prediction_table(found), predictions_json(found), markdown, json)
+
+
+def _sources(paths: list[str] | None, policy: str) -> list[Source]:
+    from harness.analysis.predict import sources
+    from harness.ledger import read
+
+    if not paths:
+        return []
+    ledger = read(*paths)
+    found = sources(ledger.latency, ledger.counts, ledger.nodes)
+    chosen = [source for source in found if policy in str(source.configuration["policy_id"])]
+    if found and not chosen:
+        names = ", ".join(dict.fromkeys(str(source.configuration["policy_id"]) for source in found))
+        raise UsageError(f"{ledger.path} holds no policy whose name contains {policy!r}. It holds: {names}.")
+    if not chosen:
+        raise UsageError(
+            f"{ledger.path} holds no configuration that was timed and counted on a calibrated node. Probe it again: "
+            "`harness probe` counts and calibrates."
+        )
+    return chosen
+
+
+def _carried(
+    given: list[Source], targets: list[str], wanted: tuple[int, ...], measured: list[str] | None
+) -> Iterator[Predicted]:
+    from harness.analysis.predict import predict, target_for
+    from harness.ledger import read
+    from harness.report.predict_tables import Predicted
+    from harness.spec.profile import load_profile
+
+    profiles = [load_profile(name) for name in targets]
+    ledger = read(*measured) if measured else None
+    for source in given:
+        like = _profile_of(source)
+        for profile in profiles:
+            for nfe in wanted or source.e2e:
+                prediction = predict(source, target_for(profile, source, like), nfe)
+                seen = None if ledger is None else _median(ledger, source, profile.name, nfe)
+                yield Predicted(source.name, f"as on {source.configuration['hardware']}", prediction, seen)
+
+
+def _described(names: str, targets: list[str], wanted: tuple[int, ...], given: list[Source]) -> Iterator[Predicted]:
+    from harness.analysis.predict import predict_architecture, predict_architecture_like, target_for
+    from harness.analysis.targets import target_device
+    from harness.report.predict_tables import GRAPH, Predicted
+    from harness.spec.architecture import load_architecture
+    from harness.spec.profile import load_profile
+
+    profiles = [load_profile(name) for name in targets]
+    for name in (part.strip() for part in names.split(",")):
+        described = load_architecture(name)
+        formats = tuple(dict.fromkeys(key for work in described.work() for key in work.flops_by_format))
+        for profile in profiles:
+            # The share of the roofline that stacks reach is a share of printed peaks.
+            target = target_device(profile, formats, assumed=(1.0, 1.0))
+            for nfe in wanted or described.nfe:
+                yield Predicted(described.name, GRAPH, predict_architecture(described, target, nfe))
+                for source in given:
+                    like = predict_architecture_like(
+                        described, source, target_for(profile, source, _profile_of(source), formats), nfe
+                    )
+                    if like is not None:
+                        yield Predicted(described.name, f"like {source.name}", like)
+
+
+def _profile_of(source: Source) -> HardwareProfile | None:
+    from harness.spec.profile import load_profile
+
+    hardware = source.configuration["hardware"]
+    return load_profile(hardware) if isinstance(hardware, str) else None
+
+
+def _median(ledger: Ledger, source: Source, hardware: str, nfe: int | None) -> float | None:
+    from harness.analysis.roofline import same_as
+
+    rows = ledger.latency[ledger.latency["component"] == "e2e"]
+    wanted = {**source.configuration, "hardware": hardware, "nfe": nfe}
+    for name, value in wanted.items():
+        rows = rows[same_as(rows[name], value)]
+    return float(rows["latency_ms"].median()) if len(rows) else None
+
+
+def _write(table: Table, content: object, markdown: str, json: str) -> None:
+    from harness.report.markdown import table_markdown
+    from harness.report.roofline_json import plain
+    from harness.report.terminal import print_table
+
+    if "-" not in (markdown, json):
+        print_table(table, Console())
+    write_texts(
+        [
+            (markdown, lambda: table_markdown(table) + "\n"),
+            (json, lambda: json_module.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
+        ]
+    )

@@ -1,0 +1,175 @@
+"""Tables of `harness predict`, and of published figures beside measured ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from harness.analysis.predict import KERNEL_US, MODEL_SPREAD, ROOFLINE_SHARE, STEP, Prediction
+from harness.analysis.published import BackTest
+from harness.report.format import NONE, count, known, number, number_interval, percent, text
+from harness.report.tables import Table, records
+
+
+class Predicted(NamedTuple):
+    """A prediction under a name, and what was measured there, if it was."""
+
+    name: str
+    stack: str
+    prediction: Prediction
+    measured: float | None = None
+    """Milliseconds."""
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured, less one."""
+        return None if self.measured is None else self.prediction.likely / self.measured - 1
+
+
+def prediction_table(found: Sequence[Predicted]) -> Table:
+    """One row per policy, device and NFE."""
+    rows = tuple(_row(item) for item in found)
+    columns = (
+        *("policy", "stack", "device", "waits for", "fits", "NFE", "ms", "band", "Hz", "vision", "prefix", "a step"),
+        *("memory GB", "measured", "error"),
+    )
+    return Table("Predicted decisions, ms", columns, rows, 5, _note(found))
+
+
+def _row(item: Predicted) -> tuple[str, ...]:
+    found = item.prediction
+    parts = {part.component: part.likely for part in found.parts}
+    return (
+        item.name,
+        item.stack,
+        found.target.name,
+        found.bound,
+        {True: "yes", False: "NO", None: NONE}[found.fits],
+        count(found.nfe),
+        number(found.likely),
+        number_interval(found.low, found.high),
+        number(1e3 / found.likely),
+        *(number(parts.get(name)) for name in ("vision", "prefix", STEP)),
+        number(found.memory_bytes / 1e9 if found.memory_bytes else None),
+        number(item.measured),
+        percent(round(item.error, 3)) if item.error is not None else NONE,
+    )
+
+
+def _note(found: Sequence[Predicted]) -> str:
+    low, _, high = ROOFLINE_SHARE
+    notes = [
+        "From a ledger: device work at the target's rates and the efficiency measured on the source, kernels of "
+        f"{KERNEL_US:g} µs at least, and the host's idle time; band: device work overlapped with the host or queued "
+        f"after it, rates off by their profile's confidence and {MODEL_SPREAD:.0%} for carrying efficiency over, host "
+        "faster or slower as assumed. From a description: the roofline of the printed peaks, of which real stacks "
+        f"reach {low:.0%} to {high:.0%} (arXiv:2602.18397), without launches. No transport, no simulation."
+    ]
+    for item in found:
+        notes += [*item.prediction.target.notes]
+        if item.stack != GRAPH:
+            notes.append(f"{item.prediction.target.name}: {item.prediction.target.host.basis}")
+    return " ".join(f"{note.rstrip('.')}." for note in dict.fromkeys(notes))
+
+
+GRAPH = "one graph"
+"""Stack of a prediction from a description alone."""
+
+
+def back_test_table(found: Sequence[BackTest]) -> Table:
+    """Published figures and what was predicted for them."""
+    rows = tuple(
+        (
+            f"{item.source.name} on {text(item.source.configuration['hardware'])}",
+            f"{item.published['device']}, {item.published['checkpoint_or_variant']}",
+            str(item.published["source"]),
+            item.reason,
+            count(item.published["nfe"]),
+            number(item.published["latency_ms"]),
+            number(item.prediction.likely),
+            number_interval(item.prediction.low, item.prediction.high),
+            percent(round(item.error, 3)),
+        )
+        for item in found
+    )
+    columns = ("predicted from", "published", "source", "why", "NFE", "published ms", "predicted ms", "band", "error")
+    return Table("Back-test on published figures of the same stack", columns, rows, 4, BACK_TEST_NOTE if rows else "")
+
+
+BACK_TEST_NOTE = (
+    "Nothing was fitted to the published figures. Their dtype, number of cameras and host are mostly not stated; the "
+    "measured policy has those of its ledger."
+)
+
+
+def published_table(frame: pd.DataFrame) -> Table:
+    """Published decisions of the measured models, with the measured median where the same device was measured."""
+    rows = tuple(
+        (
+            text(row["model"]),
+            text(row["checkpoint_or_variant"]),
+            text(row["device"]),
+            text(row["stack"]),
+            text(row["measured_on"]),
+            _cite(row),
+            count(row["nfe"]),
+            number(row["latency_ms"]),
+            number(row["measured"]),
+            number(row["ratio"]),
+        )
+        for row in records(frame)
+    )
+    columns = ("model", "variant", "device", "stack", "measured as", "source", "NFE", "published ms", "measured ms")
+    note = "Published figures are others'; compare only what has the same stack. ratio: measured over published."
+    return Table("Published decisions", (*columns, "ratio"), rows, 6, note)
+
+
+def _cite(row: dict[str, Any]) -> str:
+    note = f" ({row['note']})" if known(row["note"]) else ""
+    computed = " [computed]" if row["kind"] == "predicted" else ""
+    return f"{row['source']}{computed}{note}"
+
+
+def predictions_json(found: Sequence[Predicted]) -> list[dict[str, Any]]:
+    """Predictions as flat objects with their parts; times in ms."""
+    return [
+        {
+            "policy": item.name,
+            "stack": item.stack,
+            "device": item.prediction.target.name,
+            "nfe": item.prediction.nfe,
+            "low_ms": item.prediction.low,
+            "likely_ms": item.prediction.likely,
+            "high_ms": item.prediction.high,
+            "waits_for": item.prediction.bound,
+            "fits": item.prediction.fits,
+            "memory_bytes": item.prediction.memory_bytes,
+            "measured_ms": item.measured if item.measured is None or math.isfinite(item.measured) else None,
+            "error": item.error,
+            "parts": [part._asdict() for part in item.prediction.parts],
+            "copy_gb_s": item.prediction.target.rates.copy_gb_s,
+            "tflop_s": dict(item.prediction.target.rates.tflop_s),
+            "host": item.prediction.target.host._asdict(),
+            "notes": list(item.prediction.target.notes),
+        }
+        for item in found
+    ]
+
+
+def back_test_json(found: Sequence[BackTest]) -> list[dict[str, Any]]:
+    """Back-test rows as flat objects."""
+    return [
+        {
+            "from": dict(item.source.configuration),
+            "published": dict(item.published),
+            "low_ms": item.prediction.low,
+            "likely_ms": item.prediction.likely,
+            "high_ms": item.prediction.high,
+            "error": item.error,
+            "reason": item.reason,
+        }
+        for item in found
+    ]
