@@ -16,6 +16,7 @@ from harness.cli import (
     ledger,
     listing,
     nightly,
+    predict,
     prefix,
     probe,
     report,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("run", epilog=run.EXAMPLES)(run.command)
 app.command("probe", epilog=probe.EXAMPLES)(probe.command)
 app.command("prefix", epilog=prefix.EXAMPLES)(prefix.command)
+app.command("predict", epilog=predict.EXAMPLES)(predict.command)
 app.command("serve", epilog=serve.EXAMPLES)(serve.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("compare", epilog=compare.EXAMPLES)(compare.command)
