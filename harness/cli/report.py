@@ -13,11 +13,13 @@ from harness.cli.output import write_texts
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
+    from harness.report.tables import Table
 
 EXAMPLES = examples(
     "harness report reports/demo",
     "harness report reports/demo --html report.html",
     "harness report reports/a100 reports/spark --markdown -",
+    "harness report reports/h100 --published",
     "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
 )
 
@@ -29,24 +31,50 @@ def command(
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Set published latencies beside.")
+    ] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
     from harness.ledger import read
-    from harness.report import render_markdown, render_terminal, write_html
+    from harness.report import render_terminal, write_html
+    from harness.report.terminal import print_table
 
     ledger = read(*ledgers)
     if eval_info is not None:
         _write_eval_info(ledger, eval_info, policy, nfe)
+    others = _published(ledger) if published else None
     if markdown == "-":
-        typer.echo(render_markdown(ledger))
+        typer.echo(_markdown(ledger, others))
         return
     render_terminal(ledger, Console())
+    if others is not None:
+        print_table(others, Console())
     if markdown:
-        Path(markdown).write_text(render_markdown(ledger), encoding="utf-8")
+        Path(markdown).write_text(_markdown(ledger, others), encoding="utf-8")
         typer.echo(f"Markdown: {markdown}")
     if html is not None:
         write_html(ledger, html, command=report_command(ledgers, html))
         typer.echo(f"HTML: {html}")
+
+
+def _published(ledger: Ledger) -> Table:
+    """Published decisions of the measured models."""
+    from harness.analysis.published import beside, load_published
+    from harness.errors import UsageError
+    from harness.report.predict_tables import published_table
+
+    table = published_table(beside(ledger.latency, load_published()))
+    if not table.rows:
+        raise UsageError("Nothing is published of the policies in this ledger; leave --published out.")
+    return table
+
+
+def _markdown(ledger: Ledger, others: Table | None) -> str:
+    from harness.report import render_markdown
+    from harness.report.markdown import table_markdown
+
+    return render_markdown(ledger) + (f"\n{table_markdown(others)}\n" if others is not None else "")
 
 
 def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | None) -> None:
