@@ -298,7 +298,7 @@ def latency(quick: bool) -> Iterator[Row]:
     rng = np.random.default_rng(20260305)
     repeats = 100 if quick else 500
     for rho in (0.0, 0.5, 0.9):
-        for n in (20, 100, 500, 2000):
+        for n in (20, 100, 500, 2000, 8000):
             for quantile in (0.5, 0.99):
                 covered, alarms, inside = [], 0, []
                 truth = 50 * np.exp(0.1 * stats.norm.ppf(quantile))
