@@ -12,6 +12,7 @@ from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
+from harness.cli.recording import Failures, Placements, record_request, report_recorded
 from harness.cli.values import Video, parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 
@@ -24,6 +25,7 @@ EXAMPLES = examples(
     "harness run seed --policy lerobot:lerobot/pi05-libero --nfe 1,10 --video failures",
     "harness run libero_10 --policy flow --out reports/night --resume",
     "harness run libero_spatial --policy lerobot:me/candidate --gate-against reports/base",
+    "harness run libero_spatial --policy scripted --record demos --placements sampled --episodes 50",
     "harness run libero_pro:libero_spatial_swap --policy scripted --address auto",
 )
 
@@ -54,6 +56,21 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="Where to write the report.", show_default="OUT/report.html")
     ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Init states of each task, from the first.", show_default="as the suite says"),
+    ] = None,
+    placements: Annotated[
+        Placements | None,
+        typer.Option(help="Begin at LIBERO's init states, or at sampled ones.", show_default="the suite's"),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Record the episodes as a LeRobot dataset in this new directory.")
+    ] = None,
+    record_failures: Annotated[Failures, typer.Option(help="What becomes of failed episodes.")] = Failures.DROP,
+    record_noise: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Noise on executed actions; the recorded ones are without.")
+    ] = 0.0,
 ) -> None:
     """Run a suite: LIBERO rollouts fanned out over Ray, then its latency probes, then a report.
 
@@ -63,7 +80,8 @@ def command(
     from harness.cluster import run
     from harness.spec import load_suite
 
-    loaded = load_suite(suite)
+    recording = record_request(load_suite(suite), episodes, placements, record, record_failures, record_noise)
+    loaded = recording.suite
     policies = parse_policies(policy) if policy else None
     if not (policies or loaded.policies) and loaded.tasks:
         raise UsageError(
@@ -88,12 +106,14 @@ def command(
             on_progress=display,
             on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
             watch=gated.watch if gated else None,
+            record=recording.target,
         )
     _show(result, console, html)
+    report_recorded(result, console)
     if gated is not None and not result.interrupted:
         gated.conclude(result, console)
     resume_command = _resume_command(suite, policy, nfe, target, workers, address, video)
-    _conclude(result, console, resume_command + (gated.options if gated else ""))
+    _conclude(result, console, resume_command + recording.options + (gated.options if gated else ""))
 
 
 def _show(result: RunResult, console: Console, html: Path | None) -> None:

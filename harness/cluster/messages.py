@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
+from harness.cluster.recording import Recording
 from harness.rollout.result import EpisodeResult
 from harness.schedule.order import Task
 from harness.schedule.units import EpisodeUnit
@@ -174,6 +175,8 @@ class WorkerSetup:
     video_dir: str | None = None
     """Local directory that relative video paths start from; None: no videos."""
     video_cameras: tuple[str, ...] = ()
+    recording: Recording | None = None
+    """What becomes of episodes as demonstrations; None: nothing."""
     isolation: Isolation = NO_LIMITS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,11 +74,18 @@ def prepare(
     world = get_world(effective.world)
     descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in effective.tasks}
     # Task and init state ids are checked by planning once with keys that nobody will use.
-    counts = {name: TaskCounts(description.n_init_states, "") for name, description in descriptions.items()}
+    counts = {name: task_counts(description, effective.protocol, "") for name, description in descriptions.items()}
     plan_episodes(effective.tasks, counts, [("", None)])
     _require_space(target)
     _check_out(effective, target, resume)
     return Request(effective, target, resume, bool(nfe), workers, descriptions, light)
+
+
+def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> TaskCounts:
+    """What a plan has to know of a suite; sampled placements have no end."""
+    sampled = protocol.placements == "sampled"
+    n_states = (sys.maxsize,) * len(description.tasks) if sampled else description.n_init_states
+    return TaskCounts(n_states, protocol_sha256)
 
 
 def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked: bool) -> tuple[Variant, ...]:

@@ -19,9 +19,10 @@ from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.messages import STOP_RECORD, Place, Progress, StopNote, Variant, Watch, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
 from harness.cluster.placement import place_workers
-from harness.cluster.prepare import Request, check_infos, plan_variants, prepare
+from harness.cluster.prepare import Request, check_infos, plan_variants, prepare, task_counts
 from harness.cluster.probes import read_probed, run_probes
 from harness.cluster.provenance import run_versions
+from harness.cluster.recording import TEST_SET, Recording, check_parts, check_recording, finish_recording
 from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
 from harness.cluster.serving import PolicyHouse, open_policies
 from harness.cluster.session import Session, open_session
@@ -29,7 +30,8 @@ from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.rollout.clock import Clock, WallClock
-from harness.schedule.plan import TaskCounts, missing, plan_episodes
+from harness.rollout.dataset import Dataset
+from harness.schedule.plan import missing, plan_episodes
 from harness.schedule.units import EpisodeUnit
 from harness.spec import PolicySpec, Suite
 from harness.spec.manifest import canonical_json, manifest_sha256
@@ -69,6 +71,8 @@ class RunResult:
     """Of `worker_s`, spent building simulators."""
     idle_s: float = 0.0
     """Of `worker_s`, spent without work while another worker still had some."""
+    recorded: Dataset | None = None
+    """The dataset of a run that recorded one and ran to its end."""
 
 
 def run(
@@ -87,6 +91,7 @@ def run(
     watch: WatchBuilder | None = None,
     only: Collection[str] | None = None,
     isolation: Isolation | None = None,
+    record: Recording | None = None,
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -106,6 +111,7 @@ def run(
             called with the plan and each suite's manifest before anything is written.
         only: Keys of the episodes to run; None for the whole plan.
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
+        record: Where to record episodes as a LeRobot dataset, which is made when all have run; None for nowhere.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -114,11 +120,16 @@ def run(
         HarnessError: The request is wrong, or it is useless to go on; what is finished is in the ledger.
     """
     request = prepare(suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers)
+    recording = check_recording(record, request.suite) if record is not None else None
     say = on_message or _nobody
+    if recording is not None and request.suite.protocol.placements == "init_states":
+        say(TEST_SET)
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
     with open_session(address) as opened:
         session = replace(opened, isolation=isolation or NO_LIMITS)
-        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch, only).execute()
+        return _Run(
+            request, session, clock or WallClock(), on_progress or _nobody, say, watch, only, recording
+        ).execute()
 
 
 def only_keys(plan: Sequence[EpisodeUnit], keys: Collection[str]) -> tuple[EpisodeUnit, ...]:
@@ -152,8 +163,9 @@ class _Run:
         say: Callable[[str], None],
         watch: WatchBuilder | None,
         only: Collection[str] | None,
+        recording: Recording | None,
     ) -> None:
-        self.build_watch, self.only = watch, only
+        self.build_watch, self.only, self.recording = watch, only, recording
         self.watch: Watch | None = None
         self.request, self.session, self.clock = request, session, clock
         self.on_progress, self.say = on_progress, say
@@ -181,7 +193,31 @@ class _Run:
             self._fulfil(house, plan, reports)
         finally:
             house.close()
+        if self.recording is not None and self._whole():
+            self.say("Writing the dataset")
+            provenance = self._provenance(house, reports)
+            self.result = replace(self.result, recorded=finish_recording(self.recording, self.out, plan, provenance))
         return self.result
+
+    def _whole(self) -> bool:
+        """Whether every episode of the plan has run."""
+        done = self.result.skipped + self.result.done - self.result.outcomes.get("error", 0)
+        return not self.result.interrupted and done == self.result.planned
+
+    def _provenance(self, house: PolicyHouse, reports: Mapping[str, NodeReport]) -> dict[str, Any]:
+        """What a dataset says of the run that it was recorded in."""
+        (info,) = house.infos.values()
+        renderers = sorted({report.backend.renderer for report in reports.values() if report.backend is not None})
+        return {
+            "run_id": self.run_id,
+            "protocol": json.loads(self.row["protocol"]),
+            "renderers": renderers,
+            "policy": info.policy_id,
+            "checkpoint": info.checkpoint,
+            "checkpoint_sha256": info.checkpoint_sha256,
+            "git_revision": self.row["git_revision"],
+            "versions": self.row["versions"],
+        }
 
     def _fulfil(self, house: PolicyHouse, plan: Sequence[EpisodeUnit], reports: Mapping[str, NodeReport]) -> None:
         """Do what was claimed, and write down how it ended."""
@@ -216,7 +252,11 @@ class _Run:
         """Look at the nodes that episodes will run on."""
         if not self.suite.tasks:
             return {}
-        renders = self.suite.video != "none" or any(info.cameras for info in house.infos.values())
+        renders = (
+            self.recording is not None
+            or self.suite.video != "none"
+            or any(info.cameras for info in house.infos.values())
+        )
         if renders and self.suite.world != "stub":
             self.say("Choosing a renderer")
         request = NodeRequest(self.suite.world, tuple(self.request.descriptions), renders, self.suite.protocol.renderer)
@@ -250,12 +290,14 @@ class _Run:
             "policies": canonical_json(house.records),
         }
         counts = {
-            suite: TaskCounts(descriptions[suite].n_init_states, manifest_sha256(manifest))
+            suite: task_counts(descriptions[suite], self.suite.protocol, manifest_sha256(manifest))
             for suite, manifest in manifests.items()
         }
         plan = plan_episodes(self.suite.tasks, counts, variants)
         if self.only is not None:
             plan = only_keys(plan, self.only)
+        if self.recording is not None:
+            check_parts(self.recording, plan)
         if self.build_watch is not None:
             self.watch = self.build_watch(plan, manifests)
         self.writer.claim(
@@ -335,6 +377,7 @@ class _Run:
             places=places,
             video_dir=self.writer.location.root if films else None,
             video_cameras=cameras_for(renderers[0] if renderers else "none"),
+            recording=self.recording,
             isolation=self.session.isolation,
         )
 

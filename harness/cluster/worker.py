@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,12 @@ from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.episode import run_episode
 from harness.rollout.faults import explain_fault
 from harness.rollout.limits import Alarm
+from harness.rollout.parts import write_part
+from harness.rollout.record import RecordPlan, filmable, record_episode
 from harness.rollout.result import EpisodeResult, lost_episode
 from harness.sim.base import SimConfig, Simulator
 from harness.sim.worlds import get_world
-from harness.spec.observation import PolicyInfo
+from harness.spec.observation import CAMERAS, PolicyInfo
 from harness.spec.protocol import Protocol
 
 HEAVY = ("torch", "transformers")
@@ -84,21 +87,11 @@ class RolloutWorker:
         """Run one unit; whatever goes wrong is in the result."""
         unit = item.unit
         policy, config = self._setup.policies[unit.policy], self._configs[unit.policy]
-        actions: list[NDArray[Any]] = []
+        actions: Sequence[NDArray[Any]] = ()
         started_at = self._clock.now()
         try:
             simulator = self._simulators.get(unit.task, config)
-            result = run_episode(
-                simulator,
-                self._decider(policy),
-                unit,
-                self._setup.protocol,
-                policy.info,
-                clock=self._clock,
-                limits=self._setup.limits,
-                attempt=item.attempt,
-                recorder=actions if item.video != "never" else None,
-            )
+            result, actions = self._play(simulator, policy, item)
         except Exception as error:
             result = lost_episode(unit, item.attempt, started_at, explain_fault(error), self._place.node_id)
         if result.outcome == "error":
@@ -111,6 +104,41 @@ class RolloutWorker:
             hardware=self._place.hardware,
             task=self._setup.task_names.get(unit.task, ""),
         )
+
+    def _play(
+        self, simulator: Simulator, policy: PolicySetup, item: WorkItem
+    ) -> tuple[EpisodeResult, Sequence[NDArray[Any]]]:
+        """Run an episode, recorded if that is asked: its result, and the actions that play it again."""
+        setup, recording = self._setup, self._setup.recording
+        decider = self._decider(policy)
+        if recording is None and not setup.protocol.action_noise:
+            actions: list[NDArray[Any]] = []
+            result = run_episode(
+                simulator,
+                decider,
+                item.unit,
+                setup.protocol,
+                policy.info,
+                clock=self._clock,
+                limits=setup.limits,
+                attempt=item.attempt,
+                recorder=actions if item.video != "never" else None,
+            )
+            return result, actions
+        result, record = record_episode(
+            filmable(simulator),
+            decider,
+            item.unit,
+            setup.protocol,
+            policy.info,
+            RecordPlan(cameras=CAMERAS if recording is not None else ()),
+            clock=self._clock,
+            limits=setup.limits,
+            attempt=item.attempt,
+        )
+        if recording is not None and result.outcome in recording.outcomes:
+            write_part(recording.directory, record)
+        return result, list(record.executed)
 
     def _decider(self, policy: PolicySetup) -> Decider:
         """The way to ask a policy, built once."""
@@ -134,7 +162,7 @@ class RolloutWorker:
         claim = self._controller.claim_video.remote((unit.policy, unit.nfe), unit.task)
         return bool(ray.get(claim))
 
-    def _film(self, simulator: Simulator, result: EpisodeResult, actions: list[NDArray[Any]]) -> str | None:
+    def _film(self, simulator: Simulator, result: EpisodeResult, actions: Sequence[NDArray[Any]]) -> str | None:
         """Film an episode; a video that cannot be made is a warning, for the episode itself is fine."""
         assert self._setup.video_dir is not None  # noqa: S101
         try:
@@ -151,11 +179,14 @@ def sim_configs(setup: WorkerSetup) -> dict[str, SimConfig]:
     hides them from the others.
     """
     privileged = any(policy.info.privileged for policy in setup.policies.values())
-    return {label: sim_config(setup.protocol, policy.info, privileged) for label, policy in setup.policies.items()}
+    recorded = CAMERAS if setup.recording is not None else ()
+    return {
+        label: sim_config(setup.protocol, policy.info, privileged, recorded) for label, policy in setup.policies.items()
+    }
 
 
-def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool) -> SimConfig:
-    """What the simulator has to know of the protocol and of the policy."""
+def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool, recorded: Sequence[str] = ()) -> SimConfig:
+    """What the simulator has to know of the protocol, of the policy, and of the cameras that are recorded anyway."""
     return SimConfig(
         resolution=protocol.resolution,
         image_orientation=protocol.image_orientation,
@@ -163,6 +194,7 @@ def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool) -> SimCon
         control_hz=protocol.control_hz,
         control_mode=protocol.control_mode,
         placement_seed=protocol.placement_seed,
-        cameras=tuple(info.cameras),
+        placements=protocol.placements,
+        cameras=tuple(dict.fromkeys((*info.cameras, *recorded))),
         privileged=privileged,
     )

@@ -126,6 +126,8 @@ class Suite(SpecModel):
             if repeated:
                 raise ValueError(f"{what} names {repeated[0]!r} twice")
         for task_set in self.tasks:
+            if self.protocol.placements == "sampled" and task_set.init_states == "all":
+                raise ValueError("sampled placements have no end; say how many, e.g. `init_states: 20` (--episodes 20)")
             if "{" not in task_set.suite:
                 self._require_length(task_set.suite)
         return self

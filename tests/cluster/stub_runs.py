@@ -118,6 +118,14 @@ class RaisesOnTaskOne(Steady):
             raise ValueError("no such bowl")
 
 
+class RaisesUntilMended(RaisesOnTaskOne):
+    """Raises in every episode of task 1 until there is a file `mended`."""
+
+    def meet(self, seen):
+        if not (Path(self.options["marks"]) / "mended").exists():
+            super().meet(seen)
+
+
 class HangsOnTaskOne(Steady):
     """Sleeps for ever in every episode of task 1."""
 

@@ -1,0 +1,97 @@
+"""Options of `harness run` that make demonstrations."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.cluster import RunResult
+    from harness.cluster.recording import Recording
+    from harness.spec import Suite
+
+
+class Placements(StrEnum):
+    """Values of --placements; see `Protocol.placements`."""
+
+    INIT_STATES = "init_states"
+    SAMPLED = "sampled"
+
+
+class Failures(StrEnum):
+    """Values of --record-failures."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRequest:
+    """What the options amount to."""
+
+    suite: Suite
+    """With placements, noise and episodes as asked."""
+    target: Recording | None
+    options: str
+    """The options again, for the command that resumes."""
+
+
+def record_request(
+    suite: Suite,
+    episodes: int | None,
+    placements: Placements | None,
+    record: Path | None,
+    failures: Failures,
+    noise: float,
+) -> RecordRequest:
+    """Apply the options to a suite.
+
+    Raises:
+        UsageError: Options of --record without it.
+        SpecError: Sampled placements without a number of episodes.
+    """
+    from harness.cluster.recording import Recording
+
+    if record is None and (noise or failures is not Failures.DROP):
+        raise UsageError(
+            "--record-noise and --record-failures are about what is recorded: name a directory with --record."
+        )
+    changes: dict[str, Any] = {}
+    if placements is not None or noise:
+        rules = {"placements": placements.value} if placements is not None else {}
+        changes["protocol"] = {**suite.protocol.model_dump(), **rules, **({"action_noise": noise} if noise else {})}
+    if episodes is not None:
+        changes["tasks"] = tuple({**task_set.model_dump(), "init_states": episodes} for task_set in suite.tasks)
+    target = Recording(str(record), failures is Failures.KEEP) if record is not None else None
+    given = {
+        "--episodes": episodes,
+        "--placements": placements.value if placements else None,
+        "--record": record,
+        "--record-failures": failures.value if target and target.keep_failures else None,
+        "--record-noise": noise or None,
+    }
+    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    changed = suite.replace(**changes) if changes else suite
+    return RecordRequest(changed, target, f" {shlex.join(options)}" if options else "")
+
+
+def report_recorded(result: RunResult, console: Console) -> None:
+    """Say what was recorded, and have LeRobot read it where it is installed."""
+    from harness.rollout.dataset import verify
+
+    made = result.recorded
+    if made is None:
+        return
+    text = f"Dataset: {made.directory} ({made.episodes} episodes, {made.frames} frames, {made.tasks} tasks)"
+    if importlib.util.find_spec("lerobot") is not None:
+        verify(made.directory)
+        text += ", which LeRobot reads"
+    console.print(text, highlight=False, soft_wrap=True)
