@@ -19,18 +19,20 @@ class CheckedChunk:
     """Actions that may be executed."""
 
     actions: NDArray[np.float32]
-    """Shape (T, 7), every component in [-1, 1]."""
+    """Shape (T, 7); every component in [-1, 1] where actions are relative."""
     clipped: NDArray[np.bool_]
     """Shape (T,): which actions had a component out of range, as reference evaluators clip it in silence."""
 
 
-def check_actions(actions: object, chunk_length: int, decision: int) -> CheckedChunk:
+def check_actions(actions: object, chunk_length: int, decision: int, *, control_mode: str = "relative") -> CheckedChunk:
     """Check one decision's chunk and clip it to LIBERO's range.
 
     Args:
         actions: What the policy returned for one observation; should have shape (chunk_length, 7).
         chunk_length: T, as the policy declared it.
         decision: Index of the decision, for the message.
+        control_mode: Of the protocol. Absolute targets are metres and radians, which have no such range: the table
+            alone is 0.9 m high, and an orientation is pi away from none.
 
     Raises:
         PolicyActionError: Another shape, no numbers, NaN or infinity; names the offending values and indices.
@@ -57,5 +59,5 @@ def check_actions(actions: object, chunk_length: int, decision: int) -> CheckedC
             f"Decision {decision} returned values that are no actions: {listing}{more}. Look for a missing "
             "normalisation statistic or an overflow in the policy."
         )
-    inside = np.clip(chunk, -1.0, 1.0)
+    inside = chunk if control_mode == "absolute" else np.clip(chunk, -1.0, 1.0)
     return CheckedChunk(inside, (inside != chunk).any(axis=1))

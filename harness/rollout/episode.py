@@ -111,7 +111,7 @@ class _Course:
         self.sim, self.decider, self.unit, self.info = sim, decider, unit, info
         self.clock, self.limits, self.recorder = clock, limits, recorder
         self.max_steps = protocol.max_steps_of(unit.suite)
-        self.interval = replan_interval(protocol, info)
+        self.interval, self.control_mode = replan_interval(protocol, info), protocol.control_mode
         self.deadline = clock.seconds() + limits.episode_s
         self.steps, self.clipped, self.policy_wait_s = 0, 0, 0.0
         self.timings = SimTimings()
@@ -153,7 +153,7 @@ class _Course:
             raise
         finally:
             self.policy_wait_s += self.clock.seconds() - began
-        chunk = check_actions(decided.actions, self.info.chunk_length, decision)
+        chunk = check_actions(decided.actions, self.info.chunk_length, decision, control_mode=self.control_mode)
         self.log.queue_ms.append(decided.queue_ms)
         self.log.infer_ms.append(decided.infer_ms)
         self.log.batch_size.append(decided.batch_size)

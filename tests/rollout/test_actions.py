@@ -20,6 +20,13 @@ def test_whatever_is_finite_comes_out_in_range_and_in_range_values_untouched(act
     np.testing.assert_array_equal(checked.clipped, ~inside.all(axis=1))
 
 
+def test_absolute_targets_have_no_such_range():
+    actions = np.full((1, 7), 1.17, dtype=np.float32)
+    checked = check_actions(actions, 1, 0, control_mode="absolute")
+    np.testing.assert_array_equal(checked.actions, actions)
+    assert not checked.clipped.any()
+
+
 def test_the_policys_own_array_is_not_written_to():
     actions = np.full((1, 7), 9.0, dtype=np.float32)
     check_actions(actions, 1, 0)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from stub_policies import FunctionPolicy, ManualClock, make_unit, ones
 
+from harness.errors import PolicyServerDied, PolicyServerLost
 from harness.policies.controls import RandomPolicy
 from harness.schedule.keys import decision_noise
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim, target
+from harness.spec.observation import ActionChunks, RemoteTiming
 from harness.spec.suite import Limits
 
 
@@ -26,6 +28,14 @@ def test_an_episode_ends_at_the_first_step_that_meets_the_goal(play):
     assert target(1, 0) == 10
     assert (result.outcome, result.steps, len(result.decisions)) == ("success", 10, 3)
     assert result.sim_s == pytest.approx(10 / 20)
+
+
+def test_the_protocol_says_whether_actions_are_clipped(play):
+    twos = FunctionPolicy(lambda seen, noise: np.full((1, 7), 2.0, np.float32))
+    unit = make_unit(task_id=1)
+    relative, absolute = (play(twos, unit=unit, control_mode=mode) for mode in ("relative", "absolute"))
+    assert (relative.steps, relative.clipped) == (10, 10)
+    assert (absolute.steps, absolute.clipped) == (5, 0)
 
 
 def test_an_episode_without_success_is_a_timeout_after_exactly_max_steps(play):
@@ -266,3 +276,32 @@ def test_the_timer_of_the_process_is_left_alone_afterwards(play):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     time.sleep(0.06)
     assert os.getpid()
+
+
+class Unreachable(FunctionPolicy):
+    """A policy elsewhere, whose machine is gone."""
+
+    def __init__(self, error) -> None:  # noqa: D107
+        super().__init__(zeros())
+        self.error = error
+
+    def act(self, observations, noise, *, nfe=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [PolicyServerDied("gone"), PolicyServerLost("gone for good")])
+def test_a_lost_server_is_told_from_a_policy_that_raises(play, error):
+    result = play(Unreachable(error))
+    assert (result.outcome, result.error_type, result.error_message) == ("error", type(error).__name__, str(error))
+
+
+def test_the_time_of_a_policy_elsewhere_is_split_as_it_says(play):
+    class Elsewhere(FunctionPolicy):
+        def act(self, observations, noise, *, nfe=None):
+            actions = super().act(observations, noise, nfe=nfe).actions
+            return ActionChunks(actions, RemoteTiming(3.0, 2.0, 1.0, 4, "jetson"))
+
+    log = play(Elsewhere(zeros()), max_steps={"stub": 2}).decisions
+    assert (log.infer_ms, log.queue_ms, log.transport_ms) == ([3.0] * 2, [2.0] * 2, [1.0] * 2)
+    assert (log.batch_size, log.hardware) == ([4] * 2, ["jetson"] * 2)
+    assert play(FunctionPolicy(zeros()), max_steps={"stub": 2}).decisions.transport_ms == [None, None]

@@ -129,11 +129,17 @@ def _driven(policy_type: str, options: Options, name: str) -> Family:
     if family.refusal:
         raise PolicyError(
             f"{name} is of type {family.type}, which this harness does not drive: {family.refusal}. Serve it with its "
-            "own server and use openpi://HOST:PORT."
+            f"own server and use openpi://HOST:PORT{_mode_remedy(family)}."
         )
     if options.snapflow and family.type != "pi05":
         raise UsageError(f"lerobot: snapflow is an adapter for pi05, not for {family.type}; remove it.")
     return family
+
+
+def _mode_remedy(family: Family) -> str:
+    if family.control_mode == "relative":
+        return ""
+    return f"?control_mode={family.control_mode}, with `control_mode: {family.control_mode}` in the protocol"
 
 
 def _require_cameras(cameras: CameraPlan, family: Family, checkpoint: str) -> None:

@@ -157,7 +157,7 @@ _ALL = (
     Family("eo1", nfe_key="num_denoise_steps"),
     Family("molmoact2", nfe_key="num_inference_steps", nfe_route="argument"),
     Family("xvla", nfe_key="num_denoising_steps", dtype_field="dtype", control_mode="absolute",
-           refusal="its state is the controller's rotation matrix in 6-D form, which observations do not carry"),
+           refusal="it reads the controller's own rotation matrix, which the state in observations lags by degrees"),
     Family("vla_jepa", nfe_key="num_inference_timesteps", nfe_route="attribute",
            nfe_path="model.action_model.num_inference_timesteps"),
     Family("fastwam", nfe_key="num_inference_steps", chunk_field="action_horizon",

@@ -155,7 +155,8 @@ def test_temporal_ensembling_is_refused(save: Any, load: Any) -> None:
 def test_a_type_that_cannot_be_driven_says_why(save: Any, load: Any, policy_type: str) -> None:
     folder = save("act")
     edit(folder / "config.json", type=policy_type)
-    with pytest.raises(PolicyError, match=f"of type {policy_type}.*openpi://"):
+    remedy = r"openpi://HOST:PORT\?control_mode=absolute, with" if policy_type == "xvla" else "openpi://"
+    with pytest.raises(PolicyError, match=f"of type {policy_type}.*{remedy}"):
         load(folder)
 
 
