@@ -16,8 +16,10 @@ from harness.analysis.timing import PARTS
 from harness.errors import HarnessError
 from harness.ledger import Ledger
 from harness.report import tables
+from harness.report.checks import check_table
 from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
 from harness.report.plots import fitted, latency_curves
+from harness.report.roofline_tables import roofline_table
 from harness.report.summary import Summary, summarise
 
 COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "transport")
@@ -60,7 +62,9 @@ def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) 
         latency=_latency(summary),
         latency_note=tables.LATENCY_NOTE,
         success_note=tables.SUCCESS_NOTE,
+        checks=check_table(ledger),
         prefix=tables.prefix_table(summary),
+        roofline=roofline_table(summary.roofline) if len(ledger.counts) else None,
         decisions=tables.decision_table(summary),
         videos=_videos(ledger, directory) if directory is not None else [],
         provenance=[

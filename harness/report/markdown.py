@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.ledger import Ledger
+from harness.report.checks import check_table
 from harness.report.summary import Summary, summarise
 from harness.report.tables import (
     Table,
@@ -43,6 +44,7 @@ def _tables(summary: Summary) -> list[Table]:
         time_table(summary),
         throughput_table(summary),
         *latency_tables(summary),
+        check_table(ledger),
         prefix_table(summary),
         decision_table(summary),
         run_table(ledger),

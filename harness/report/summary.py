@@ -20,6 +20,7 @@ from harness.analysis import (
     throughput,
     time_shares,
 )
+from harness.analysis.checks import is_far
 from harness.analysis.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
 from harness.analysis.origin import Records, naive_single_steps, policy_records
 from harness.analysis.roofline import roofline
@@ -78,6 +79,7 @@ def summarise(ledger: Ledger) -> Summary:
         *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in unfinished.to_dict("records")),
         *_error_notices(suites),
         *_throttling_notices(latency),
+        *_difference_notices(ledger),
         *_policy_notices(records),
     ]
     return Summary(
@@ -163,6 +165,20 @@ def _policy_notices(records: Records) -> list[Notice]:
         Notice("note", f"About {label}", " ".join(map(str, record["warnings"])))
         for label, record in records.items()
         if record.get("warnings")
+    ]
+
+
+def _difference_notices(ledger: Ledger) -> list[Notice]:
+    far = ledger.differences[is_far(ledger.differences)]
+    if not len(far):
+        return []
+    named = [variant(row["policy_id"], row["nfe"]) for row in far.to_dict("records")]
+    return [
+        Notice(
+            "warning",
+            f"{len(far)} probed variants do not answer as their reference does",
+            f"Their latency is another policy's: {'; '.join(dict.fromkeys(named))}.",
+        )
     ]
 
 

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.ledger import Ledger
+from harness.report.checks import check_table
 from harness.report.summary import Notice, summarise
 from harness.report.tables import (
     Table,
@@ -47,6 +48,7 @@ def render_terminal(ledger: Ledger, console: Console) -> None:
         time_table(summary),
         throughput_table(summary),
         *latency_tables(summary),
+        check_table(ledger),
         prefix_table(summary),
         decision_table(summary),
     ]

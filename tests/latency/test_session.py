@@ -1,0 +1,165 @@
+"""Specification of a probe of variants, from plan to ledger. The processes are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import variant_stubs
+
+from harness.errors import HarnessError, UsageError
+from harness.latency import isolate, synthetic_observations
+from harness.latency.session import ProbeSession, probe_to_ledger
+from harness.latency.stopping import Budget
+from harness.latency.telemetry import Reading
+from harness.ledger import read
+from harness.rollout.clock import WallClock
+from harness.spec.policy import PolicySpec
+from harness.spec.resolve import parse
+from harness.spec.suite import Suite
+
+STUB = "python:variant_stubs:Rounding"
+
+
+def probed(out: Path, said: list[str] | None = None, **plan: Any) -> ProbeSession:
+    """Probe the stub into a ledger; every message lands in `said`."""
+    fields = {"policies": [STUB], "nfe": [1, 2], "min_seconds": 0.02, "min_samples": 3, **plan}
+    suite = {"name": "probe", "description": "variants", "protocol": "lerobot", "probe": fields}
+    messages = [] if said is None else said
+    return probe_to_ledger(
+        parse(Suite, suite, "probe"),
+        str(out),
+        clock=WallClock(),
+        hardware=None,
+        max_seconds=1.0,
+        on_message=messages.append,
+    )
+
+
+def test_each_variant_is_compared_with_the_reference_and_a_wrong_one_is_marked_loudly(tmp_path: Path) -> None:
+    said: list[str] = []
+    probed(tmp_path, said, axes={"dtype": [None, "float16"], "quantize": [None, "int8"]}, process_per="variant")
+    ledger = read(tmp_path)
+    found = ledger.differences.set_index(["variant", "nfe"])
+    assert sorted(set(found.index)) == [
+        (variant, nfe)
+        for variant in ("dtype=float16", "dtype=float16,quantize=int8", "quantize=int8")
+        for nfe in (1, 2)
+    ]
+    assert (found.loc["dtype=float16", "cosine"] > 0.99999).all()
+    assert (found.loc["dtype=float16", "max_abs"] > 0).all()
+    assert (found.loc["quantize=int8", "cosine"] < 0).all()
+    assert set(ledger.differences["reference"]) == {STUB}
+    assert sum("DIFFERS FROM ITS REFERENCE" in line for line in said) == 4
+    assert set(ledger.latency["variant"].dropna()) == set(ledger.differences["variant"])
+    # Whoever groups by policy keeps variants apart.
+    assert ledger.latency["policy_id"].nunique() == 4
+    assert set(ledger.latency["compile"]) == {"eager"}
+
+
+def test_a_reference_that_is_not_probed_is_asked_all_the_same(tmp_path: Path) -> None:
+    probed(tmp_path, policies=[f"{STUB}?dtype=float16"], nfe=[2])
+    ledger = read(tmp_path)
+    assert ledger.latency["policy_id"].unique().tolist() == [f"{STUB}?dtype=float16"]
+    assert ledger.differences["reference"].tolist() == [STUB]
+
+
+def test_a_plan_may_do_without_comparing(tmp_path: Path) -> None:
+    probed(tmp_path, policies=[f"{STUB}?dtype=float16"], nfe=[2], compare=False)
+    assert not len(read(tmp_path).differences)
+
+
+def test_one_process_per_variant_builds_it_once_and_goes_on_after_a_death(tmp_path: Path) -> None:
+    log = tmp_path / "builds"
+    spec = PolicySpec(
+        kind="python", path="variant_stubs:Rounding", label="dying", options={"log": str(log), "dies_at": 2}
+    )
+    session = probed(tmp_path / "ledger", policies=[spec.model_dump()], nfe=[1, 2, 3], process_per="variant")
+    failures = session.results[0].failures
+    assert [failure.nfe for failure in failures] == [2]
+    assert "SIGSEGV" in str(failures[0].failure)
+    # One process until it died, one for what was left.
+    assert len(log.read_text().split()) == 2
+    assert sorted(read(tmp_path / "ledger").latency["nfe"].unique()) == [1, 3]
+
+
+def test_a_variant_that_cannot_be_built_is_a_failure_beside_the_others(tmp_path: Path) -> None:
+    session = probed(tmp_path, axes={"dtype": [None, "float7"]}, nfe=[1])
+    assert [bool(result.failures) for result in session.results] == [False, True]
+    assert any("dtype is 'float7'" in warning for result in session.results for warning in result.warnings)
+    assert len(read(tmp_path).latency)
+
+
+def test_a_single_policy_that_cannot_be_built_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="dtype is 'float7'"):
+        probed(tmp_path, policies=[f"{STUB}?dtype=float7"], nfe=[1])
+
+
+def test_the_length_of_the_instruction_is_an_axis_with_a_name_of_its_own(tmp_path: Path) -> None:
+    probed(tmp_path, nfe=[1], prompt_words=[2, 40])
+    latency = read(tmp_path).latency
+    assert latency["policy_id"].unique().tolist() == [f"{STUB} [words=2]", f"{STUB} [words=40]"]
+    assert latency["variant"].unique().tolist() == ["words=2", "words=40"]
+    (short,) = synthetic_observations(1, words=2)
+    (long,) = synthetic_observations(1, words=40)
+    assert [len(o.instruction.split()) for o in (short, long)] == [2, 40]
+
+
+def test_compile_time_stands_in_the_rows_of_a_compiled_policy_alone(tmp_path: Path) -> None:
+    probed(tmp_path, nfe=[1], axes={"compile": [None, "default"]})
+    latency = read(tmp_path).latency
+    assert latency[latency["compile"] == "eager"]["compile_s"].isna().all()
+    assert latency[latency["compile"] == "default"]["compile_s"].notna().all()
+
+
+class Pipe:
+    """The parent's end, as far as a child uses it."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self.sent: list[tuple[str, Any]] = []
+
+    def send(self, message: tuple[str, Any]) -> None:
+        self.sent.append(message)
+
+
+class Busy:
+    """An accelerator on which somebody else computes."""
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def compute_pids(self) -> tuple[int, ...]:
+        return (2**22 + 9,)
+
+
+@pytest.mark.parametrize(("allowed", "device"), [(False, "cuda:0"), (True, "cuda:0"), (False, "cpu")])
+def test_beside_a_foreign_process_a_probe_refuses_or_marks_its_rows(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool, device: str
+) -> None:
+    monkeypatch.setattr(isolate, "find_source", lambda device=None: Busy())
+    monkeypatch.setattr(isolate, "NEIGHBOUR_WAIT_S", 0.0)
+    monkeypatch.setattr(variant_stubs.Rounding, "device", device, raising=False)
+    monkeypatch.setattr(isolate.signal, "signal", lambda *args: None)
+    job = isolate.IsolatedProbe(
+        lambda: variant_stubs.Rounding(PolicySpec(kind="python", path="x")),
+        tuple(synthetic_observations(2, resolution=8)),
+        (1,),
+        Budget(0, 2, warmup_seconds=0),
+        isolate.Labels(),
+        WallClock(),
+        telemetry=True,
+        calibrate=False,
+        count=False,
+        allow_shared=allowed,
+    )
+    pipe = Pipe()
+    stop = type("Stop", (), {"is_set": staticmethod(lambda: False)})
+    isolate._serve(job, [(1, 1)], pipe, stop)  # type: ignore[arg-type]
+    kinds = [kind for kind, _ in pipe.sent]
+    if device == "cuda:0" and not allowed:
+        assert kinds == ["refused"]
+        assert isinstance(pipe.sent[0][1], UsageError)
+        return
+    rows = dict(pipe.sent)["result"].rows
+    assert {row["shared"] for row in rows} == ({True} if device == "cuda:0" else {None})
