@@ -85,7 +85,7 @@ def loaded_by(code: str) -> set[str]:
             set(),
         ),
         ("import harness.latency.probe", set()),
-        ("import harness.serve.batching", set()),
+        ("import harness.serve.server, harness.serve.service, harness.policies.openpi.client", set()),
         (
             "from harness.sim import LiberoSim; LiberoSim('libero_spatial').reset(0, observe=False)",
             {"mujoco", "robosuite", "libero"},

@@ -23,6 +23,7 @@ ABOUT = {
     "random": ("random", "uniform actions, keyed by episode; a negative control"),
     "flow": ("flow[:PATH]", "small flow-matching chunk policy in torch; random weights without a path"),
     "lerobot": ("lerobot:REPO_OR_PATH", "any LeRobot policy; lerobot:pi05?weights=random for latency only"),
+    "openpi": ("openpi://HOST:PORT", "a policy behind `harness serve`, or behind any server of openpi's protocol"),
     "python": ("python:MODULE:FACTORY", "a policy of your own, from an importable factory"),
 }
 """Policy kind → how it is written, and what it is."""
