@@ -61,9 +61,7 @@ def record_request(
     from harness.cluster.recording import Recording
 
     if record is None and (noise or failures is not Failures.DROP):
-        raise UsageError(
-            "--record-noise and --record-failures are about what is recorded: name a directory with --record."
-        )
+        raise UsageError("--record-noise and --record-failures say how to record: say where with --record DIR.")
     changes: dict[str, Any] = {}
     if placements is not None or noise:
         rules = {"placements": placements.value} if placements is not None else {}

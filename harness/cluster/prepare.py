@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.cluster.messages import PolicySetup, Variant
+from harness.cluster.recording import Recording, check_recording
 from harness.cluster.serving import light_setups
 from harness.errors import LedgerError, UsageError, unknown_name
 from harness.ledger import LedgerWriter
@@ -38,6 +39,8 @@ class Request:
     workers: int | None
     descriptions: Mapping[str, SuiteDescription]
     light: Mapping[str, PolicySetup]
+    recording: Recording | None = None
+    """Where to record, with an absolute path."""
 
 
 def prepare(
@@ -49,11 +52,13 @@ def prepare(
     resume: bool,
     video: str | None,
     workers: int | None,
+    record: Recording | None = None,
 ) -> Request:
     """Check a request.
 
     Raises:
-        UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume.
+        UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume; a
+            recording that cannot be made.
         LedgerError: `out` holds another suite's ledger or cannot be written, or the disk is too full.
         PolicyError: A light policy cannot be built.
     """
@@ -76,9 +81,10 @@ def prepare(
     # Task and init state ids are checked by planning once with keys that nobody will use.
     counts = {name: task_counts(description, effective.protocol, "") for name, description in descriptions.items()}
     plan_episodes(effective.tasks, counts, [("", None)])
+    recording = check_recording(record, effective) if record is not None else None
     _require_space(target)
     _check_out(effective, target, resume)
-    return Request(effective, target, resume, bool(nfe), workers, descriptions, light)
+    return Request(effective, target, resume, bool(nfe), workers, descriptions, light, recording)
 
 
 def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> TaskCounts:

@@ -22,7 +22,7 @@ from harness.cluster.placement import place_workers
 from harness.cluster.prepare import Request, check_infos, plan_variants, prepare, task_counts
 from harness.cluster.probes import read_probed, run_probes
 from harness.cluster.provenance import run_versions
-from harness.cluster.recording import TEST_SET, Recording, check_parts, check_recording, finish_recording
+from harness.cluster.recording import TEST_SET, Recording, check_parts, finish_recording
 from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
 from harness.cluster.serving import PolicyHouse, open_policies
 from harness.cluster.session import Session, open_session
@@ -119,17 +119,16 @@ def run(
     Raises:
         HarnessError: The request is wrong, or it is useless to go on; what is finished is in the ledger.
     """
-    request = prepare(suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers)
-    recording = check_recording(record, request.suite) if record is not None else None
+    request = prepare(
+        suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers, record=record
+    )
     say = on_message or _nobody
-    if recording is not None and request.suite.protocol.placements == "init_states":
+    if request.recording is not None and request.suite.protocol.placements == "init_states":
         say(TEST_SET)
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
     with open_session(address) as opened:
         session = replace(opened, isolation=isolation or NO_LIMITS)
-        return _Run(
-            request, session, clock or WallClock(), on_progress or _nobody, say, watch, only, recording
-        ).execute()
+        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch, only).execute()
 
 
 def only_keys(plan: Sequence[EpisodeUnit], keys: Collection[str]) -> tuple[EpisodeUnit, ...]:
@@ -163,9 +162,8 @@ class _Run:
         say: Callable[[str], None],
         watch: WatchBuilder | None,
         only: Collection[str] | None,
-        recording: Recording | None,
     ) -> None:
-        self.build_watch, self.only, self.recording = watch, only, recording
+        self.build_watch, self.only, self.recording = watch, only, request.recording
         self.watch: Watch | None = None
         self.request, self.session, self.clock = request, session, clock
         self.on_progress, self.say = on_progress, say

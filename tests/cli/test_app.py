@@ -48,6 +48,10 @@ def suite_file(tmp_path: Path) -> Path:
         (["run", "seed", "-p", "scripted", "--nfe", "5"], "'scripted' has no denoising loop"),
         (["run", "seed", "-p", "scripted", "--workers", "0"], "greater than or equal to 1"),
         (["run", "seed", "-p", "scripted", "--resume"], "name it with --out"),
+        (["run", "seed", "-p", "scripted", "--record-noise", "0.1"], "say where with --record"),
+        (["run", "seed", "-p", "scripted", "--record-failures", "keep"], "say where with --record"),
+        (["run", "libero_spatial", "-p", "scripted", "--placements", "sampled"], "--episodes 20"),
+        (["run", "seed", "-p", "scripted", "-p", "noop", "--record", "x", "--out", "y"], "one policy at one NFE"),
         (["probe", "-p", "flow", "--batch-size", "x"], "--batch-size is 'x'"),
         (["probe", "-p", "flow", "--hardware", "h100"], "Did you mean 'h100-sxm-80gb'"),
         (["list", "tasks", "libero_spatil"], "Did you mean 'libero_spatial'"),
@@ -98,8 +102,10 @@ def test_list_shows_complete_libero_pro_variants(capsys: pytest.CaptureFixture[s
 
 def test_a_run_ends_with_a_report_and_its_ledger(suite_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    recorded = ["--record", str(tmp_path / "set"), "--record-failures", "keep", "--placements", "sampled"]
+    recorded += ["--record-noise", "0.1", "--episodes", "3"]
     done = subprocess.run(
-        [*HARNESS, "run", str(suite_file), "--out", str(out), "--workers", "2"],
+        [*HARNESS, "run", str(suite_file), "--out", str(out), "--workers", "2", *recorded],
         capture_output=True,
         text=True,
         timeout=300,
@@ -110,6 +116,9 @@ def test_a_run_ends_with_a_report_and_its_ledger(suite_file: Path, tmp_path: Pat
     assert f"Report: {out}/report.html" in done.stdout
     assert "<html" in (out / "report.html").read_text()[:500]
     assert len(read(out).episodes) == 6
+    assert f"Dataset: {tmp_path}/set (6 episodes" in done.stdout
+    assert "which LeRobot reads" in done.stdout
+    assert read(out).manifest("stub")["action_noise"] == 0.1
 
     again = [*HARNESS, "run", str(suite_file), "--out", str(out)]
     refused = subprocess.run(again, capture_output=True, text=True, timeout=300, check=False)

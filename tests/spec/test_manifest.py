@@ -26,6 +26,8 @@ def manifest(**changes: object) -> dict[str, object]:
         {"control_hz": 10},
         {"control_mode": "absolute"},
         {"placement_seed": 1},
+        {"placements": "sampled"},
+        {"action_noise": 0.1},
     ],
 )
 def test_every_rule_that_decides_a_score_changes_the_hash(change: dict[str, object]) -> None:
@@ -34,6 +36,13 @@ def test_every_rule_that_decides_a_score_changes_the_hash(change: dict[str, obje
 
 def test_the_length_of_another_suite_does_not_change_the_hash() -> None:
     assert manifest_sha256(manifest(max_steps={"libero_10": 1})) == manifest_sha256(manifest())
+
+
+def test_sampled_placements_are_no_init_states_and_a_protocol_without_noise_keeps_the_hash_it_always_had() -> None:
+    assert manifest(placements="sampled")["init_states"] == "sampled:1"
+    assert "action_noise" not in manifest()
+    with pytest.raises(UsageError, match="init_states: 'sampled:1' against 'ab'; version"):
+        require_equal_manifests(manifest(placements="sampled"), {**manifest(), "version.mujoco": "3.4"})
 
 
 def test_the_hash_does_not_depend_on_key_order() -> None:
