@@ -264,7 +264,8 @@ class Watcher:
             self.hooks.say(f"{entry.name}: skipped, {reason}; --retry brings it back")
 
     def _attend(self, running: _Running) -> None:
-        others = [entry for entry in self.state.with_status(Status.WAITING) if entry.name != running.entry.name]
+        # One that waits for its next try makes nobody give way: it could not begin.
+        others = [entry for entry in self._ready() if entry.name != running.entry.name]
         newer = supersedes(running.entry, others, self.settings.order, cancel=self.settings.cancel)
         if newer is not None and not running.cancelled_by:
             running.cancelled_by = newer.name
@@ -276,13 +277,7 @@ class Watcher:
             self._conclude(running.entry, outcome, running.cancelled_by)
 
     def _start_next(self) -> None:
-        now = self.clock.seconds()
-        ready = [
-            entry
-            for entry in self.state.with_status(Status.WAITING)
-            if self._trouble.get(entry.name, _Trouble()).not_before <= now
-        ]
-        entry = choose(ready, self._settled(), self.settings.order)
+        entry = choose(self._ready(), self._settled(), self.settings.order)
         if entry is None:
             return
         request = self._request(entry, self.hooks.choose_gpus())
@@ -348,6 +343,10 @@ class Watcher:
             gpu_memory_fraction=settings.gpu_memory_fraction,
             marker=settings.marker,
         )
+
+    def _ready(self) -> list[Entry]:
+        now, waiting = self.clock.seconds(), self.state.with_status(Status.WAITING)
+        return [one for one in waiting if self._trouble.get(one.name, _Trouble()).not_before <= now]
 
     def _settled(self) -> list[Entry]:
         return self.state.with_status(Status.EVALUATED)

@@ -105,8 +105,8 @@ def _feed(state: Any, file: File, stream: IO[bytes], header: dict[str, Any] | No
         state.update(stream.read(8 + header["length"]))
         starts = header["starts"]
     else:
-        stride = max((file.size - SAMPLE_BYTES) // (N_SAMPLES - 1), 1)
-        starts = [min(i * stride, file.size - SAMPLE_BYTES) for i in range(N_SAMPLES)]
+        last = max(file.size - SAMPLE_BYTES, 0)
+        starts = sorted({i * last // (N_SAMPLES - 1) for i in range(N_SAMPLES)})
     for start in starts:
         stream.seek(start)
         state.update(stream.read(SAMPLE_BYTES))
