@@ -119,3 +119,20 @@ def cannot_be_built() -> Sleepy:
 
 def breaks_while_built() -> Sleepy:
     raise RuntimeError("surprise")
+
+
+class Uncountable(Sleepy):
+    """Refuses to be looked into: raises while its operators are being counted."""
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+        if _get_current_dispatch_mode() is not None:
+            raise RuntimeError("no operator may be seen")
+        return super().act(observations, noise, nfe=nfe)
+
+
+def uncountable() -> Sleepy:
+    return Uncountable()
