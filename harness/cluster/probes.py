@@ -34,6 +34,11 @@ class ProbeJob:
     batch_sizes: tuple[int, ...]
     min_seconds: float
     min_samples: int
+    variant: str | None = None
+    """What sets it apart from its reference."""
+    components_every: int = 1
+    share_process: bool = False
+    allow_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple
         held: What the ledger has already.
     """
     jobs = []
-    for spec in plan.policies:
+    for variant in plan.variants:
+        spec = variant.spec
         done = {(nfe, batch) for node, label, nfe, batch in held if (node, label) == (node_id, spec.label)}
         # A policy without a denoising loop is measured once, with NFE null, whatever the plan lists.
         looped = not any(nfe is None for nfe, _ in done)
@@ -63,7 +69,17 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple
         known = {batch for _, batch in done}
         if (plan.nfe and looped and lacking) or not known.issuperset(plan.batch_sizes):
             jobs.append(
-                ProbeJob(spec, tuple(lacking) if looped else (), plan.batch_sizes, plan.min_seconds, plan.min_samples)
+                ProbeJob(
+                    spec,
+                    tuple(lacking) if looped else (),
+                    plan.batch_sizes,
+                    plan.min_seconds,
+                    plan.min_samples,
+                    variant=variant.text or None,
+                    components_every=plan.components_every,
+                    share_process=plan.process_per == "variant",
+                    allow_shared=plan.allow_shared,
+                )
             )
     return tuple(jobs)
 
@@ -95,13 +111,18 @@ class ProbeLease:
             observations=probe_observations(job.batch_sizes),
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
-            budget=Budget(min_seconds=job.min_seconds, min_samples=job.min_samples),
+            budget=Budget(
+                min_seconds=job.min_seconds, min_samples=job.min_samples, components_every=job.components_every
+            ),
             labels=Labels(
                 run_id=self._run_id,
                 node_id=self._place.node_id,
                 hardware=self._place.hardware,
                 policy_id=job.spec.label,
+                variant=job.variant,
             ),
+            share_process=job.share_process,
+            allow_shared=job.allow_shared,
             calibrate=True,
             on_rows=partial(self._append, "latency"),
             on_counts=partial(self._append, "counts"),

@@ -139,15 +139,17 @@ def run_isolated(
     )
     parent = _Parent(job, tuple(dict.fromkeys(batch_sizes)), share_process, timeout_s)
 
-    def receive(child: _Child, done: _Done) -> None:
-        if on_rows is not None and done.result.rows:
-            on_rows(done.result.rows)
+    def measured(result: ConfigurationResult) -> None:
+        if on_rows is not None and result.rows:
+            on_rows(result.rows)
+
+    def receive(done: _Done) -> None:
         if on_counts is not None and done.counts:
             on_counts(done.counts)
         if on_answers is not None and done.answers is not None:
             on_answers((done.result.nfe, done.result.batch_size), done.result, done.answers)
 
-    return parent.run(receive)
+    return parent.run(measured, receive)
 
 
 def answers_of(
@@ -189,11 +191,11 @@ def answers_of(
     )
     found: dict[Configuration, Answers] = {}
 
-    def receive(child: _Child, done: _Done) -> None:
+    def receive(done: _Done) -> None:
         if done.answers is not None:
             found[done.result.nfe, done.result.batch_size] = done.answers
 
-    _Parent(job, batches, True, timeout_s).run(receive)
+    _Parent(job, batches, True, timeout_s).run(lambda result: None, receive)
     return found
 
 
@@ -213,21 +215,21 @@ class _Parent:
         self.job, self.batch_sizes, self.share, self.timeout_s = job, batch_sizes, share, timeout_s
         self.steps: list[int | None] = list(dict.fromkeys(job.nfes)) or [None]
 
-    def run(self, receive: Callable[[_Child, _Done], None]) -> IsolatedResult:
-        """Run children; each finished configuration goes to `receive` at once."""
+    def run(self, measured: Callable[[ConfigurationResult], None], receive: Callable[[_Done], None]) -> IsolatedResult:
+        """Run children; each result goes to `measured` at once, and to `receive` with what follows it."""
         results: list[ConfigurationResult] = []
         calibration: Calibration | None = None
         finished: set[Configuration] = set()
 
-        def finish(child: _Child, done: _Done) -> None:
+        def finish(done: _Done) -> None:
             results.append(done.result)
             finished.add((done.result.nfe, done.result.batch_size))
-            receive(child, done)
+            receive(done)
 
         while pending := self._pending(finished):
             wanted = pending if self.share else pending[:1]
             job = replace(self.job, calibrate=self.job.calibrate and calibration is None)
-            child = _Child(job, wanted, finish)
+            child = _Child(job, wanted, measured, finish)
             child.run(self.timeout_s)
             # The NFE that was asked for stands for what the child made of it, e.g. None for the default.
             finished.add(wanted[0])
@@ -247,9 +249,13 @@ class _Child:
     """A measuring process, seen from the parent."""
 
     def __init__(
-        self, job: IsolatedProbe, wanted: Sequence[Configuration], finish: Callable[[_Child, _Done], None]
+        self,
+        job: IsolatedProbe,
+        wanted: Sequence[Configuration],
+        measured: Callable[[ConfigurationResult], None],
+        finish: Callable[[_Done], None],
     ) -> None:
-        self.job, self.wanted, self.finish = job, tuple(wanted), finish
+        self.job, self.wanted, self.measured, self.finish = job, tuple(wanted), measured, finish
         self.steps: list[int | None] | None = None
         self.calibration: Calibration | None = None
         self.current: Configuration | None = self.wanted[0]
@@ -283,12 +289,12 @@ class _Child:
         failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
         nfe, batch_size = self.current
         lost = ConfigurationResult(self.policy_id, nfe, batch_size, interrupted=self.interrupted, failure=failure)
-        self.finish(self, _Done(lost))
+        self.finish(_Done(lost))
 
     def _flush(self) -> None:
         """Hand over a configuration to which nothing can be added any more."""
         if self.done is not None:
-            self.finish(self, self.done)
+            self.finish(self.done)
         self.done = None
 
     def _receive(self, process: SpawnProcess, receiver: Connection, stop: Any, timeout_s: float) -> bool:
@@ -325,6 +331,7 @@ class _Child:
             self.current = value
         elif kind == "result":
             self.current, self.done = None, _Done(value)
+            self.measured(value)
         elif kind == "calibration":
             self.calibration = value
         elif kind == "refused":

@@ -255,3 +255,5 @@ def test_a_real_gpu_reports_clock_temperature_and_power() -> None:
     assert reading.temperature_c
     assert source.name
     assert source.driver
+    assert reading.memory_clock_mhz
+    assert source.compute_pids() is not None

@@ -223,3 +223,46 @@ def test_random_weights_read_as_many_cameras_as_asked(narrow: None) -> None:
     assert policy.info.cameras == ("agentview",)
     with pytest.raises(UsageError, match="cameras is 3; LIBERO has 2"):
         make_policy(parse_policy("lerobot:act?weights=random&device=cpu&cameras=3"))
+
+
+GRAPHS = [
+    {"graphs": True},
+    {"graphs": True, "merge_cameras": True, "vision": "bfloat16"},
+    {"graphs": True, "compile": "default", "compile_scope": "parts"},
+    {"compile": "reduce-overhead", "compile_scope": "parts"},
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", GRAPHS, ids=lambda options: ",".join(options))
+@pytest.mark.parametrize("policy_type", ["pi05", "pi0"])
+def test_on_cuda_a_faster_way_answers_as_the_eager_one(
+    save: Any, load: Any, policy_type: str, options: dict[str, Any]
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    folder = save(policy_type)
+    eager, fast = load(folder, device="cuda"), load(folder, device="cuda", **options)
+    for nfe in (1, 4):
+        for seed in (0, 1, 2):
+            observations = observe(1, seed=seed)
+            noise = noise_for(eager, observations)
+            expected = eager.act(observations, noise, nfe=nfe).actions
+            found = fast.act(observations, noise, nfe=nfe).actions
+            assert closeness(found, expected) > (0.999 if "vision" in options else 0.99999)
+            if set(options) == {"graphs"}:
+                # The same kernels on the same data.
+                np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_graphed_policy_takes_batches_of_other_sizes_in_turn(save: Any, load: Any) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    folder = save("pi05")
+    eager, graphed = load(folder, device="cuda"), load(folder, device="cuda", graphs=True)
+    for count in (1, 3, 1, 3):
+        observations = observe(count, seed=count)
+        noise = noise_for(eager, observations)
+        expected = eager.act(observations, noise, nfe=3).actions
+        np.testing.assert_allclose(graphed.act(observations, noise, nfe=3).actions, expected, atol=1e-5)
