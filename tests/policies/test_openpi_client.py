@@ -109,6 +109,7 @@ def test_arrays_survive_the_wire_to_the_bit(dtype):
     array = np.random.default_rng(0).integers(0, 2, (3, 4, 2)).astype(dtype)
     message = unpack(pack({"a": array, "b": [array.reshape(-1)[0]], "c": {"d": None}}), sender="test")
     np.testing.assert_array_equal(message["a"], array)
+    assert message["a"].flags.writeable
     assert (message["a"].dtype, message["b"], message["c"]) == (array.dtype, [array.flat[0]], {"d": None})
 
 

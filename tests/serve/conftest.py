@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from harness.serve.server import PolicyWebsocket
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
 
+HERE = str(Path(__file__).parent)
 PACKAGES = ("openpi-client==0.1.2", "numpy<2", "typing_extensions", "websockets")
 
 
@@ -35,9 +37,11 @@ class Serving:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A private Ray cluster for the runs of a file."""
-    with open_session(None, n_cpus=2):
-        yield
+    """A private Ray cluster for the runs of a file, whose processes find the policies of `served_policies`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH", "")])))
+        with open_session(None, n_cpus=2):
+            yield
 
 
 Serve = Callable[..., AbstractContextManager[Serving]]

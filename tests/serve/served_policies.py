@@ -48,6 +48,15 @@ class RaisesForTaskOne(Served):
             raise ValueError("no such bowl")
 
 
+class Warns(Served):
+    """Knows where it came from."""
+
+    def __init__(self, spec=SPEC) -> None:  # noqa: D107
+        super().__init__(spec)
+        self.provenance = {"revision": "abc"}
+        self.warnings = ("The weights are random.",)
+
+
 class Looks(Served):
     """Reads both cameras and answers their mean brightness and the state, so that what arrived can be read off."""
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from served_policies import Looks, RaisesForTaskOne, Served
+from served_policies import Looks, RaisesForTaskOne, Served, Warns
 from websockets.sync.client import connect as open_socket
 
 from harness.errors import PolicyError, PolicyServerDied, UsageError
@@ -46,12 +46,7 @@ def noise_of(k: int) -> np.ndarray:
 
 
 def test_what_a_policy_says_of_itself_arrives_and_it_runs_where_the_episode_runs(serve):
-    class Known(Served):
-        def __init__(self):
-            super().__init__()
-            self.provenance, self.warnings = {"revision": "abc"}, ["The weights are random."]
-
-    with serve(Known()) as serving:
+    with serve(Warns()) as serving:
         policy = policy_at(serving.address)
     info, own = policy.info, Served.info
     assert (info.policy_id, info.placement, info.max_batch) == ("remote", "worker", 1)

@@ -64,7 +64,8 @@ def _encode(value: Any) -> Any:
 
 def _decode(found: dict[Any, Any]) -> Any:
     if ARRAY in found:
-        return np.ndarray(tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"])
+        # Copied, because the received bytes cannot be written to, which torch warns of.
+        return np.ndarray(tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"]).copy()
     if SCALAR in found:
         return _plain(found[b"dtype"]).type(found[b"data"])
     return found
