@@ -84,14 +84,14 @@ def beside(latency: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     for row in whole.to_dict("records"):
         same = e2e[(e2e["model"] == row["model"]) & (e2e["nfe"] == row["nfe"]).fillna(False)]
         own = same[same["hardware"] == row["profile"]] if pd.notna(row["profile"]) else same.iloc[:0]
-        matches = own.groupby(CONFIGURATION, dropna=False)["latency_ms"].median() if len(own) else {}
-        found = [(key, float(value)) for key, value in dict(matches).items()]
-        rows += [{**row, **_measured(key, value, float(row["latency_ms"]))} for key, value in found] or [row]
+        groups = own.groupby(CONFIGURATION, dropna=False)["latency_ms"]
+        found = [_measured(key, float(group.median()), float(row["latency_ms"])) for key, group in groups]
+        rows += [{**row, **columns} for columns in found] or [row]
     columns = [*published.columns, "measured", "measured_on", "ratio"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _measured(key: Sequence[Any], value: float, published: float) -> dict[str, Any]:
+def _measured(key: Any, value: float, published: float) -> dict[str, Any]:
     named = dict(zip(CONFIGURATION, key, strict=True))
     parts = [str(named[name]) for name in ("policy_id", "dtype", "compile") if pd.notna(named[name])]
     return {"measured": value, "measured_on": ", ".join(parts), "ratio": value / published}

@@ -1,0 +1,185 @@
+"""Specification of predictions: on ledgers built from known rates they recover what the other device takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_probe import H100, H200, PARTS, e2e_ms, write_probe
+
+from harness.analysis.predict import (
+    Source,
+    predict,
+    predict_architecture,
+    predict_architecture_like,
+    sources,
+    target_for,
+)
+from harness.analysis.published import back_test, beside, is_plain, load_published, model_of
+from harness.analysis.roofline import Rates
+from harness.analysis.targets import Target, fits, target_device
+from harness.errors import UsageError
+from harness.ledger import read
+from harness.spec.architecture import load_architecture
+from harness.spec.profile import load_profile, profile_names
+
+
+def source_of(path: Path, **options: Any) -> Source:
+    ledger = read(write_probe(path, **options))
+    (found,) = sources(ledger.latency, ledger.counts, ledger.nodes)
+    return found
+
+
+def target(name: str, source: Source) -> Target:
+    return target_for(load_profile(name), source, load_profile("h100-sxm-80gb"))
+
+
+@pytest.mark.parametrize("nfe", [1, 4, 10])
+def test_a_device_bound_policy_is_predicted_from_the_rates_of_both_devices(tmp_path: Path, nfe: int) -> None:
+    source = source_of(tmp_path / "l")
+    found = predict(source, target("h200", source), nfe)
+    assert found.likely == pytest.approx(e2e_ms(H200, PARTS, nfe), rel=0.01)
+    assert found.low < found.likely < found.high
+    assert found.bound == ("compute" if nfe == 1 else "bandwidth")
+
+
+def test_a_device_predicts_itself(tmp_path: Path) -> None:
+    slow_host = {**PARTS, "denoise_step": PARTS["denoise_step"]._replace(host_ms=25.0)}
+    for name, parts in (("a", PARTS), ("b", slow_host)):
+        source = source_of(tmp_path / name, parts=parts)
+        for nfe in (1, 10):
+            found = predict(source, target("h100-sxm-80gb", source), nfe)
+            assert found.likely == pytest.approx(e2e_ms(H100, parts, nfe), rel=1e-6)
+
+
+def test_a_host_bound_policy_gains_nothing_from_more_bandwidth(tmp_path: Path) -> None:
+    waiting = {name: work._replace(host_ms=40.0) for name, work in PARTS.items()}
+    source = source_of(tmp_path / "l", parts=waiting)
+    found = predict(source, target("h200", source), 10)
+    assert found.likely == pytest.approx(e2e_ms(H200, waiting, 10), rel=0.02)
+    assert found.bound == "host"
+
+
+def test_on_a_slow_device_the_same_policy_is_bound_by_the_device_again(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l", parts={name: work._replace(host_ms=20.0) for name, work in PARTS.items()})
+    found = predict(source, target("jetson-orin-nano-8gb", source), 1)
+    assert found.bound in ("bandwidth", "compute")
+    assert found.likely > 5 * source.e2e[1]
+
+
+def test_a_compiled_policy_is_predicted_as_a_whole_at_the_nfe_it_was_timed_at(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l", compiled="default")
+    found = predict(source, target("h200", source), 10)
+    assert [part.component for part in found.parts] == ["e2e"]
+    assert found.likely < source.e2e[10]
+    with pytest.raises(UsageError, match="it was timed at: 1, 10"):
+        predict(source, target("h200", source), 5)
+
+
+def test_the_band_is_wider_where_the_profile_is_inferred(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l")
+    sure, unsure = (predict(source, target(name, source), 10) for name in ("a100-sxm-80gb", "dgx-spark-gb10"))
+    assert unsure.high / unsure.low > sure.high / sure.low
+
+
+def test_every_profile_can_be_predicted_for_or_says_what_is_missing(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l")
+    for name in profile_names():
+        try:
+            assert predict(source, target(name, source), 1).likely > 0
+        except UsageError as error:
+            assert name in str(error)  # noqa: PT017
+
+
+def test_a_rate_that_is_not_printed_is_stood_in_for_and_said() -> None:
+    found = target_device(load_profile("dgx-spark-gb10"), ("bf16", "tf32"))
+    assert found.rates.tflop_s["tf32"] == pytest.approx(found.rates.tflop_s["bf16"] / 2)
+    assert any("prints no tf32 rate" in note for note in found.notes)
+
+
+def test_a_device_reaches_the_share_of_its_peaks_that_the_source_reaches() -> None:
+    h100, h200 = load_profile("h100-sxm-80gb"), load_profile("h200")
+    found = target_device(h200, ("bf16",), Rates(2902.0, {"bf16": 728.0}, 4.0), h100)
+    assert found.rates.copy_gb_s == pytest.approx(4800 * 2902 / 3350)
+    assert found.rates.tflop_s["bf16"] == pytest.approx(728 * 989.4 / 989.4)
+
+
+def test_memory_that_the_system_shares_is_not_all_free() -> None:
+    nano = target_device(load_profile("jetson-orin-nano-8gb"), ("bf16",))
+    assert fits(6.4e9, nano) is True
+    assert fits(6.6e9, nano) is False
+    assert fits(None, nano) is None
+
+
+def test_a_description_alone_is_predicted_within_the_roofline_that_stacks_reach() -> None:
+    peaks = target_device(load_profile("h100-sxm-80gb"), ("bf16", "tf32", "fp32"), assumed=(1.0, 1.0))
+    pi05 = predict_architecture(load_architecture("pi05"), peaks, 10)
+    # SGLang reaches 43 ms on an H200, Triton kernels 26.6 ms on an RTX 5090; the floor itself is 7 ms.
+    assert 5 < pi05.low < pi05.likely < pi05.high < 26.6
+    assert pi05.fits is True
+
+
+def test_int8_helps_the_student_on_an_orin_nano_and_pi05_does_not_fit_there() -> None:
+    nano = load_profile("jetson-orin-nano-8gb")
+    found = {}
+    for name in ("student-650m", "student-650m-int8", "pi05"):
+        described = load_architecture(name)
+        formats = tuple({key for work in described.work() for key in work.flops_by_format})
+        found[name] = predict_architecture(described, target_device(nano, formats, assumed=(1.0, 1.0)), 10)
+    assert found["student-650m-int8"].likely < 0.7 * found["student-650m"].likely
+    assert (found["student-650m"].fits, found["pi05"].fits) == (True, False)
+
+
+def test_a_description_in_a_measured_stack_pays_its_launches(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l", parts={name: work._replace(host_ms=40.0) for name, work in PARTS.items()})
+    described = load_architecture("student-650m")
+    formats = ("bf16",)
+    device = target_for(load_profile("h100-sxm-80gb"), source, load_profile("h100-sxm-80gb"), formats)
+    eager = predict_architecture_like(described, source, device, 10)
+    assert eager is not None
+    assert eager.likely > 5 * predict_architecture(described, device, 10).likely
+    assert predict_architecture_like(described, source_of(tmp_path / "c", compiled="default"), device, 10) is None
+
+
+# Published figures.
+
+
+def test_published_rows_of_the_same_stack_are_predicted_and_the_part_that_is_off_is_named(tmp_path: Path) -> None:
+    found = back_test([source_of(tmp_path / "l")], load_published())
+    devices = {(test.published["device"], test.prediction.nfe) for test in found}
+    assert {("A100 80GB", 1), ("A100 80GB", 10), ("A800 80GB", 1), ("DGX Spark GB10", 10)} <= devices
+    spark = next(test for test in found if test.published["device"] == "DGX Spark GB10")
+    assert spark.error == pytest.approx(spark.prediction.likely / spark.published["latency_ms"] - 1)
+    assert "55.7 ms" in spark.reason
+    assert "742 ms" in spark.reason
+
+
+@pytest.mark.parametrize("option", ["quantize=int8", "vision=bfloat16", "graphs=true"])
+def test_a_variant_is_not_held_against_what_lerobot_published(tmp_path: Path, option: str) -> None:
+    policy = f"lerobot:pi05?weights=random&{option}"
+    assert back_test([source_of(tmp_path / "l", policy=policy)], load_published()) == []
+    assert not is_plain(policy)
+
+
+def test_measured_rows_stand_beside_published_ones_of_the_same_device_alone(tmp_path: Path) -> None:
+    ledger = read(write_probe(tmp_path / "l", H200))
+    table = beside(ledger.latency, load_published())
+    own = table[table["measured"].notna()]
+    assert set(own["profile"]) == {"h200"}
+    assert set(own["nfe"]) == {10}
+    assert set(table["model"]) == {"pi05"}
+    assert len(table) > len(own)
+
+
+def test_models_are_told_by_name_and_not_by_option() -> None:
+    names = ("lerobot:pi05?weights=random", "lerobot:lerobot/pi0_libero", "lerobot:x/pi0_fast_libero", "flow?from=pi05")
+    assert [model_of(name) for name in names] == ["pi05", "pi0", "pi0_fast", None]
+
+
+def test_published_rows_name_profiles_that_exist_and_state_a_source() -> None:
+    published = load_published()
+    assert set(published["profile"].dropna()) <= set(profile_names())
+    assert published["source"].notna().all()
+    assert (published["latency_ms"] > 0).all()
+    assert set(published["kind"]) == {"measured", "predicted"}
