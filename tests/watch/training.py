@@ -50,6 +50,7 @@ class Training:
             "save_at": [20],
             "run_dir": str(self.folder / "run"),
             "outbox": str(self.folder / "outbox"),
+            "submit_file": str(self.folder / "submit"),
             "stop_file": str(self.folder / "stop"),
             "inside_s": 6.0,
             "value": 0.001,
@@ -86,9 +87,9 @@ class Training:
         (self.folder / "stop").touch()
         return self.end()
 
-    def times(self, rank: int = 0) -> list[float]:
-        """Seconds of each step."""
-        found: list[float] = json.loads((self.folder / f"times-{rank}.json").read_text())
+    def times(self, rank: int = 0, what: str = "times") -> list[float]:
+        """Seconds of each step; or, as "began", when it began by the clock `time.perf_counter`."""
+        found: list[float] = json.loads((self.folder / f"times-{rank}.json").read_text())[what]
         return found
 
 

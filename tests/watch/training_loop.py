@@ -1,9 +1,10 @@
 """One rank of a small data-parallel training: `training_loop.py REQUEST.json RANK`. Real torch.distributed over gloo.
 
 The request: port, timeout_s (of every collective), steps (at most), work (matrix products in a step), sleep_s,
-stop_file (ends the training), save_at (steps after which rank 0 writes a checkpoint), run_dir, outbox, evaluation ("none",
-"inside" or "client"), inside_s (length of an evaluation inside the loop), value (of the weights), result (prefix of the
-files in which each rank leaves its step times).
+stop_file (ends the training), save_at (steps after which rank 0 writes a checkpoint), run_dir, outbox, submit_file
+(while it exists, rank 0 submits its last checkpoint after every fifth step), evaluation ("none", "inside" or "client"),
+inside_s (length of an evaluation inside the loop), value (of the weights), result (prefix of the files in which each
+rank leaves when its steps began and how long they took).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def main() -> None:
     )
     client = EvalClient(request["outbox"]) if request["evaluation"] == "client" and rank == 0 else None
     gradient, factor = torch.ones(1024), torch.randn(384, 384)
+    began_at: list[float] = []
     times: list[float] = []
+    model = Path(request["run_dir"])
     for step in range(1, request["steps"] + 1):
         began = time.perf_counter()
         for _ in range(request["work"]):
@@ -52,11 +55,14 @@ def main() -> None:
                 client.submit(model, step)
             if request["evaluation"] == "inside":
                 evaluate_inside(request["inside_s"])
+        if client is not None and step % 5 == 0 and Path(request["submit_file"]).exists():
+            client.submit(model, step)
+        began_at.append(began)
         times.append(time.perf_counter() - began)
         if gradient[0] > 0:
             break
         gradient.fill_(1.0)
-    Path(f"{request['result']}-{rank}.json").write_text(json.dumps(times))
+    Path(f"{request['result']}-{rank}.json").write_text(json.dumps({"began": began_at, "times": times}))
     dist.destroy_process_group()
 
 
