@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_probe import H100, H200, PARTS, e2e_ms, write_probe
+from synthetic_probe import H100, H200, PARTS, Work, busy_ms, e2e_ms, write_probe
 
 from harness.analysis.predict import (
     Source,
@@ -59,6 +59,16 @@ def test_a_host_bound_policy_gains_nothing_from_more_bandwidth(tmp_path: Path) -
     found = predict(source, target("h200", source), 10)
     assert found.likely == pytest.approx(e2e_ms(H200, waiting, 10), rel=0.02)
     assert found.bound == "host"
+
+
+def test_between_host_and_device_the_prediction_lies_between_overlap_and_queue(tmp_path: Path) -> None:
+    parts = {"denoise_step": Work(30, 10_000, 800, 12.0)}
+    source = source_of(tmp_path / "l", parts=parts)
+    found = predict(source, target("h200", source), 1).parts[0]
+    idle = 12.0 - busy_ms(parts["denoise_step"], H100)
+    queued = busy_ms(parts["denoise_step"], H200) + idle
+    assert found.likely == pytest.approx((12.0 + queued) / 2)
+    assert queued < found.likely < 12.0
 
 
 def test_on_a_slow_device_the_same_policy_is_bound_by_the_device_again(tmp_path: Path) -> None:
