@@ -53,6 +53,9 @@ def command(
     vary: Annotated[
         list[str] | None, typer.Option(help="Axis: any option of the policy, OPTION=VALUE,VALUE; repeat for several.")
     ] = None,
+    warmup_seconds: Annotated[
+        float, typer.Option(help="Most time for a latency to settle after the first call.")
+    ] = 60.0,
     components_every: Annotated[int, typer.Option(help="Time one decision by component after so many end to end.")] = 1,
     process_per: Annotated[
         str, typer.Option(help="configuration, or variant: compile once for all its NFE and batch sizes.")
@@ -96,6 +99,7 @@ def command(
         "min_samples": min_samples,
         "axes": parse_axes({name: text for name, text in named.items() if text is not None}, vary or []),
         "prompt_words": _integers("--prompt-words", prompt_words) if prompt_words else (),
+        "warmup_seconds": warmup_seconds,
         "components_every": components_every,
         "process_per": process_per,
         "compare": compare,

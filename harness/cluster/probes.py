@@ -36,6 +36,7 @@ class ProbeJob:
     min_samples: int
     variant: str | None = None
     """What sets it apart from its reference."""
+    warmup_seconds: float = 60.0
     components_every: int = 1
     share_process: bool = False
     allow_shared: bool = False
@@ -76,6 +77,7 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple
                     plan.min_seconds,
                     plan.min_samples,
                     variant=variant.text or None,
+                    warmup_seconds=plan.warmup_seconds,
                     components_every=plan.components_every,
                     share_process=plan.process_per == "variant",
                     allow_shared=plan.allow_shared,
@@ -112,7 +114,10 @@ class ProbeLease:
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
             budget=Budget(
-                min_seconds=job.min_seconds, min_samples=job.min_samples, components_every=job.components_every
+                min_seconds=job.min_seconds,
+                min_samples=job.min_samples,
+                warmup_seconds=job.warmup_seconds,
+                components_every=job.components_every,
             ),
             labels=Labels(
                 run_id=self._run_id,

@@ -301,8 +301,9 @@ class _Configuration:
 
     def _warm_up(self) -> bool:
         """Call until the latency has settled; False when asked to stop."""
-        began = self.clock.seconds()
+        # The first call may compile for minutes; what follows still has to settle.
         self._first_call()
+        began = self.clock.seconds()
         budget = self.budget
         while not self.warm and self.clock.seconds() - began < budget.warmup_seconds:
             if self.should_stop():

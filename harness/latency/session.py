@@ -162,6 +162,7 @@ class _Session:
             plan.min_seconds,
             plan.min_samples,
             max_seconds=max(self.max_seconds, plan.min_seconds),
+            warmup_seconds=plan.warmup_seconds,
             components_every=plan.components_every,
         )
         compared = self._is_compared(variant, words)

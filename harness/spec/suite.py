@@ -55,6 +55,8 @@ class ProbePlan(SpecModel):
     """Least measuring time of a configuration, seconds."""
     min_samples: Annotated[int, Field(ge=2)] = 50
     """Least number of timed decisions of a configuration."""
+    warmup_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Most time for a configuration's latency to settle after its first call, seconds."""
     axes: dict[str, Annotated[tuple[OptionValue | None, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Options of the policies to vary, each with its values (null leaves it out): every combination is probed, e.g.
     `{dtype: [float32, bfloat16], compile: [null, default], cameras: [1, 2]}`."""
