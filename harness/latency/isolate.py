@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -205,6 +205,7 @@ class _Done:
 
     result: ConfigurationResult
     counts: Sequence[Row] = ()
+    """Of this configuration, or of all of the process, which counts last."""
     answers: Answers | None = None
 
 
@@ -341,7 +342,7 @@ class _Child:
 
     def _add(self, done: _Done, kind: str, value: Any) -> None:
         if kind == "counts":
-            done.counts = value
+            done.counts = [*done.counts, *value]
         elif kind == "answers":
             done.answers = value
         elif kind == "warning":
@@ -414,6 +415,7 @@ def _serve(job: IsolatedProbe, wanted: Sequence[Configuration], sender: Connecti
     # Last, so that it can neither heat the device before a measurement nor add to the memory of one.
     if job.calibrate:
         _send(sender, "calibration", calibrate(device, job.clock.seconds))
+    measuring.count()
 
 
 @dataclass(slots=True)
@@ -428,6 +430,7 @@ class _Measuring:
     """Of the device, before the policy was built."""
     sender: Connection
     stop: Any
+    uncounted: list[Configuration] = field(default_factory=list)
 
     def run(self, configuration: Configuration, warnings: Sequence[str]) -> bool:
         """Measure one configuration; False when there is no going on."""
@@ -439,8 +442,16 @@ class _Measuring:
         if measured.failure is None and self.job.answer:
             self._try("answers", "its answers could not be compared", lambda: self._answer(nfe, batch_size))
         if measured.failure is None and self.job.count:
-            self._try("counts", "its operators could not be counted", lambda: self._count(nfe, batch_size))
+            self.uncounted.append(configuration)
         return True
+
+    def count(self) -> None:
+        """Count what was measured, after everything else: a profiler that ran once slows later launches."""
+        for nfe, batch_size in self.uncounted:
+            if self.stop.is_set():
+                return
+            trouble = f"operators at NFE {nfe}, batch {batch_size} could not be counted"
+            self._try("counts", trouble, partial(self._count, nfe, batch_size))
 
     def _time(self, nfe: int | None, batch_size: int) -> ConfigurationResult:
         job = self.job

@@ -167,7 +167,7 @@ def test_a_probe_counts_beside_timing_and_a_failure_of_counting_costs_no_timings
     ).probe
     assert result.rows
     assert counted == []
-    assert any("could not be counted" in warning for warning in result.warnings)
+    assert any("operators at NFE 1, batch 1 could not be counted" in warning for warning in result.warnings)
 
 
 # Kernels: the profiler's intervals, without a GPU.
