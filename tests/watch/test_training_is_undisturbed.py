@@ -57,7 +57,7 @@ def evaluate_beside(folder: Path, *, timeout_s: float, episode_s: float, episode
         with watcher(outbox, ledger, suite, *options) as process:
             for kill in kills:
                 before = n_parts(ledger)
-                wait_until(lambda: n_parts(ledger) > before, f"episodes before the {kill} is killed")  # noqa: B023
+                wait_until(lambda: n_parts(ledger) > before or not job.running, f"the {kill}'s turn")  # noqa: B023
                 KILLS[kill](process, ledger)
                 assert job.running, f"training died with the {kill}"
         with watcher(outbox, ledger, suite, *options, "--once") as process:
