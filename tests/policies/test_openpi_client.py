@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgpack
@@ -159,6 +161,18 @@ def test_the_replan_interval_of_a_plain_server_is_openpis_or_what_was_asked():
         assert make_policy(parse_policy(f"{address}?replan=10")).info.replan_interval == 10
 
 
+@pytest.mark.parametrize("module", ["websockets", "msgpack"])
+def test_a_node_that_lacks_a_package_is_told_which(module):
+    """A simulation node is installed without the policies' packages."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from harness.policies.registry import make_policy\nfrom harness.spec import parse_policy\n"
+        "make_policy(parse_policy('openpi://localhost:9'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert f"PolicyError: openpi:// needs the module '{module}" in done.stderr
+
+
 def test_nobody_there_is_the_infrastructures_fault_and_names_the_remedy():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -192,22 +206,34 @@ def test_a_web_server_is_told_from_an_openpi_server():
         server.server_close()
 
 
-def test_something_that_speaks_no_http_is_told_too():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+@pytest.mark.parametrize("at_once", [False, True])
+def test_something_that_speaks_no_http_is_told_too(at_once):
+    """A server that greets at once may be faster than the request, and then only breaks the handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def greet():
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-                connection.recv(4096)
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if not at_once:
+                        connection.recv(4096)
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+                    connection.settimeout(1.0)
+                    with suppress(OSError):
+                        connection.recv(4096)
 
         thread = threading.Thread(target=greet)
         thread.start()
-        with pytest.raises(PolicyError, match=r"does not speak HTTP/1\.1"):
-            policy_at(Address("127.0.0.1", listener.getsockname()[1]))
-        thread.join()
+        told = r"does not speak HTTP/1\.1" + ("|broke during the handshake" if at_once else "")
+        try:
+            with pytest.raises(PolicyError, match=told):
+                policy_at(Address("127.0.0.1", listener.getsockname()[1]))
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @pytest.mark.parametrize(

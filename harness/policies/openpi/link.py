@@ -175,6 +175,10 @@ def _open(address: Address, token: str | None) -> ClientConnection:
         raise UsageError(f"{address} is no address; write openpi://HOST:PORT.") from error
     except InvalidHandshake as error:
         raise PolicyError(f"{address} refuses websockets ({error}); it is no openpi server.") from error
+    except (ConnectionClosed, AssertionError) as error:
+        # Also where a server of another protocol speaks first, and faster than the request is sent; websockets then
+        # finds its own state in contradiction (an assertion of its own).
+        raise LinkLost("the connection broke during the handshake; if it stays so, this is no openpi server") from error
     except (OSError, EOFError) as error:
         raise LinkLost(_reason(error)) from error
 
