@@ -1,27 +1,54 @@
-"""`harness doctor`: is this machine ready?"""
+"""`harness doctor`: is this machine ready, is this policy well?"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from harness.cli.examples import examples
-from harness.errors import EXIT_FAILED
+from harness.errors import EXIT_FAILED, UsageError
 
-EXAMPLES = examples("harness doctor", "harness doctor --json")
+if TYPE_CHECKING:
+    from harness.doctor import Check
+
+EXAMPLES = examples(
+    "harness doctor",
+    "harness doctor --json",
+    "harness doctor --policy flow",
+    "harness doctor --policy flow:checkpoints/mine --write-probe checkpoints/mine",
+    "harness doctor --policy lerobot:lerobot/pi05-libero --probe probes/pi05",
+)
 
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="Check a policy instead: would it score 0 %, and why?")
+    ] = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the probe.json of --policy.", show_default="the checkpoint's folder"),
+    ] = None,
+    write_probe: Annotated[
+        Path | None, typer.Option(help="Write probe.json of a --policy that is known to be well into this folder.")
+    ] = None,
 ) -> None:
-    """Check this machine for the failures that are known to cost days: GL, versions, disk, LIBERO's resources."""
+    """Check this machine for the failures that are known to cost days: GL, versions, disk, LIBERO's resources.
+
+    With --policy, check a policy for those that make it score 0 %: images upside down, cameras swapped, wrong
+    resolution, state in the wrong order, unnormalised actions, random weights. No simulator is needed.
+    """
     from harness.doctor import CHECKS, Status, run_checks
 
-    results = run_checks(CHECKS)
+    if policy is None and (probe or write_probe):
+        raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
+    results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
     if as_json:
         print(json.dumps([{**vars_of(result), "status": result.status.value} for result in results], indent=2))
     else:
@@ -32,6 +59,28 @@ def command(
         Console().print(table)
     if any(result.status is Status.FAIL for result in results):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check(text: str, probe: Path | None, write_probe: Path | None) -> Sequence[Check]:
+    """Check the policy, or write down how it answers while it is well."""
+    from harness.doctor.expectations import make_expectations, read_expectations, write_expectations
+    from harness.doctor.policies import probe_folder, without_expectations
+    from harness.doctor.policy_checks import check_policy
+    from harness.policies.registry import make_policy
+    from harness.spec import parse_policy
+
+    spec = parse_policy(text)
+    built = make_policy(spec)
+    if write_probe is not None:
+        made = make_expectations(built)
+        write_expectations(made, write_probe)
+        return check_policy(built, made)
+    folder = probe or probe_folder(spec, built)
+    expectations = read_expectations(folder) if folder is not None else None
+    if probe is not None and expectations is None:
+        raise UsageError(f"There is no probe.json in {probe}; write one with --write-probe.")
+    results = check_policy(built, expectations)
+    return results if expectations is not None else [*results, without_expectations(folder)]
 
 
 def vars_of(result: object) -> dict[str, object]:
