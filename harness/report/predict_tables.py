@@ -60,20 +60,26 @@ def _row(item: Predicted) -> tuple[str, ...]:
 
 
 def _note(found: Sequence[Predicted]) -> str:
-    low, _, high = ROOFLINE_SHARE
-    notes = [
-        "From a ledger: device work at the target's rates and the efficiency measured on the source, kernels of "
-        f"{KERNEL_US:g} µs at least, and the host's idle time; band: device work overlapped with the host or queued "
-        f"after it, rates off by their profile's confidence and {MODEL_SPREAD:.0%} for carrying efficiency over, host "
-        "faster or slower as assumed. From a description: the roofline of the printed peaks, of which real stacks "
-        f"reach {low:.0%} to {high:.0%} (arXiv:2602.18397), without launches. No transport, no simulation."
-    ]
+    stacks = {item.stack == GRAPH for item in found}
+    notes = [*([_FROM_LEDGER] if False in stacks else []), *([_FROM_DESCRIPTION] if True in stacks else [])]
+    notes.append("No transport and no simulation")
     for item in found:
         notes += [*item.prediction.target.notes]
         if item.stack != GRAPH:
             notes.append(f"{item.prediction.target.name}: {item.prediction.target.host.basis}")
     return " ".join(f"{note.rstrip('.')}." for note in dict.fromkeys(notes))
 
+
+_FROM_LEDGER = (
+    "From a ledger: device work at the target's rates and the efficiency measured on the source, kernels of "
+    f"{KERNEL_US:g} µs at least, and the host's idle time; band: device work overlapped with the host or queued "
+    f"after it, rates off by their profile's confidence and {MODEL_SPREAD:.0%} for carrying efficiency over, host "
+    "faster or slower as assumed"
+)
+_FROM_DESCRIPTION = (
+    "From a description: the roofline of the printed peaks, of which real stacks reach "
+    f"{ROOFLINE_SHARE[0]:.0%} to {ROOFLINE_SHARE[2]:.0%} (arXiv:2602.18397), without launches"
+)
 
 GRAPH = "one graph"
 """Stack of a prediction from a description alone."""
