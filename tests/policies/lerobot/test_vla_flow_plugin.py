@@ -1,0 +1,86 @@
+"""`flow` as a LeRobot policy: found by LeRobot, saved and loaded by it, and the same actions in its own rollout."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lerobot_small import lerobot_actions, noise_for, observe
+
+from harness.policies.flow import FlowConfig, FlowPolicy, random_network
+
+PLUGIN = Path(__file__).parents[3] / "examples" / "lerobot_policy_vla_flow"
+SIZES = FlowConfig(image_size=32, channels=(16, 32, 32), width=48, heads=4, layers=2, prefix_mlp=96, expert_mlp=64)
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The plugin as LeRobot discovers it: an installed distribution of that name."""
+    from lerobot.utils.import_utils import register_third_party_plugins
+
+    name = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]["name"]
+    installed = tmp_path / "site" / f"{name}-0.1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    register_third_party_plugins()
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> FlowPolicy:
+    """A small `flow` with statistics of its own, saved in `tmp_path / "flow"`."""
+    network = random_network(SIZES, seed=3)
+    network.normalization.action_std.fill_(0.4)
+    network.normalization.state_mean.fill_(0.1)
+    policy = FlowPolicy(network, device="cpu")
+    policy.save_pretrained(tmp_path / "flow")
+    return policy
+
+
+def convert(tmp_path: Path) -> Path:
+    """What `python -m lerobot_policy_vla_flow` does, in this process."""
+    from lerobot_policy_vla_flow.__main__ import main
+
+    main([str(tmp_path / "flow"), str(tmp_path / "lerobot")])
+    return tmp_path / "lerobot"
+
+
+def test_lerobot_answers_what_the_harness_answers(plugin: None, flow: FlowPolicy, tmp_path: Path) -> None:
+    folder = convert(tmp_path)
+    seen = observe(3)
+    noise = noise_for(flow, seen)
+    assert noise is not None
+    # LeRobot's own loader, LIBERO conversion, processors and sampler.
+    np.testing.assert_allclose(lerobot_actions(folder, seen, noise), flow.act(seen, noise).actions, atol=1e-5)
+
+
+def test_actions_are_taken_one_by_one_until_the_chunk_is_used_up(
+    plugin: None, flow: FlowPolicy, tmp_path: Path
+) -> None:
+    from lerobot.configs import PreTrainedConfig
+    from lerobot.policies import get_policy_class
+
+    config = PreTrainedConfig.from_pretrained(convert(tmp_path))
+    config.n_action_steps, config.num_inference_steps = 4, 2
+    policy = get_policy_class("vla_flow").from_pretrained(tmp_path / "lerobot", config=config)
+    (seen,) = observe(1)
+    frames = {camera: torch.from_numpy(seen.images[camera]).permute(2, 0, 1)[None] / 255 for camera in seen.images}
+    batch = {
+        "observation.images.image": frames["agentview"],
+        "observation.images.image2": frames["robot0_eye_in_hand"],
+        "observation.state": torch.from_numpy(seen.state)[None],
+        "task": [seen.instruction],
+    }
+    noise = noise_for(flow, [seen])
+    chunk = flow.act([seen], noise, nfe=2).actions
+    for step in range(4):
+        action = policy.select_action(batch, noise=torch.from_numpy(noise))
+        np.testing.assert_allclose(action.numpy(), chunk[:, step], atol=1e-5)
+    again = policy.select_action(batch, noise=torch.from_numpy(-noise)).numpy()
+    assert np.abs(again - chunk[:, 0]).max() > 1e-3
+    with pytest.raises(NotImplementedError, match="train_flow"):
+        policy.forward(batch)
