@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,8 @@ FOLDER = "watch"
 """Folder of a watch inside its ledger."""
 JOURNAL = "watch/journal"
 FORMAT_VERSION = 1
+STAMP = "%Y%m%dT%H%M%S.%f"
+"""How the files are named, so that their order is that of the events."""
 
 
 class Kind(StrEnum):
@@ -174,6 +176,7 @@ class Journal:
         self.location = Location.of(ledger)
         self._folder = f"{self.location.root}/{JOURNAL}"
         self._made = False
+        self._last: datetime | None = None
 
     def read(self) -> list[Event]:
         """Every event, in order.
@@ -184,12 +187,16 @@ class Journal:
         try:
             infos = self.location.filesystem.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))
             paths = sorted(info.path for info in infos if info.base_name.endswith(".json") and info.base_name[0] != ".")
+            if paths:
+                self._last = datetime.strptime(paths[-1].rpartition("/")[2].partition("Z")[0], STAMP).replace(
+                    tzinfo=UTC
+                )
             return [self._parse(path) for path in paths]
         except OSError as error:
             raise self.location.failure("read the journal of", error) from error
 
     def append(self, event: Event, now: datetime) -> None:
-        """Write an event; when this returns it survives a crash.
+        """Write an event; when this returns it survives a crash. It comes last, whatever the clock says.
 
         Raises:
             LedgerError: It cannot be written.
@@ -198,7 +205,8 @@ class Journal:
             self.location.make_dir(self._folder)
             self._made = True
         data = {"format_version": FORMAT_VERSION, "kind": event.kind, "name": event.name, **event.data}
-        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{event.kind}-{uuid.uuid4().hex[:8]}.json"
+        self._last = now if self._last is None else max(now, self._last + timedelta(microseconds=1))
+        name = f"{self._last:{STAMP}}Z-{event.kind}-{uuid.uuid4().hex[:8]}.json"
         self.location.write_whole(f"{self._folder}/{name}", pa.py_buffer((json.dumps(data) + "\n").encode()))
 
     def _parse(self, path: str) -> Event:

@@ -28,6 +28,15 @@ def test_events_come_back_in_order_from_another_process(tmp_path: Path) -> None:
     assert fold(Journal(str(tmp_path)).read()) == fold(events)
 
 
+def test_events_keep_their_order_though_the_clock_stands_still_or_is_put_back(tmp_path: Path) -> None:
+    Journal(str(tmp_path)).append(found(), START)
+    journal = Journal(str(tmp_path))
+    journal.read()
+    journal.append(Event(Kind.VANISHED, "step-000001"), START)
+    journal.append(Event(Kind.RETURNED, "step-000001"), START - timedelta(hours=1))
+    assert [one.kind for one in Journal(str(tmp_path)).read()] == [Kind.FOUND, Kind.VANISHED, Kind.RETURNED]
+
+
 def test_a_result_counts_once_and_nothing_but_an_overwritten_checkpoint_takes_it_back() -> None:
     done = fold([found(), Event(Kind.EVALUATED, "step-000001", {"verdict": "PASS"})])
     for kind in (Kind.EVALUATED, Kind.FAILED, Kind.SKIPPED, Kind.CANCELLED, Kind.VANISHED, Kind.RETURNED):
