@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from lerobot_small import lerobot_actions, noise_for, observe
 
 from harness.policies.flow import FlowConfig, FlowPolicy, random_network
+from harness.spec.observation import Observation
 
 PLUGIN = Path(__file__).parents[3] / "examples" / "lerobot_policy_vla_flow"
 SIZES = FlowConfig(image_size=32, channels=(16, 32, 32), width=48, heads=4, layers=2, prefix_mlp=96, expert_mlp=64)
@@ -84,3 +86,51 @@ def test_actions_are_taken_one_by_one_until_the_chunk_is_used_up(
     assert np.abs(again - chunk[:, 0]).max() > 1e-3
     with pytest.raises(NotImplementedError, match="train_flow"):
         policy.forward(batch)
+
+
+class Still:
+    """One environment, as gymnasium's vectors wrap it: always the same observation, eight steps, everything noted."""
+
+    num_envs, _max_episode_steps, task_description = 1, 8, "open the drawer"
+
+    def __init__(self, seen: Observation) -> None:  # noqa: D107
+        self.seen, self.executed = seen, []
+        self.unwrapped, self.metadata, self.envs = self, {"render_fps": 20}, [self]
+
+    def call(self, name: str) -> list:
+        return [getattr(self, name)]
+
+    def observation(self) -> dict:
+        # Raw frames, as LeRobot's LIBERO environment hands them over: upside down.
+        keys = {"image": "agentview", "image2": "robot0_eye_in_hand"}
+        pixels = {key: self.seen.images[camera][None, ::-1, ::-1].copy() for key, camera in keys.items()}
+        return {"pixels": pixels, "agent_pos": self.seen.state[None]}
+
+    def reset(self, *, seed=None, options=None) -> tuple[dict, dict]:
+        return self.observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.executed.append(action[0])
+        return self.observation(), np.zeros(1), np.array([False]), np.array([False]), {}
+
+
+def test_lerobots_own_rollout_executes_the_harness_actions(plugin: None, flow: FlowPolicy, tmp_path: Path) -> None:
+    from lerobot.policies import get_policy_class, make_pre_post_processors
+    from lerobot.processor import PolicyProcessorPipeline
+    from lerobot.processor.env_processor import LiberoProcessorStep
+    from lerobot.scripts import lerobot_eval
+
+    folder = convert(tmp_path)
+    policy = get_policy_class("vla_flow").from_pretrained(folder)
+    policy.config.n_action_steps = 5
+    pre, post = make_pre_post_processors(policy.config, pretrained_path=str(folder))
+    (seen,) = observe(1)
+    env = Still(replace(seen, instruction=Still.task_description))
+    turn = PolicyProcessorPipeline(steps=[LiberoProcessorStep()])
+    torch.manual_seed(11)
+    lerobot_eval.rollout(env, policy, turn, PolicyProcessorPipeline(steps=[]), pre, post)
+
+    torch.manual_seed(11)
+    shape = (1, SIZES.chunk_length, 7)
+    chunks = [flow.act([env.seen], torch.randn(shape).numpy()).actions[0, :5] for _ in range(2)]
+    np.testing.assert_allclose(env.executed, np.concatenate(chunks)[:8], atol=1e-5)
