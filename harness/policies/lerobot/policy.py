@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,9 @@ class LeRobotPolicy:
         self._sampler = Sampler(policy, family, target_time)
         self._compiled = compiled
         if timed:
-            install(policy, family.sites, lambda name: self.span(name))
+            install(policy, family.sites, self._part)
+        self._parted = timed and bool(family.sites)
+        self._before_parts = ExitStack()
         for warning in self.warnings:
             logger.warning("%s: %s", info.policy_id, warning)
 
@@ -99,10 +101,12 @@ class LeRobotPolicy:
         steps = self._steps(nfe)
         self._check_noise(noise, len(observations))
         try:
-            with torch.inference_mode(), self._numerics():
-                with self.span("preprocess"):
-                    batch = self.processors.pre(self.reader.read(observations))
-                    tensor = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device)
+            with torch.inference_mode(), self._numerics(), ExitStack() as self._before_parts:
+                self._before_parts.enter_context(self.span("preprocess"))
+                batch = self.processors.pre(self.reader.read(observations))
+                tensor = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device)
+                if not self._parted:
+                    self._before_parts.close()
                 if self._compiled:
                     # A compiler's CUDA graphs reuse the memory of the last decision's tensors from here on.
                     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -115,6 +119,11 @@ class LeRobotPolicy:
                 "lower max_batch, or load it with dtype=bfloat16."
             ) from error
         return ActionChunks(self._checked(actions, len(observations)))
+
+    def _part(self, name: str) -> AbstractContextManager[Any]:
+        """Time a component. The first of a decision ends its preprocessing, of which LeRobot does a part itself."""
+        self._before_parts.close()
+        return self.span(name)
 
     def _steps(self, nfe: int | None) -> int | None:
         if nfe is None:
