@@ -179,6 +179,15 @@ def test_rounding_of_another_device_is_no_fault(well: FlowPolicy, expectations: 
     assert answers(shaky, expectations).status is Status.OK
 
 
+def test_answers_that_are_nearly_right_are_not_called_unnormalised(
+    well: FlowPolicy, expectations: Expectations
+) -> None:
+    usual = expectations.answers[WELL]
+    shaky = 0.97 * usual + np.random.default_rng(0).normal(0, 0.025, usual.shape) * usual.std(axis=(0, 1))
+    found = expected_answers(well, shaky.astype(np.float32), expectations)
+    assert (found.status, found.found.partition(";")[2].strip()) == (Status.WARN, "no known fault explains it")
+
+
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_a_camera_that_is_not_looked_at_is_named(camera: str, well: FlowPolicy) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)

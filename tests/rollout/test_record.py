@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.policies.scripted import ScriptedPolicy
 from harness.rollout import LocalDecider, WallClock
 from harness.rollout.disturb import BURST, DisturbedSimulator, action_noise
-from harness.rollout.record import RecordPlan, record_episode, record_task, shrink
+from harness.rollout.record import RecordingSimulator, RecordPlan, record_episode, record_task, shrink
 from harness.sim import LiberoSim
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim
@@ -81,6 +81,13 @@ def test_recording_changes_nothing_in_the_episode(record, play) -> None:
         np.testing.assert_array_equal(recorded.images["agentview"], plain.images["agentview"])
         for earlier, other in zip(recorded.history, plain.history, strict=True):
             np.testing.assert_array_equal(earlier.state, other.state)
+
+
+def test_what_is_recorded_is_shown_to_nobody_who_did_not_ask() -> None:
+    recording = RecordingSimulator(StubSim("stub", 0, SimConfig(resolution=16, cameras=CAMERAS)), RecordPlan(), ())
+    assert recording.reset(0, episode_key=KEY, observe=False) is None
+    assert recording.step(np.zeros(7, dtype=np.float32)).observation is None
+    assert recording.step(np.zeros(7, dtype=np.float32), observe=True).observation is not None
 
 
 def test_chunks_are_the_next_actions_and_hold_still_after_the_end(record) -> None:
