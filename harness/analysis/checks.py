@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.latency import CONFIGURATION
-from harness.latency.differences import LARGEST_SHARE, LEAST_COSINE
+from harness.latency.differences import is_far as answers_are_far
 
 _KEYS = [*CONFIGURATION, "nfe"]
 
@@ -51,10 +51,9 @@ _COMPARED = ("reference", "cosine", "max_abs", "share", "far")
 
 def is_far(differences: pd.DataFrame) -> pd.Series:
     """Which variants answer so differently that their latency is another policy's; unknown counts as far."""
-    alike = differences["cosine"] >= LEAST_COSINE
-    blind = ~(differences["observation_rms"] > 0)
-    near = blind | (differences["rms"] <= LARGEST_SHARE * differences["observation_rms"])
-    return ~(alike & near)
+    columns = (differences[name] for name in ("cosine", "rms", "observation_rms"))
+    found = [answers_are_far(*map(float, row)) for row in zip(*columns, strict=True)]
+    return pd.Series(found, index=differences.index, dtype=bool)
 
 
 def parts_of_whole(latency: pd.DataFrame) -> float:

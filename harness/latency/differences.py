@@ -19,9 +19,10 @@ DECISIONS = 4
 NOISE_KEY = "0" * 64
 
 LEAST_COSINE = 0.999
+"""A variant whose least cosine to its reference is below this is marked."""
+
 LARGEST_SHARE = 0.1
-"""A variant whose answers are less alike, or differ by more than this share of what another observation changes,
-is marked."""
+"""So is one whose root mean square difference exceeds this share of what another observation changes."""
 
 Answers = NDArray[np.float32]
 """Action chunks of `DECISIONS` decisions, shape (decisions, batch, T, 7)."""

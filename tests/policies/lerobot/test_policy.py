@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +100,31 @@ def test_components_are_timed_without_changing_the_actions(
     assert spans.seen == ["preprocess", *between, "postprocess"]
     assert isinstance(policy, Policy)
     assert isinstance(policy, TimedPolicy)
+
+
+def test_all_that_lerobot_does_before_the_first_component_is_preprocessing(save: Any, load: Any) -> None:
+    policy, observations = load(save("pi05")), observe(1)
+    open_spans: list[str] = []
+    during: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def span(name: str) -> Iterator[None]:
+        assert not open_spans, "components must not overlap"
+        open_spans.append(name)
+        yield
+        open_spans.pop()
+
+    prepare = policy.policy._preprocess_images
+
+    def watched(batch: Any) -> Any:
+        during.append(tuple(open_spans))
+        return prepare(batch)
+
+    policy.policy._preprocess_images = watched
+    policy.span = span
+    policy.act(observations, noise_for(policy, observations), nfe=2)
+    assert during == [("preprocess",)]
+    assert not open_spans
 
 
 @pytest.mark.parametrize("policy_type", FAMILIES)
