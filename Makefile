@@ -23,7 +23,8 @@ demo: setup ## Five minutes: real LIBERO, two controls, a latency probe, one rep
 
 test: setup ## The whole test suite
 	@scripts/system_libraries.sh --optional chromium
-	@$(RUN) $(PY) -m pytest -q -m "not bench and not slow"
+	@# Two processes: most tests hold one core, and each file stays in one process, with its Ray cluster.
+	@$(RUN) $(PY) -m pytest -q -n 2 --dist loadfile -m "not bench and not slow"
 
 test-slow: setup ## The tests that take minutes each: every task of the five suites, long simulations
 	@$(RUN) $(PY) -m pytest -q -m slow

@@ -37,7 +37,7 @@ def student_of(teacher: FlowNetwork, seed: int) -> FlowNetwork:
         teacher: Without a head.
         seed: Of the head's inner layer.
     """
-    student = random_network(replace(teacher.config, target_time=True), seed)
+    student = random_network(replace(teacher.config, target_time=True, default_nfe=1), seed)
     student.load_state_dict(teacher.state_dict(), strict=False)
     head = student.expert.target_out
     if head is None:

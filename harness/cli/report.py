@@ -31,9 +31,7 @@ def command(
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Set published latencies beside.")
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Set published latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
     from harness.ledger import read
