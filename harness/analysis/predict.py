@@ -147,7 +147,7 @@ def _component_parts(
         for nfe in timed["nfe"].drop_duplicates().tolist():
             row = find_counts(counts, {**configuration, "component": component, "nfe": nfe})
             counted = demand_of(row, node)
-            if counted is not None and row is not None:
+            if counted is not None and row is not None and _profiled(counted.demand, node):
                 extra = row["elementwise_bytes"] if _is_eager(configuration) else 0.0
                 wall = float(timed["latency_ms"].median())
                 yield Part(component, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall)
@@ -161,11 +161,16 @@ def _whole_parts(
     for nfe, samples in whole.groupby("nfe", dropna=False):
         row = find_counts(counts, {**configuration, "component": WHOLE, "nfe": nfe})
         counted = demand_of(row, node)
-        if counted is not None and row is not None:
+        if counted is not None and row is not None and _profiled(counted.demand, node):
             extra = row["elementwise_bytes"] if _is_eager(configuration) else 0.0
             steps = _whole_number(nfe)
             wall = float(samples["latency_ms"].median())
             yield Part(WHOLE, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall, steps)
+
+
+def _profiled(demand: Demand, node: NodeRates) -> bool:
+    """Whether it is known how long a GPU was busy: without, the host's time would be taken for the device's."""
+    return demand.busy_ms is not None or not node.accelerated
 
 
 def _whole_number(value: Any) -> int | None:

@@ -48,6 +48,11 @@ HOSTS: Mapping[tuple[str, str], Host] = {
 ANY_HOST = Host(0.5, 1.0, 2.0, "nothing is known of the host")
 
 
+def given_host(ratio: float) -> Host:
+    """A host of which the user knows how long it takes, to a tenth."""
+    return Host(0.9 * ratio, ratio, 1.1 * ratio, f"its host takes {ratio:g} times as long, as was given")
+
+
 class Target(NamedTuple):
     """A device as a prediction sees it."""
 

@@ -35,6 +35,9 @@ def command(
     policy: Annotated[str, typer.Option("--policy", "-p", help="Only policies whose name contains this.")] = "",
     architecture: Annotated[str, typer.Option(help="Descriptions by name or YAML file, instead of a policy.")] = "",
     nfe: Annotated[str, typer.Option(help="NFE values, with commas between them.")] = "",
+    host_ratio: Annotated[
+        float | None, typer.Option(min=0.01, help="Time of the target's host over the source's, if you know it.")
+    ] = None,
     measured: Annotated[list[str] | None, typer.Option(help="Ledger of the target: shows the error.")] = None,
     back_test: Annotated[bool, typer.Option("--back-test", help="Predict the published figures instead.")] = False,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
@@ -69,7 +72,7 @@ def command(
     if architecture:
         found = list(_described(architecture, targets, wanted, given))
     else:
-        found = list(_carried(given, targets, wanted, measured))
+        found = list(_carried(given, targets, wanted, measured, host_ratio))
     _write(prediction_table(found), predictions_json(found), markdown, json)
 
 
@@ -94,9 +97,14 @@ def _sources(paths: list[str] | None, policy: str) -> list[Source]:
 
 
 def _carried(
-    given: list[Source], targets: list[str], wanted: tuple[int, ...], measured: list[str] | None
+    given: list[Source],
+    targets: list[str],
+    wanted: tuple[int, ...],
+    measured: list[str] | None,
+    host_ratio: float | None,
 ) -> Iterator[Predicted]:
     from harness.analysis.predict import predict, target_for
+    from harness.analysis.targets import given_host
     from harness.ledger import read
     from harness.report.predict_tables import Predicted
     from harness.spec.profile import load_profile
@@ -107,7 +115,10 @@ def _carried(
         like = _profile_of(source)
         for profile in profiles:
             for nfe in wanted or source.e2e:
-                prediction = predict(source, target_for(profile, source, like), nfe)
+                target = target_for(profile, source, like)
+                if host_ratio is not None:
+                    target = target._replace(host=given_host(host_ratio))
+                prediction = predict(source, target, nfe)
                 seen = None if ledger is None else _median(ledger, source, profile.name, nfe)
                 yield Predicted(source.name, f"as on {source.configuration['hardware']}", prediction, seen)
 

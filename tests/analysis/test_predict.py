@@ -18,7 +18,7 @@ from harness.analysis.predict import (
 )
 from harness.analysis.published import back_test, beside, is_plain, load_published, model_of
 from harness.analysis.roofline import Rates
-from harness.analysis.targets import Target, fits, target_device
+from harness.analysis.targets import Target, fits, given_host, target_device
 from harness.errors import UsageError
 from harness.ledger import read
 from harness.spec.architecture import load_architecture
@@ -85,6 +85,21 @@ def test_a_compiled_policy_is_predicted_as_a_whole_at_the_nfe_it_was_timed_at(tm
     assert found.likely < source.e2e[10]
     with pytest.raises(UsageError, match="it was timed at: 1, 10"):
         predict(source, target("h200", source), 5)
+
+
+def test_a_variant_that_was_never_profiled_is_not_taken_for_device_work(tmp_path: Path) -> None:
+    path = write_probe(tmp_path / "l")
+    write_probe(path, policy="lerobot:pi05?weights=random&dtype=bfloat16&graphs=true", counted=False, run="g")
+    ledger = read(path)
+    found = sources(ledger.latency, ledger.counts, ledger.nodes)
+    assert [source.configuration["policy_id"] for source in found] == ["lerobot:pi05?weights=random&dtype=bfloat16"]
+
+
+def test_a_host_of_known_speed_moves_what_the_host_holds_up(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "l", parts={name: work._replace(host_ms=40.0) for name, work in PARTS.items()})
+    device = target("h100-sxm-80gb", source)
+    faster = predict(source, device._replace(host=given_host(0.85)), 10)
+    assert faster.likely == pytest.approx(0.85 * predict(source, device, 10).likely, rel=0.05)
 
 
 def test_the_band_is_wider_where_the_profile_is_inferred(tmp_path: Path) -> None:
