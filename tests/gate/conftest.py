@@ -11,7 +11,7 @@ import pytest
 from harness.cluster.session import Session, open_session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gate_cluster() -> Iterator[Session]:
     """A private cluster of two CPUs."""
     import ray
