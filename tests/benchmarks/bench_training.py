@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 TESTS = Path(__file__).resolve().parents[1] / "watch"
 sys.path.insert(0, str(TESTS))
 
-from checkpoints import write_checkpoint  # noqa: E402
 from training import Training, evaluation_processes, training, wait_until, watcher  # noqa: E402
 
+from checkpoints import write_checkpoint  # noqa: E402
 from harness.watch.client import EvalClient  # noqa: E402
 
 PHASES = ("none", "client", "beside")

@@ -99,6 +99,7 @@ def test_with_a_limit_of_ten_seconds_and_longer_episodes_every_kill_is_survived(
     evaluate_beside(tmp_path, timeout_s=10.0, episode_s=12.0, episodes=6, kills=[kill])
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     """The same watcher by hand: a terminal's Ctrl-C, and then the command that it prints."""
     ledger, outbox, suite = tmp_path / "ledger", tmp_path / "outbox", tmp_path / "suite.yaml"
