@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from checkpoints import write_checkpoint
 from rich.console import Console
 
+from checkpoints import write_checkpoint
 from harness.cli.app import invoke
 from harness.spec.rules import load_rules
 from harness.watch.client import EvalClient

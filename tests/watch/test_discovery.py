@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from checkpoints import point_last, safetensors, write_checkpoint
 
+from checkpoints import point_last, safetensors, write_checkpoint
 from harness.watch.discovery import Candidate, digest_place, inspect, is_settled, scan
 from harness.watch.files import ArrowTree, File, LocalTree, local_copy, open_tree
 from harness.watch.weights import BrokenCheckpointError

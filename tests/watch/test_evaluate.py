@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from checkpoints import safetensors, write_checkpoint
 
+from checkpoints import safetensors, write_checkpoint
 from harness.errors import NodeError
 from harness.watch.discovery import digest_place
 from harness.watch.evaluate import (

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from checkpoints import point_last, safetensors, write_checkpoint
 
+from checkpoints import point_last, safetensors, write_checkpoint
 from harness.ledger.storage import Location
 from harness.watch.backlog import Order
 from harness.watch.client import EvalClient

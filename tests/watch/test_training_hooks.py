@@ -9,8 +9,8 @@ import types
 from pathlib import Path
 
 import pytest
-from checkpoints import write_checkpoint
 
+from checkpoints import write_checkpoint
 from harness.watch.client import EvalClient
 from harness.watch.discovery import is_settled, scan
 from harness.watch.files import open_tree
