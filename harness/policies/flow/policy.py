@@ -19,7 +19,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
-from harness.policies.flow.shipped import DEFAULT, find_checkpoint, shipped
+from harness.policies.flow.shipped import DEFAULT, find_checkpoint
 from harness.policies.registry import PolicyRequest
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
 
@@ -216,9 +216,9 @@ def _wants_random(spec: PolicyRequest) -> bool:
         raise UsageError(f"flow: weights {weights!r} is not 'random'; a checkpoint is named as flow:PATH.")
     if weights is not None and spec.path is not None:
         raise UsageError(f"flow: random weights were asked for, but a checkpoint is given ({spec.path}).")
-    if weights is None and "seed" in spec.options and (spec.path or shipped()):
+    if weights is None and "seed" in spec.options:
         raise UsageError("flow: option seed is for random weights; write flow?weights=random&seed=N.")
-    return weights is not None or (spec.path is None and not shipped())
+    return weights is not None
 
 
 def _seed(value: Any) -> int:
