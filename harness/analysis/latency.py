@@ -122,9 +122,9 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
         "p99_low": p99_low,
         "p99_high": p99_high,
         "throttled": np.nan if group["throttled"].isna().all() else int(group["throttled"].fillna(False).sum()),
-        "clock_mhz": group["sm_clock_mhz"].median(),
+        "clock_mhz": group["sm_clock_mhz"].dropna().median(),
         "temperature_c": group["temperature_c"].max(),
-        "power_w": group["power_w"].median(),
+        "power_w": group["power_w"].dropna().median(),
         "memory_bytes": group["memory_bytes"].max(),
     }
 

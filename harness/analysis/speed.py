@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.analysis.pairing import open_ledger
 from harness.analysis.ratios import Floats, QuantileRatio, quantile_ratio, slower_probability
-from harness.ledger.parts import read_table
+from harness.ledger.parts import locate_ledger, read_table
 
 _COLUMNS = [
     *("run_id", "node_id", "hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "component", "sample"),
@@ -82,7 +81,7 @@ def read_samples(path: str | Path, wanted: Wanted = (None, None)) -> list[Sample
         path: Ledger.
         wanted: Only this policy_id and NFE.
     """
-    frame = read_table(open_ledger(path), "latency", _COLUMNS).to_pandas()
+    frame = read_table(locate_ledger(path), "latency", _COLUMNS).to_pandas()
     policy, nfe = wanted
     if policy is not None:
         frame = frame[frame["policy_id"] == policy]
@@ -178,7 +177,7 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         batch_size=number("batch_size"),
         component=str(key["component"]),
         latency_ms=latency,
-        throttled=int(group["throttled"].fillna(False).astype(bool).sum()),
+        throttled=int(group["throttled"].dropna().astype(bool).sum()),
         energy_j=None if pd.isna(power) else float(power) * float(latency.mean()) / 1000,
         memory_bytes=None if pd.isna(memory) else int(memory),
     )

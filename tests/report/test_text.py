@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_markdown_and_terminal_show_the_same_success(build_ledger: BuildLedger) 
     assert "| scripted (positive control) | libero\\_spatial | 20/20 | 100 % | 83.2–100.0 % |" in render_markdown(
         read(path)
     )
+
+
+def test_a_ledger_of_a_node_without_telemetry_is_reported_without_warnings(build_ledger: BuildLedger) -> None:
+    ledger = read(build_ledger())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert render_markdown(ledger)
 
 
 @pytest.mark.parametrize("tables", [("runs",), ("latency",), ("episodes",), ("nodes",)])
