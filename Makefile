@@ -16,7 +16,7 @@ help:  ## Show the targets
 setup: $(STAMP) ## Install everything: uv (private), Python 3.12, .venv, headless GL
 	@scripts/system_libraries.sh libegl1 libgl1-mesa-dri libosmesa6 libgl1
 
-demo: setup ## Five minutes: real LIBERO, two controls, a latency probe, one report
+demo: setup ## Five minutes: real LIBERO, two controls, two learned policies, their latency, one report
 	@# An earlier demo is kept, under the time it was made.
 	@[ ! -e reports/demo ] || mv reports/demo "reports/demo-$$(date -u -r reports/demo +%Y%m%d-%H%M%S)"
 	@$(RUN) harness run suites/demo.yaml --out reports/demo
