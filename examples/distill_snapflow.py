@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from train_flow import Draw, Training, checkpoints, draw, parser, repeat, start, submitter
+from train_flow import Draw, Training, draw, parser, repeat, start, train
 
 from harness.policies.flow import FlowNetwork, load_network, random_network
 from harness.policies.flow.network import Batch, Cache
@@ -82,13 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     def loss(network: FlowNetwork, batch: Batch, chunks: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
         return snapflow_loss(network, batch, draw(network, chunks, valid, options.draws, generator), options.draws)
 
-    training = Training(student_of(teacher, options.seed), loss, options)
-    if options.resume:
-        training.load(options.out / "state.pt")
-    submit = submitter(options)
-    for path in checkpoints(options, training, data, "student"):
-        print(f"wrote {path}", flush=True)
-        submit(path, training.progress.step)
+    train(Training(student_of(teacher, options.seed), loss, options), options, data, "student")
 
 
 if __name__ == "__main__":

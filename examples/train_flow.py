@@ -546,6 +546,16 @@ def submitter(options: argparse.Namespace) -> Callable[[Path, int], None]:
     return lambda path, step: client.submit(path, step)
 
 
+def train(training: Training, options: argparse.Namespace, data: Demonstrations, kind: str) -> None:
+    """Train to the end, from where an earlier run stopped if that is asked, and hand over every checkpoint."""
+    if options.resume:
+        training.load(options.out / "state.pt")
+    submit = submitter(options)
+    for path in checkpoints(options, training, data, kind):
+        print(f"wrote {path}", flush=True)
+        submit(path, training.progress.step)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train."""
     options = parser().parse_args(argv)
@@ -558,13 +568,7 @@ def main(argv: list[str] | None = None) -> None:
     def loss(network: FlowNetwork, batch: Batch, chunks: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
         return flow_loss(network, batch, draw(network, chunks, valid, options.draws, generator), options.draws)
 
-    training = Training(network, loss, options)
-    if options.resume:
-        training.load(options.out / "state.pt")
-    submit = submitter(options)
-    for path in checkpoints(options, training, data, "teacher"):
-        print(f"wrote {path}", flush=True)
-        submit(path, training.progress.step)
+    train(Training(network, loss, options), options, data, "teacher")
 
 
 if __name__ == "__main__":

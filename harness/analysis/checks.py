@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.latency import CONFIGURATION
+from harness.analysis.roofline import same_as
 from harness.latency.differences import is_far as answers_are_far
 
 _KEYS = [*CONFIGURATION, "nfe"]
@@ -69,8 +70,7 @@ def parts_of_whole(latency: pd.DataFrame) -> float:
 def _at(latency: pd.DataFrame, key: tuple[object, ...]) -> pd.DataFrame:
     chosen = pd.Series(True, index=latency.index)
     for name, value in zip(_KEYS, key, strict=True):
-        column = latency[name]
-        chosen &= column.isna() if pd.isna(value) else (column == value).fillna(False)  # type: ignore[call-overload]
+        chosen &= same_as(latency[name], value)
     return latency[chosen]
 
 

@@ -19,7 +19,6 @@ from harness.analysis.pairing import (
     Pairing,
     Side,
     match_variants,
-    open_ledger,
     pair,
     read_sides,
     require_same_protocol,
@@ -159,7 +158,10 @@ def compare(
         UsageError: The protocols differ (names key and values), or it is unclear which variants belong together.
     """
     chosen = choice or Choice()
-    sides = _read(base, chosen.base_policy, chosen.base_nfe), _read(candidate, chosen.policy, chosen.nfe)
+    sides = (
+        read_sides(base, policy=chosen.base_policy, nfe=chosen.base_nfe),
+        read_sides(candidate, policy=chosen.policy, nfe=chosen.nfe),
+    )
     matched = match_variants(*sides)
     if keys is not None:
         matched = [(old, restrict(new, keys)) for old, new in matched]
@@ -218,11 +220,6 @@ def count_pairs(base: Codes, candidate: Codes) -> tuple[PairCounts, PairCounts]:
     scored = (base != ERROR) & (candidate != ERROR)
     old, new = base == SUCCESS, candidate == SUCCESS
     return PairCounts.of(old[scored], new[scored]), PairCounts.of(old, new)
-
-
-def _read(path: str | Path, policy: str | None, nfe: int | None) -> list[Side]:
-    open_ledger(path)
-    return read_sides(path, policy=policy, nfe=nfe)
 
 
 def _codes_of(details: pa.Table, columns: list[str]) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from harness.errors import LedgerError, NoLedgerError, UsageError
-from harness.ledger.parts import read_rows, read_table
-from harness.ledger.schema import TABLES
+from harness.errors import LedgerError, UsageError
+from harness.ledger.parts import locate_ledger, read_rows, read_table
 from harness.ledger.storage import Location
 from harness.spec.manifest import require_equal_manifests
 
@@ -86,7 +85,7 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
         LedgerError: No ledger there (NoLedgerError), a damaged part, or one policy with two checkpoints.
         UsageError: Nothing matches `policy` and `nfe`; names what there is.
     """
-    location = open_ledger(path)
+    location = locate_ledger(path)
     episodes = read_table(location, "episodes", _COLUMNS)
     manifests, status = _read_runs(location)
     present = _variants(episodes)
@@ -98,18 +97,6 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
     return [_side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status) for key in wanted]
 
 
-def open_ledger(path: str | Path) -> Location:
-    """Locate a ledger.
-
-    Raises:
-        NoLedgerError: No such directory, or it holds no table.
-    """
-    location = Location.of(path)
-    if not location.exists() or not any(location.parts(table) for table in TABLES):
-        raise NoLedgerError(f"There is no ledger at {str(path)!r}. Give the --out directory of a run or probe.")
-    return location
-
-
 def describe_variants(variants: Iterable[Variant]) -> str:
     """List variants for a message."""
     listed = [((name or "an unnamed policy"), nfe) for name, nfe in variants]
@@ -118,7 +105,7 @@ def describe_variants(variants: Iterable[Variant]) -> str:
 
 def last_status(path: str | Path) -> str | None:
     """Status of a ledger's last run; None when it has none."""
-    return _read_runs(open_ledger(path))[1]
+    return _read_runs(locate_ledger(path))[1]
 
 
 def restrict(side: Side, keys: Collection[str]) -> Side:

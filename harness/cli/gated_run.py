@@ -76,13 +76,13 @@ def prepare_gate(base: str | None, rules: str | None, out: str, *, resume: bool)
                 "--rules belongs to --gate-against: name the base ledger, or use `harness gate` afterwards."
             )
         return None
-    from harness.analysis.pairing import open_ledger
     from harness.gate import decide_stop
+    from harness.ledger.parts import locate_ledger
     from harness.spec.rules import load_rules
 
     loaded = load_rules(rules or "sequential")
     # Wrong rules and a wrong base are refused before anything starts.
     decide_stop((), loaded)
-    open_ledger(base)
+    locate_ledger(base)
     options = f" --gate-against {shlex.quote(base)}" + (f" --rules {shlex.quote(rules)}" if rules else "")
     return GatedRun(base, loaded, out, resume, options)

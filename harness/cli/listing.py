@@ -21,7 +21,7 @@ ABOUT = {
     "scripted": ("scripted", "expert on object poses; the positive control (libero_spatial, libero_object)"),
     "noop": ("noop", "does nothing; the negative control"),
     "random": ("random", "uniform actions, keyed by episode; a negative control"),
-    "flow": ("flow[:PATH]", "small flow-matching chunk policy in torch; random weights without a path"),
+    "flow": ("flow[:PATH]", "small flow-matching chunk policy in torch; the trained teacher, flow:student, or yours"),
     "lerobot": ("lerobot:REPO_OR_PATH", "any LeRobot policy; lerobot:pi05?weights=random for latency only"),
     "openpi": ("openpi://HOST:PORT", "a policy behind `harness serve`, or behind any server of openpi's protocol"),
     "python": ("python:MODULE:FACTORY", "a policy of your own, from an importable factory"),

@@ -22,10 +22,9 @@ from harness.rollout.limits import Alarm
 from harness.rollout.parts import write_part
 from harness.rollout.record import RecordPlan, filmable, record_episode
 from harness.rollout.result import EpisodeResult, lost_episode
-from harness.sim.base import SimConfig, Simulator
+from harness.sim.base import SimConfig, Simulator, sim_config
 from harness.sim.worlds import get_world
-from harness.spec.observation import CAMERAS, PolicyInfo
-from harness.spec.protocol import Protocol
+from harness.spec.observation import CAMERAS
 
 HEAVY = ("torch", "transformers")
 
@@ -181,20 +180,6 @@ def sim_configs(setup: WorkerSetup) -> dict[str, SimConfig]:
     privileged = any(policy.info.privileged for policy in setup.policies.values())
     recorded = CAMERAS if setup.recording is not None else ()
     return {
-        label: sim_config(setup.protocol, policy.info, privileged, recorded) for label, policy in setup.policies.items()
+        label: sim_config(setup.protocol, dict.fromkeys((*policy.info.cameras, *recorded)), privileged=privileged)
+        for label, policy in setup.policies.items()
     }
-
-
-def sim_config(protocol: Protocol, info: PolicyInfo, privileged: bool, recorded: Sequence[str] = ()) -> SimConfig:
-    """What the simulator has to know of the protocol, of the policy, and of the cameras that are recorded anyway."""
-    return SimConfig(
-        resolution=protocol.resolution,
-        image_orientation=protocol.image_orientation,
-        settle_steps=protocol.settle_steps,
-        control_hz=protocol.control_hz,
-        control_mode=protocol.control_mode,
-        placement_seed=protocol.placement_seed,
-        placements=protocol.placements,
-        cameras=tuple(dict.fromkeys((*info.cameras, *recorded))),
-        privileged=privileged,
-    )

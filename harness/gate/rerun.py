@@ -21,9 +21,9 @@ from harness.analysis.attribution import (
     stable_flips,
 )
 from harness.analysis.compare import SuccessComparison
-from harness.analysis.pairing import ERROR, SUCCESS, Side, open_ledger, read_sides
+from harness.analysis.pairing import ERROR, SUCCESS, Side, read_sides
 from harness.errors import UsageError
-from harness.ledger.parts import read_rows
+from harness.ledger.parts import locate_ledger, read_rows
 from harness.spec import PolicySpec, Suite
 from harness.spec.resolve import parse
 
@@ -82,7 +82,7 @@ def read_recipe(side: Side) -> Recipe:
     Raises:
         UsageError: The ledger does not say (an import, or written by another tool).
     """
-    for row in reversed(read_rows(open_ledger(side.path), "runs", ["suite"])):
+    for row in reversed(read_rows(locate_ledger(side.path), "runs", ["suite"])):
         data = yaml.safe_load(row["suite"] or "")
         if not isinstance(data, dict) or "policies" not in data:
             continue

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from harness.errors import LedgerError, UsageError
-from harness.ledger.schema import TABLES
+from harness.ledger.parts import locate_ledger
 from harness.ledger.storage import Location
 
 BLOCK = 4 * 2**20
@@ -48,13 +48,13 @@ def copy_ledger(
         say: Takes a line per copied file.
 
     Raises:
-        LedgerError: No ledger at `source`; reading or writing failed; or a copy does not read back as it was written.
+        NoLedgerError: No ledger at `source`.
+        LedgerError: Reading or writing failed; or a copy does not read back as it was written.
         UsageError: One of the two lies inside the other.
     """
     origin, there = Location.of(source), Location.of(target)
     _refuse_nesting(origin, there)
-    if not origin.exists() or not any(origin.parts(table) for table in TABLES):
-        raise LedgerError(f"There is no ledger at {str(source)!r}. Give the --out directory of a run or probe.")
+    locate_ledger(source)
     ours, theirs = _files(origin), _files(there)
     result = CopyResult(only_there=sorted(set(theirs) - set(ours)))
     # The table of runs comes last: a copy without it is visibly not a whole ledger.

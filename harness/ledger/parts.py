@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.errors import LedgerError
+from harness.errors import LedgerError, NoLedgerError
 from harness.ledger.migrate import upgrade
 from harness.ledger.schema import SCHEMA_VERSION, TABLES
 from harness.ledger.storage import Location
@@ -73,3 +74,23 @@ def _version(part: pq.ParquetFile) -> int:
             "It states no ledger schema version, so this harness did not write it. Move it out of the ledger."
         )
     return int(metadata[VERSION_KEY])
+
+
+def locate_ledger(path: str | Path) -> Location:
+    """Locate a ledger.
+
+    Args:
+        path: Its directory, or a `pyarrow.fs` URI.
+
+    Raises:
+        NoLedgerError: No such directory, or it holds no table.
+    """
+    location = Location.of(path)
+    if not location.exists():
+        raise NoLedgerError(f"There is no ledger at {str(path)!r}: no such directory. Check the path.")
+    if not any(location.parts(table) for table in TABLES):
+        raise NoLedgerError(
+            f"There is no ledger at {str(path)!r}: it holds none of the tables {', '.join(TABLES)}. "
+            "Give the --out directory of a run or probe."
+        )
+    return location

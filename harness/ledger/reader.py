@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.errors import LedgerError, NoLedgerError, UsageError
-from harness.ledger.parts import read_table
+from harness.errors import LedgerError, UsageError
+from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 from harness.spec.manifest import require_equal_manifests
@@ -85,7 +85,7 @@ def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
     """
     if not paths:
         raise UsageError("No ledger was named. Give at least one path.")
-    locations = [_located(path) for path in paths]
+    locations = [locate_ledger(path) for path in paths]
     frames = {
         table: _to_pandas(pa.concat_tables([read_table(location, table) for location in locations])) for table in TABLES
     }
@@ -111,18 +111,6 @@ def finished_identities(path: str | Path) -> set[Identity]:
     done = episodes.filter(pc.is_in(episodes["outcome"], value_set=pa.array(["success", "timeout"])))
     columns = [done[name].to_pylist() for name in ("policy_id", "nfe", "episode_key")]
     return set(zip(*columns, strict=True))
-
-
-def _located(path: str | Path) -> Location:
-    location = Location.of(path)
-    if not location.exists():
-        raise NoLedgerError(f"There is no ledger at {str(path)!r}: no such directory. Check the path.")
-    if not any(location.parts(table) for table in TABLES):
-        raise NoLedgerError(
-            f"There is no ledger at {str(path)!r}: it holds none of the tables {', '.join(TABLES)}. "
-            "Give the --out directory of a run or probe."
-        )
-    return location
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

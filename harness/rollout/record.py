@@ -22,7 +22,7 @@ from harness.rollout.limits import Alarm
 from harness.rollout.result import EpisodeResult
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimConfig, SimTimings, Simulator, StepResult
+from harness.sim.base import SimTimings, Simulator, StepResult, sim_config
 from harness.sim.worlds import get_world
 from harness.spec.manifest import manifest_sha256
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation, PolicyInfo
@@ -281,17 +281,7 @@ def record_task(
     """
     plan, clock, info = plan or RecordPlan(), clock or WallClock(), policy.info
     source = get_world(world)
-    config = SimConfig(
-        resolution=protocol.resolution,
-        image_orientation=protocol.image_orientation,
-        settle_steps=protocol.settle_steps,
-        control_hz=protocol.control_hz,
-        control_mode=protocol.control_mode,
-        cameras=plan.cameras,
-        privileged=info.privileged,
-        placement_seed=protocol.placement_seed,
-        placements=protocol.placements,
-    )
+    config = sim_config(protocol, plan.cameras, privileged=info.privileged)
     description = source.describe(suite)
     digest = manifest_sha256(
         protocol.manifest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.spec.observation import Observation
+from harness.spec.protocol import Protocol as Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,27 @@ class SimConfig:
     placements: str = "init_states"
     """"init_states": `reset(n)` sets the task's n-th stored init state; "sampled": the n-th of endless placements drawn
     from the task's regions, fixtures too, none of them a stored one. For demonstrations."""
+
+
+def sim_config(protocol: Rules, cameras: Iterable[str], *, privileged: bool) -> SimConfig:
+    """What the simulator has to know of a protocol.
+
+    Args:
+        protocol: The rules.
+        cameras: Those that observations show.
+        privileged: Whether observations carry object poses.
+    """
+    return SimConfig(
+        resolution=protocol.resolution,
+        image_orientation=protocol.image_orientation,
+        settle_steps=protocol.settle_steps,
+        control_hz=protocol.control_hz,
+        control_mode=protocol.control_mode,
+        cameras=tuple(cameras),
+        privileged=privileged,
+        placement_seed=protocol.placement_seed,
+        placements=protocol.placements,
+    )
 
 
 @dataclass(frozen=True, slots=True)
