@@ -151,7 +151,9 @@ def test_a_missing_server_is_named_before_a_cluster_is_started(tmp_path):
 def test_libero_through_the_wire_is_libero_in_one_process(serve, tmp_path, text):
     """The expert keeps state per episode and reads object poses; `flow` reads frames and keyed noise."""
     pytest.importorskip("libero", reason="the extra `sim` is not installed")
-    pytest.importorskip("torch", reason="the extra `policies` is not installed")
+    torch = pytest.importorskip("torch", reason="the extra `policies` is not installed")
+    # As many threads as a run's policy servers have: sums split over threads differ in their last bits.
+    torch.set_num_threads(1)
     with serve(make_policy(parse_policy(text)), plan=BatchPlan(1, 0.0)) as serving:
         suite = suite_of(
             [text, remote(serving.address)],
