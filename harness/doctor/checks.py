@@ -49,7 +49,7 @@ def ray_version() -> Check:
 
 
 def mujoco_version() -> Check:
-    """MuJoCo versions change scores and pixels (facts with sources in the README)."""
+    """MuJoCo versions change scores and pixels (sources: docs/protocol.md)."""
     found = installed("mujoco")
     pin = "pip install mujoco==3.3.2"
     if found is None:
