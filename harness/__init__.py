@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from harness.spec import load_suite as load_suite
     from harness.watch.client import EvalClient as EvalClient
 
-    __version__: str
+__version__ = "0.1.0"
+"""The one place of the version: pyproject.toml reads it, and a test holds CITATION.cff to it."""
 
 __all__ = ["EvalClient", "__version__", "compare", "load_suite", "probe", "read", "run"]
 
@@ -31,12 +32,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        value: Any = _version()
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    value: Any = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
@@ -44,11 +42,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("vla-harness")
-    except PackageNotFoundError:
-        return "0+source"
