@@ -62,6 +62,30 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert rooms <= set(ORDER)
 
 
+def test_no_two_public_classes_or_type_aliases_share_a_name() -> None:
+    """One idea, one name: a stranger who reads `Request` somewhere finds one definition of it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for name in public_types(node):
+                found.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def public_types(node: ast.stmt) -> list[str]:
+    """Names of the public classes and type aliases (`Name = …`, mixed case) that a statement makes."""
+    if isinstance(node, ast.ClassDef):
+        names = [node.name]
+    elif isinstance(node, ast.TypeAlias):
+        names = [node.name.id]
+    elif isinstance(node, ast.Assign):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        names = [name for name in names if name[0].isupper() and not name.isupper()]
+    else:
+        names = []
+    return [name for name in names if not name.startswith("_")]
+
+
 def loaded_by(code: str) -> set[str]:
     """Heavy packages in `sys.modules` after running code in a fresh interpreter."""
     script = f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
@@ -85,7 +109,7 @@ def loaded_by(code: str) -> set[str]:
             set(),
         ),
         ("import harness.latency.probe", set()),
-        ("import harness.serve.server, harness.serve.service, harness.policies.openpi.client", set()),
+        ("import harness.serve.websocket, harness.serve.service, harness.policies.openpi.client", set()),
         (
             "from harness.sim import LiberoSim; LiberoSim('libero_spatial').reset(0, observe=False)",
             {"mujoco", "robosuite", "libero"},

@@ -15,6 +15,7 @@ from typing import Literal
 from scipy import stats
 
 from harness.analysis.intervals import Interval, rate_interval
+from harness.analysis.pairing import Scored
 
 Cell = tuple[Literal["base", "candidate"], Literal["base", "candidate"]]
 """(whose checkpoint, whose runtime)."""
@@ -24,7 +25,6 @@ NEW: Cell = ("candidate", "candidate")
 NEW_CHECKPOINT: Cell = ("candidate", "base")
 NEW_RUNTIME: Cell = ("base", "candidate")
 
-Outcome = bool | None
 Cause = Literal["checkpoint", "runtime", "either", "together"]
 
 
@@ -60,7 +60,7 @@ class Attribution:
     reason: str
 
 
-def flakes(original: Mapping[str, bool], again: Mapping[str, Outcome]) -> Flake:
+def flakes(original: Mapping[str, bool], again: Mapping[str, Scored]) -> Flake:
     """Compare a side with its own rerun.
 
     Args:
@@ -72,7 +72,7 @@ def flakes(original: Mapping[str, bool], again: Mapping[str, Outcome]) -> Flake:
     return Flake(changed, len(ran), rate_interval(changed, len(ran)))
 
 
-def stable_flips(base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Outcome]]) -> list[str]:
+def stable_flips(base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Scored]]) -> list[str]:
     """Keys of the flips that both sides repeat.
 
     Args:
@@ -85,7 +85,7 @@ def stable_flips(base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Out
 
 
 def attribute(
-    base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Outcome]], *, alpha: float = 0.05
+    base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Scored]], *, alpha: float = 0.05
 ) -> Attribution:
     """Say what carries the change.
 
@@ -108,7 +108,7 @@ def mostly_chance(n_flips: int, n_stable: int) -> bool:
 
 
 def _causes(
-    base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Outcome]], stable: list[str]
+    base: Mapping[str, bool], cells: Mapping[Cell, Mapping[str, Scored]], stable: list[str]
 ) -> dict[Cause, int]:
     found: Counter[Cause] = Counter()
     for key in stable:

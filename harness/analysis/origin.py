@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-Records = Mapping[str, Mapping[str, Any]]
+OriginRecords = Mapping[str, Mapping[str, Any]]
 """Policy label → what is known of its origin: `provenance`, `warnings`, `serving`, `default_nfe`."""
 
 UNTRAINED_HEAD = "zero initialisation"
@@ -27,7 +27,7 @@ def policy_records(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def naive_single_steps(records: Records, variants: Iterable[tuple[Any, Any]]) -> frozenset[tuple[str, int]]:
+def naive_single_steps(records: OriginRecords, variants: Iterable[tuple[Any, Any]]) -> frozenset[tuple[str, int]]:
     """Find the naive 1-step variants: policies made for several denoising steps, run with one, without a head for it.
 
     They are the baseline that a distilled one-step student has to beat.

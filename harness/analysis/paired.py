@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from harness.analysis.intervals import Interval
+from harness.analysis.intervals import Floats, Interval
 
-Floats = NDArray[np.float64]
 Alternative = Literal["drop", "rise", "two-sided"]
 
 

@@ -17,6 +17,7 @@ from harness.errors import LedgerError, UsageError
 from harness.ledger.parts import locate_ledger, read_rows, read_table
 from harness.ledger.storage import Location
 from harness.spec.manifest import require_equal_manifests
+from harness.spec.policy import PolicyAtNfe
 
 TIMEOUT, SUCCESS, ERROR = 0, 1, 2
 """Outcome codes. A timeout is a failure of the policy; an error is nobody's result."""
@@ -28,8 +29,9 @@ _COLUMNS = [
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
 
-Variant = tuple[str | None, int | None]
-"""(policy_id, nfe)."""
+
+Scored = bool | None
+"""Success, failure, or None for an infrastructure error that is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Side:
     @property
     def label(self) -> str:
         """Name in reports: policy, NFE."""
-        name = self.policy_id or "unnamed policy"
-        return name if self.nfe is None else f"{name} @ NFE {self.nfe}"
+        return PolicyAtNfe(self.policy_id, self.nfe).label
 
     @property
     def n(self) -> int:
@@ -97,10 +98,9 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
     return [_side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status) for key in wanted]
 
 
-def describe_variants(variants: Iterable[Variant]) -> str:
-    """List variants for a message."""
-    listed = [((name or "an unnamed policy"), nfe) for name, nfe in variants]
-    return ", ".join(name if nfe is None else f"{name} at NFE {nfe}" for name, nfe in listed) or "none"
+def describe_variants(variants: Iterable[tuple[str | None, int | None]]) -> str:
+    """List policies at their NFE for a message."""
+    return ", ".join(PolicyAtNfe(policy_id, nfe).label for policy_id, nfe in variants) or "none"
 
 
 def last_status(path: str | Path) -> str | None:
@@ -154,13 +154,13 @@ def pair(base: Side, candidate: Side) -> Pairing:
     return Pairing(rows, matched, base.n - rows.size, candidate.n - rows.size)
 
 
-def _variants(episodes: pa.Table) -> list[Variant]:
+def _variants(episodes: pa.Table) -> list[PolicyAtNfe]:
     unique = episodes.select(["policy_id", "nfe"]).group_by(["policy_id", "nfe"]).aggregate([])
-    pairs = zip(unique["policy_id"].to_pylist(), unique["nfe"].to_pylist(), strict=True)
+    pairs = map(PolicyAtNfe, unique["policy_id"].to_pylist(), unique["nfe"].to_pylist())
     return sorted(pairs, key=lambda key: (key[0] or "", key[1] or 0))
 
 
-def _rows_of(episodes: pa.Table, variant: Variant) -> pa.Table:
+def _rows_of(episodes: pa.Table, variant: PolicyAtNfe) -> pa.Table:
     policy, nfe = variant
     same_policy = pc.equal(episodes["policy_id"], policy) if policy is not None else pc.is_null(episodes["policy_id"])
     same_nfe = pc.is_null(episodes["nfe"]) if nfe is None else pc.fill_null(pc.equal(episodes["nfe"], nfe), False)
@@ -168,7 +168,7 @@ def _rows_of(episodes: pa.Table, variant: Variant) -> pa.Table:
 
 
 def _side(
-    path: str, variant: Variant, rows: pa.Table, manifests: dict[str, dict[str, Any]], status: str | None
+    path: str, variant: PolicyAtNfe, rows: pa.Table, manifests: dict[str, dict[str, Any]], status: str | None
 ) -> Side:
     digests = sorted(value for value in rows["checkpoint_sha256"].unique().to_pylist() if value)
     if len(digests) > 1:

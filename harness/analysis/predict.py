@@ -39,7 +39,7 @@ ON_HOST = ("preprocess", "postprocess")
 WHOLE = "e2e"
 
 
-class Part(NamedTuple):
+class MeasuredCall(NamedTuple):
     """One call of a component, measured on the source."""
 
     component: str
@@ -64,12 +64,12 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class MeasuredSource:
     """A configuration that was measured."""
 
     configuration: Mapping[str, Any]
     rates: Rates
-    parts: tuple[Part, ...]
+    parts: tuple[MeasuredCall, ...]
     host_ms: float
     """Preprocess and postprocess."""
     scale: float
@@ -113,7 +113,7 @@ class Prediction(NamedTuple):
         return self.nfe or 1 if part.component == STEP else 1
 
 
-def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) -> list[Source]:
+def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) -> list[MeasuredSource]:
     """Configurations of a ledger that can be carried to another device: timed, counted, on a calibrated node.
 
     Components where they were timed; for a policy whose graph hides them, whole decisions at each NFE.
@@ -131,7 +131,7 @@ def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) ->
         host = sum(_median(group, component) or 0.0 for component in ON_HOST)
         memory = group["memory_bytes"].max()
         medians = {_whole_number(nfe): float(value) for nfe, value in e2e.items()}
-        source = Source(
+        source = MeasuredSource(
             configuration, node.rates, parts, host, 1.0, medians, None if pd.isna(memory) else float(memory)
         )
         found.append(replace(source, scale=_scale(source)))
@@ -140,7 +140,7 @@ def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) ->
 
 def _component_parts(
     configuration: Mapping[str, Any], group: pd.DataFrame, counts: pd.DataFrame, node: NodeRates
-) -> Iterator[Part]:
+) -> Iterator[MeasuredCall]:
     for component in ON_DEVICE:
         timed = group[group["component"] == component]
         # Per call the same at every NFE; the row of any of them serves.
@@ -150,13 +150,13 @@ def _component_parts(
             if counted is not None and row is not None and _profiled(counted.demand, node):
                 extra = row["elementwise_bytes"] if _is_eager(configuration) else 0.0
                 wall = float(timed["latency_ms"].median())
-                yield Part(component, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall)
+                yield MeasuredCall(component, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall)
                 break
 
 
 def _whole_parts(
     configuration: Mapping[str, Any], group: pd.DataFrame, counts: pd.DataFrame, node: NodeRates
-) -> Iterator[Part]:
+) -> Iterator[MeasuredCall]:
     whole = group[group["component"] == WHOLE]
     for nfe, samples in whole.groupby("nfe", dropna=False):
         row = find_counts(counts, {**configuration, "component": WHOLE, "nfe": nfe})
@@ -165,7 +165,7 @@ def _whole_parts(
             extra = row["elementwise_bytes"] if _is_eager(configuration) else 0.0
             steps = _whole_number(nfe)
             wall = float(samples["latency_ms"].median())
-            yield Part(WHOLE, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall, steps)
+            yield MeasuredCall(WHOLE, counted.demand, 0.0 if pd.isna(extra) else float(extra), wall, steps)
 
 
 def _profiled(demand: Demand, node: NodeRates) -> bool:
@@ -187,7 +187,7 @@ def _median(group: pd.DataFrame, component: str) -> float | None:
     return float(samples.median()) if len(samples) else None
 
 
-def _scale(source: Source) -> float:
+def _scale(source: MeasuredSource) -> float:
     """Median over the NFE values of end to end over the sum of components."""
     if source.parts[0].component == WHOLE:
         return 1.0
@@ -198,7 +198,7 @@ def _scale(source: Source) -> float:
     return float(pd.Series(ratios).median())
 
 
-def predict(source: Source, target: Target, nfe: int | None) -> Prediction:
+def predict(source: MeasuredSource, target: Target, nfe: int | None) -> Prediction:
     """Carry a measured configuration to another device.
 
     Raises:
@@ -227,7 +227,7 @@ def _add_up(
     return Prediction(target, nfe, low, likely, high, costs, fits(memory, target), memory)
 
 
-def _carry(part: Part, rates: Rates, target: Target) -> Cost:
+def _carry(part: MeasuredCall, rates: Rates, target: Target) -> Cost:
     ideal = ideal_ms(part.demand, part.elementwise_bytes, rates)
     expected = ideal_ms(part.demand, part.elementwise_bytes, target.rates)
     if ideal is None or expected is None:
@@ -251,7 +251,7 @@ class _Fit(NamedTuple):
     """Ideal over the rest."""
 
 
-def _fit(part: Part, ideal: float) -> _Fit:
+def _fit(part: MeasuredCall, ideal: float) -> _Fit:
     busy = part.wall_ms if part.demand.busy_ms is None else min(part.demand.busy_ms, part.wall_ms)
     kernels_ms = min(max(0.0, busy - ideal), (part.demand.launches or 0.0) * KERNEL_US / 1e3)
     # A component may beat the copy rate where its data stay in a cache; the target is not granted that.
@@ -306,7 +306,7 @@ def predict_architecture(architecture: Architecture, target: Target, nfe: int) -
 
 
 def predict_architecture_like(
-    architecture: Architecture, source: Source, target: Target, nfe: int
+    architecture: Architecture, source: MeasuredSource, target: Target, nfe: int
 ) -> Prediction | None:
     """Predict a description in the stack of a source: its efficiency and its host's cost per launch, by component.
 
@@ -340,7 +340,7 @@ def demand_of_work(work: Work) -> Demand:
 
 
 def target_for(
-    profile: HardwareProfile, source: Source, like: HardwareProfile | None, formats: tuple[str, ...] = ()
+    profile: HardwareProfile, source: MeasuredSource, like: HardwareProfile | None, formats: tuple[str, ...] = ()
 ) -> Target:
     """The device of a profile, with the reach of the source's; by default in the formats of the source's policy."""
     return target_device(profile, formats or source.formats, source.rates, like)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.analysis.latency import CONFIGURATION
-from harness.analysis.predict import STEP, Prediction, Source, predict, target_for
+from harness.analysis.predict import STEP, MeasuredSource, Prediction, predict, target_for
 from harness.errors import SpecError
 from harness.spec.profile import HardwareProfile, load_profile
 from harness.spec.resolve import resource_dirs
@@ -28,7 +28,7 @@ _CHANGED = ("quantize", "vision", "merge_cameras", "cameras", "graphs", "compile
 class BackTest(NamedTuple):
     """One published figure and its prediction."""
 
-    source: Source
+    source: MeasuredSource
     published: Mapping[str, Any]
     prediction: Prediction
     error: float
@@ -97,7 +97,7 @@ def _measured(key: Any, value: float, published: float) -> dict[str, Any]:
     return {"measured": value, "measured_on": ", ".join(parts), "ratio": value / published}
 
 
-def back_test(sources: Sequence[Source], published: pd.DataFrame) -> list[BackTest]:
+def back_test(sources: Sequence[MeasuredSource], published: pd.DataFrame) -> list[BackTest]:
     """Predict every published decision of the same stack from every comparable source, and say how far off it is.
 
     Comparable: a plain eager LeRobot policy of the same model at batch 1. The published device needs a profile.
@@ -125,7 +125,7 @@ def back_test(sources: Sequence[Source], published: pd.DataFrame) -> list[BackTe
     return found
 
 
-def _profile(source: Source) -> HardwareProfile | None:
+def _profile(source: MeasuredSource) -> HardwareProfile | None:
     hardware = source.configuration["hardware"]
     return None if pd.isna(hardware) else load_profile(str(hardware))
 

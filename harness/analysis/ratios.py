@@ -10,12 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from harness.analysis.intervals import Interval, order_statistic_ranks
-
-Floats = NDArray[np.float64]
+from harness.analysis.intervals import Floats, Interval, order_statistic_ranks
 
 RESAMPLES = 20_000
 """Bootstrap draws: 100 of them lie beyond a one-sided bound at 0.5 %."""

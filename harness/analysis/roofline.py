@@ -61,7 +61,7 @@ class Floors(NamedTuple):
     launch: float | None
 
 
-class Verdict(NamedTuple):
+class Bottleneck(NamedTuple):
     """What binds."""
 
     name: str
@@ -95,14 +95,14 @@ def compute_ms(flops_by_format: Mapping[str, float], tflop_s: Mapping[str, float
     return sum(flops / tflop_s[name] / 1e9 for name, flops in needed.items())
 
 
-def judge(found: Floors, wall_ms: float) -> Verdict:
+def judge(found: Floors, wall_ms: float) -> Bottleneck:
     """Say what binds a component that takes `wall_ms`."""
     shares = Floors(*(None if value is None else value / wall_ms for value in found))
     stated = {name: share for name, share in zip(BOUNDS, shares, strict=True) if share is not None}
     impossible = [name for name, share in stated.items() if share > 1 + TOLERANCE]
     if impossible:
         name = impossible[0]
-        return Verdict(
+        return Bottleneck(
             "unknown",
             f"the {name} floor is {stated[name]:.0%} of the time: the data lie in a cache, or the calibrated rate is "
             "not this device's",
@@ -110,14 +110,14 @@ def judge(found: Floors, wall_ms: float) -> Verdict:
         )
     largest = max(stated, key=lambda name: stated[name], default=None)
     if largest is not None and stated[largest] >= MAJORITY:
-        return Verdict(f"{largest}-bound", f"{_floor_name(largest)} {stated[largest]:.0%} of the time", shares)
+        return Bottleneck(f"{largest}-bound", f"{_floor_name(largest)} {stated[largest]:.0%} of the time", shares)
     missing = [name for name in BOUNDS if name not in stated]
     if missing:
-        return Verdict(
+        return Bottleneck(
             "unknown", f"no {' and no '.join(missing)} floor: a count or a calibrated rate is missing", shares
         )
     told = ", ".join(f"{name} {share:.0%}" for name, share in stated.items())
-    return Verdict("mixed", f"no floor explains half of the time ({told})", shares)
+    return Bottleneck("mixed", f"no floor explains half of the time ({told})", shares)
 
 
 def _floor_name(bound: str) -> str:

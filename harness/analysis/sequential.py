@@ -19,12 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from harness.analysis.intervals import Interval
+from harness.analysis.intervals import Floats, Interval
 from harness.analysis.paired import PairCounts
-
-Floats = NDArray[np.float64]
 
 FRACTIONS = (0.3, 0.6, 0.85)
 """Fractions of the largest stake. Small ones win on weak effects, large ones on strong effects; with 4 % discordant

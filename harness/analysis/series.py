@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from harness.analysis.intervals import Floats
+
 Ints = NDArray[np.int64]
 
 PERMUTATIONS = 1999

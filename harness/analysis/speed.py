@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.analysis.ratios import Floats, QuantileRatio, quantile_ratio, slower_probability
+from harness.analysis.intervals import Floats
+from harness.analysis.ratios import QuantileRatio, quantile_ratio, slower_probability
 from harness.ledger.parts import locate_ledger, read_table
 
 _COLUMNS = [

@@ -44,7 +44,7 @@ def command(
     With --policy, check a policy for those that make it score 0 %: images upside down, cameras swapped, wrong
     resolution, state in the wrong order, unnormalised actions, random weights. No simulator is needed.
     """
-    from harness.doctor import CHECKS, Status, run_checks
+    from harness.doctor import CHECKS, CheckStatus, run_checks
 
     if policy is None and (probe or write_probe):
         raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
@@ -54,10 +54,10 @@ def command(
     else:
         table = Table("check", "", "found", "what to do", box=None, pad_edge=False)
         for result in results:
-            colour = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}[result.status]
+            colour = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "red"}[result.status]
             table.add_row(result.name, f"[{colour}]{result.status.value}[/{colour}]", result.found, result.remedy)
         Console().print(table)
-    if any(result.status is Status.FAIL for result in results):
+    if any(result.status is CheckStatus.FAIL for result in results):
         raise typer.Exit(EXIT_FAILED)
 
 

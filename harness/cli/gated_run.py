@@ -14,7 +14,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
-    from harness.cluster.messages import Watch
+    from harness.rollout.early_stopping import EarlyStopping
     from harness.schedule.units import EpisodeUnit
     from harness.spec.rules import GateRules
 
@@ -30,11 +30,11 @@ class GatedRun:
     options: str
     """The options that gated it, for the command that resumes it."""
 
-    def watch(self, plan: Sequence[EpisodeUnit], manifests: Mapping[str, Mapping[str, Any]]) -> Watch:
-        """What the controller asks after every result; see `harness.cluster.run.WatchBuilder`."""
-        from harness.gate.watch import watch_against
+    def early_stopping(self, plan: Sequence[EpisodeUnit], manifests: Mapping[str, Mapping[str, Any]]) -> EarlyStopping:
+        """What the controller asks after every result; see `harness.cluster.run.EarlyStoppingBuilder`."""
+        from harness.gate.early_stopping import stopping_against
 
-        return watch_against(self.base, self.rules, plan, manifests, out=self.out if self.resume else None)
+        return stopping_against(self.base, self.rules, plan, manifests, out=self.out if self.resume else None)
 
     def conclude(self, result: RunResult, console: Console) -> None:
         """Print the verdict and what stopping saved, and exit with the verdict's code."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.intervals import rate_interval
-from harness.cluster.messages import PolicyProgress, Progress, Variant
+from harness.cluster.messages import PolicyProgress, Progress
 
 LINE_EVERY_S = 10.0
 """Plain output: at most one line in this time, so that a night's log stays readable."""
@@ -61,7 +61,7 @@ def line(progress: Progress) -> str:
     total = progress.planned
     done = progress.skipped + progress.done
     parts = [f"{done}/{total} episodes"]
-    parts += [f"{_name(variant)} {_rate(counts)}" for variant, counts in progress.per_policy.items() if counts.done]
+    parts += [f"{variant.label} {_rate(counts)}" for variant, counts in progress.per_policy.items() if counts.done]
     if progress.errors:
         parts.append(f"{progress.errors} errors")
     parts.append(f"{progress.rate * 3600:,.0f} episodes/h")
@@ -85,13 +85,8 @@ def panel(progress: Progress) -> Group:
     table = Table("policy", "done", "success (95 %)", "errors", box=None, pad_edge=False)
     for variant, counts in progress.per_policy.items():
         errors = Text(str(counts.errors), style="red" if counts.errors else "")
-        table.add_row(_name(variant), f"{counts.done}/{counts.planned}", _rate(counts), errors)
+        table.add_row(variant.label, f"{counts.done}/{counts.planned}", _rate(counts), errors)
     return Group(head, table)
-
-
-def _name(variant: Variant) -> str:
-    policy, nfe = variant
-    return policy if nfe is None else f"{policy} @ NFE {nfe}"
 
 
 def _rate(counts: PolicyProgress) -> str:

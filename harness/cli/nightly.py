@@ -42,14 +42,14 @@ def command(
     from harness.cli.live import ProgressDisplay
     from harness.cluster import run
     from harness.report.gate_terminal import print_gate
-    from harness.watch.nightly import Night, conclude_night, open_night
+    from harness.watch.nightly import NightlyRequest, conclude_night, open_night
     from harness.watch.notify import check_template
 
     if notify is not None:
         check_template(notify)
     spec = parse_policies([policy])[0]
     values = parse_nfe(nfe) if nfe else None
-    night = Night(root, suite, rules, baseline, accept)
+    night = NightlyRequest(root, suite, rules, baseline, accept)
     out = open_night(night, spec.label, datetime.now(UTC))
     console = Console()
     with ProgressDisplay(console) as display:

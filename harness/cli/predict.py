@@ -15,7 +15,7 @@ from harness.cli.values import parse_nfe
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.analysis.predict import Source
+    from harness.analysis.predict import MeasuredSource
     from harness.ledger import Ledger
     from harness.report.predict_tables import Predicted
     from harness.report.tables import Table
@@ -76,7 +76,7 @@ def command(
     _write(prediction_table(found), predictions_json(found), markdown, json)
 
 
-def _sources(paths: list[str] | None, policy: str) -> list[Source]:
+def _sources(paths: list[str] | None, policy: str) -> list[MeasuredSource]:
     from harness.analysis.predict import sources
     from harness.ledger import read
 
@@ -97,7 +97,7 @@ def _sources(paths: list[str] | None, policy: str) -> list[Source]:
 
 
 def _carried(
-    given: list[Source],
+    given: list[MeasuredSource],
     targets: list[str],
     wanted: tuple[int, ...],
     measured: list[str] | None,
@@ -123,7 +123,9 @@ def _carried(
                 yield Predicted(source.name, f"as on {source.configuration['hardware']}", prediction, seen)
 
 
-def _described(names: str, targets: list[str], wanted: tuple[int, ...], given: list[Source]) -> Iterator[Predicted]:
+def _described(
+    names: str, targets: list[str], wanted: tuple[int, ...], given: list[MeasuredSource]
+) -> Iterator[Predicted]:
     from harness.analysis.predict import predict_architecture, predict_architecture_like, target_for
     from harness.analysis.targets import target_device
     from harness.report.predict_tables import GRAPH, Predicted
@@ -147,14 +149,14 @@ def _described(names: str, targets: list[str], wanted: tuple[int, ...], given: l
                         yield Predicted(described.name, f"like {source.name}", like)
 
 
-def _profile_of(source: Source) -> HardwareProfile | None:
+def _profile_of(source: MeasuredSource) -> HardwareProfile | None:
     from harness.spec.profile import load_profile
 
     hardware = source.configuration["hardware"]
     return load_profile(hardware) if isinstance(hardware, str) else None
 
 
-def _median(ledger: Ledger, source: Source, hardware: str, nfe: int | None) -> float | None:
+def _median(ledger: Ledger, source: MeasuredSource, hardware: str, nfe: int | None) -> float | None:
     from harness.analysis.roofline import same_as
 
     rows = ledger.latency[ledger.latency["component"] == "e2e"]

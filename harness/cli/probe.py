@@ -77,7 +77,7 @@ def command(
     from harness.latency.session import probe_to_ledger
     from harness.ledger import read
     from harness.report import render_terminal
-    from harness.rollout.clock import WallClock
+    from harness.rollout.time_source import WallTime
     from harness.spec.resolve import parse
     from harness.spec.suite import Suite
 
@@ -114,7 +114,7 @@ def command(
     session = probe_to_ledger(
         suite,
         target,
-        clock=WallClock(),
+        clock=WallTime(),
         hardware=hardware_of_node(hardware),
         append=resume,
         max_seconds=max_seconds,

@@ -105,7 +105,7 @@ def command(
             video=video.value if video else None,
             on_progress=display,
             on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
-            watch=gated.watch if gated else None,
+            early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
         )
     _show(result, console, html)

@@ -44,16 +44,16 @@ def command(
     """
     from harness.latency.profiles import hardware_of_node
     from harness.policies.registry import make_policy
-    from harness.rollout.clock import WallClock
-    from harness.serve.server import require_token, run_server
+    from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService
     from harness.serve.sizing import asked_for, plan_batches
+    from harness.serve.websocket import require_token, run_server
 
     if token is not None and not token.strip():
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
     require_token(host, token)
     (spec,) = parse_policies([policy])
-    console, clock = Console(), WallClock()
+    console, clock = Console(), WallTime()
     named = hardware_of_node(hardware)
     console.print(f"Loading {spec.label}", highlight=False, markup=False, soft_wrap=True)
     served = make_policy(spec)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from harness.cli.examples import examples
 from harness.cli.values import Video, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
+from harness.watch.backlog import BacklogOrder
 
 if TYPE_CHECKING:
     from harness.spec.rules import GateRules
@@ -30,14 +30,6 @@ EXAMPLES = examples(
 )
 
 
-class Order(Enum):
-    """What to do when checkpoints arrive faster than they can be evaluated."""
-
-    newest = "newest"
-    all = "all"
-    bisect = "bisect"
-
-
 def command(
     suite: Annotated[str, typer.Option(help="Name or path of the suite that every checkpoint runs.")],
     directory: Annotated[
@@ -49,7 +41,9 @@ def command(
         str, typer.Option(help="What loads a checkpoint: lerobot, flow, python:MODULE:FACTORY, with ?options.")
     ] = "lerobot",
     out: Annotated[str | None, typer.Option(help="Ledger.", show_default="reports/watch-NAME")] = None,
-    order: Annotated[Order, typer.Option(help="Which checkpoint comes next when several wait.")] = Order.newest,
+    order: Annotated[
+        BacklogOrder, typer.Option(help="Which checkpoint comes next when several wait.")
+    ] = BacklogOrder.NEWEST,
     cancel: Annotated[
         bool, typer.Option(help="With --order newest, a newer checkpoint cancels queued episodes of an older one.")
     ] = True,
@@ -97,10 +91,9 @@ def command(
     result is never evaluated again. Without --once it runs until Ctrl-C.
     """
     from harness.cluster.interrupts import Interrupts
-    from harness.rollout.clock import WallClock
+    from harness.rollout.time_source import WallTime
     from harness.spec import load_suite
     from harness.spec.rules import load_rules
-    from harness.watch.backlog import Order as Backlog
     from harness.watch.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
     from harness.watch.notify import check_template
     from harness.watch.process import ProcessEvaluator
@@ -119,7 +112,7 @@ def command(
         policy=policy_kind,
         directory=directory,
         outbox=outbox.absolute() if outbox is not None else None,
-        order=Backlog(order.value),
+        order=order,
         cancel=cancel,
         max_waiting=max_waiting,
         marker=done_marker,
@@ -142,7 +135,7 @@ def command(
     # A GPU that may not be used is refused at once, not after the first checkpoint.
     choose_gpus(read_gpus(), wanted=wanted, share=share_gpu)
     hooks = _hooks(settings, console, given, base, notify, log_to or [], wanted)
-    watcher = Watcher(settings, ProcessEvaluator(), WallClock(), hooks)
+    watcher = Watcher(settings, ProcessEvaluator(), WallTime(), hooks)
     if retry:
         watcher.retry()
     with Interrupts() as interrupts:
@@ -186,13 +179,13 @@ def _hooks(
 def _conclude(watcher: Watcher, console: Console, *, ended: bool, interrupted: bool) -> int:
     """Say where everything is, and the exit code."""
     from harness.gate.verdict import Verdict
-    from harness.watch.journal import Status
+    from harness.watch.journal import CheckpointStatus
     from harness.watch.service import resume_command
 
     settings = watcher.settings
     console.print(f"Ledger: {settings.out}", highlight=False, soft_wrap=True)
     if not ended:
-        waiting = len(watcher.state.with_status(Status.WAITING))
+        waiting = len(watcher.state.with_status(CheckpointStatus.WAITING))
         console.print(
             f"{'Interrupted' if interrupted else 'Ended'} with {waiting} checkpoints waiting. To go on:\n"
             f"  {resume_command()}",
@@ -201,10 +194,10 @@ def _conclude(watcher: Watcher, console: Console, *, ended: bool, interrupted: b
             soft_wrap=True,
         )
         return EXIT_INTERRUPTED if interrupted else EXIT_FAILED
-    judged = [entry for entry in watcher.state.with_status(Status.EVALUATED) if entry.verdict]
+    judged = [entry for entry in watcher.state.with_status(CheckpointStatus.EVALUATED) if entry.verdict]
     if judged:
         return Verdict(max(judged, key=lambda entry: entry.position).verdict).exit_code
-    return EXIT_FAILED if watcher.state.with_status(Status.FAILED) else EXIT_OK
+    return EXIT_FAILED if watcher.state.with_status(CheckpointStatus.FAILED) else EXIT_OK
 
 
 def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] | None) -> None:

@@ -5,12 +5,13 @@ Importing this package imports neither Ray nor what only the driver needs: worke
 
 from typing import TYPE_CHECKING, Any
 
-from harness.cluster.messages import PolicyProgress, Progress, Variant
+from harness.cluster.messages import PolicyProgress, Progress
+from harness.spec.policy import PolicyAtNfe
 
 if TYPE_CHECKING:
     from harness.cluster.run import RunResult, run
 
-__all__ = ["PolicyProgress", "Progress", "RunResult", "Variant", "run"]
+__all__ = ["PolicyProgress", "Progress", "RunResult", "PolicyAtNfe", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.cluster.messages import Lease, Snapshot, Variant, Watch
+from harness.cluster.messages import Lease, RunSnapshot
 from harness.cluster.rows import decision_rows, episode_rows
 from harness.cluster.state import RunState
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
-from harness.rollout.clock import Clock
+from harness.rollout.early_stopping import EarlyStopping
 from harness.rollout.faults import describe_exception
 from harness.rollout.result import EpisodeResult
-from harness.schedule.order import Task
+from harness.rollout.time_source import TimeSource
+from harness.schedule.order import TaskId
 from harness.spec.observation import PolicyInfo
+from harness.spec.policy import PolicyAtNfe
 
 
 class Controller:
@@ -33,8 +35,8 @@ class Controller:
         run_id: str,
         clock_mode: str,
         infos: Mapping[str, PolicyInfo],
-        clock: Clock,
-        watch: Watch | None = None,
+        clock: TimeSource,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
         """Take over a run.
 
@@ -45,13 +47,13 @@ class Controller:
             clock_mode: `Protocol.clock`.
             infos: Policy label → what the policy says of itself.
             clock: Time.
-            watch: Looks at every result that is in the ledger, and may stop the run.
+            early_stopping: Looks at every result that is in the ledger, and may stop the run.
         """
         self._state, self._writer, self._clock = state, LedgerWriter(out), clock
         self._run_id, self._clock_mode, self._infos = run_id, clock_mode, dict(infos)
         self._lock = threading.Lock()
         self._warnings: list[str] = []
-        self._watch = watch
+        self._early_stopping = early_stopping
         self._ask_watch(())
 
     def lease(self, worker: str) -> Lease:
@@ -76,7 +78,7 @@ class Controller:
         with self._lock:
             self._state.retire(worker)
 
-    def claim_video(self, variant: Variant, task: Task) -> bool:
+    def claim_video(self, variant: PolicyAtNfe, task: TaskId) -> bool:
         """Whether a failed episode may be filmed."""
         with self._lock:
             return self._state.claim_video(variant, task)
@@ -96,7 +98,7 @@ class Controller:
         with self._lock:
             self._state.stop()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> RunSnapshot:
         """Where the run stands."""
         with self._lock:
             return replace(self._state.snapshot(self._clock.seconds()), warnings=tuple(self._warnings))
@@ -120,6 +122,6 @@ class Controller:
             self._ask_watch(results)
 
     def _ask_watch(self, results: Sequence[EpisodeResult]) -> None:
-        note = self._watch.take(results) if self._watch is not None else None
+        note = self._early_stopping.take(results) if self._early_stopping is not None else None
         if note is not None:
             self._state.decide(note)

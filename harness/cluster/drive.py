@@ -9,11 +9,11 @@ from typing import Any
 from harness.cluster.failure import Restart, decide_restart
 from harness.cluster.group import WorkerEnd, WorkerGroup
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Progress, Snapshot, WorkerSummary
-from harness.cluster.session import Session
+from harness.cluster.messages import Progress, RunSnapshot, WorkerSummary
+from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, LedgerError, NodeError, PolicyError
-from harness.rollout.clock import Clock
 from harness.rollout.faults import EpisodeTimeout
+from harness.rollout.time_source import TimeSource
 
 POLL_S = 0.25
 GRACE_S = 8.0
@@ -26,7 +26,7 @@ FATAL_ERRORS: dict[str, type[HarnessError]] = {"LedgerError": LedgerError, "Poli
 class DriveResult:
     """How the rollouts ended."""
 
-    snapshot: Snapshot
+    snapshot: RunSnapshot
     interrupted: bool = False
     summaries: list[WorkerSummary] = field(default_factory=list)
 
@@ -36,11 +36,11 @@ class RolloutDrive:
 
     def __init__(
         self,
-        session: Session,
+        session: RaySession,
         group: WorkerGroup,
         controller: Any,
         *,
-        clock: Clock,
+        clock: TimeSource,
         interrupts: Interrupts,
         on_progress: Callable[[Progress], None],
         max_attempts: int,
@@ -92,8 +92,8 @@ class RolloutDrive:
             raise NodeError("Every node that could run episodes has left the cluster; continue with --resume.")
         return DriveResult(snapshot, interrupted, self._summaries)
 
-    def _look(self) -> Snapshot:
-        snapshot: Snapshot = self._session.ray.get(self._controller.snapshot.remote())
+    def _look(self) -> RunSnapshot:
+        snapshot: RunSnapshot = self._session.ray.get(self._controller.snapshot.remote())
         self._on_progress(snapshot.progress)
         return snapshot
 
@@ -118,7 +118,7 @@ class RolloutDrive:
             )
         self._group.replace(end)
 
-    def _kill_overdue(self, snapshot: Snapshot) -> None:
+    def _kill_overdue(self, snapshot: RunSnapshot) -> None:
         message = (
             f"The worker did not come back within the episode limit of {self._episode_s:g} s and its grace, and was "
             "killed: simulator or policy hangs where Python cannot interrupt it."

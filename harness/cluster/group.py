@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.cluster.messages import WorkerSetup, WorkerSummary
 from harness.cluster.placement import WorkerSlot
-from harness.cluster.session import Session
+from harness.cluster.ray_session import RaySession
 from harness.cluster.worker import RolloutWorker
 from harness.errors import HarnessError
 from harness.rollout.faults import WorkerDied
@@ -48,7 +48,7 @@ class WorkerGroup:
 
     def __init__(
         self,
-        session: Session,
+        session: RaySession,
         slots: Sequence[WorkerSlot],
         setup: WorkerSetup,
         controller: Any,

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.recording import Recording
-from harness.rollout.result import EpisodeResult
-from harness.schedule.order import Task
+from harness.rollout.early_stopping import StopNote
+from harness.schedule.order import TaskId
 from harness.schedule.units import EpisodeUnit
 from harness.spec.observation import PolicyInfo
-from harness.spec.policy import PolicySpec
+from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
-
-Variant = tuple[str, int | None]
-"""(policy label, NFE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Progress:
     """Episodes that this run wrote."""
     successes: int
     errors: int
-    per_policy: Mapping[Variant, PolicyProgress]
+    per_policy: Mapping[PolicyAtNfe, PolicyProgress]
     workers: int
     """Workers that have asked for work and are alive."""
     started: datetime
@@ -95,7 +91,7 @@ class ErrorSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RunSnapshot:
     """What the driver polls."""
 
     progress: Progress
@@ -114,32 +110,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class StopNote:
-    """A watch's word that the run has answered its question."""
-
-    reason: str
-    """One sentence for people."""
-    record: Mapping[str, Any]
-    """Plain data that is kept beside the ledger as `STOP_RECORD`; nothing is kept of a note without any."""
-    status: str = "stopped"
-    """Status of the run in the ledger."""
-
-
-STOP_RECORD = "stop.json"
-"""File beside the tables of a run that a watch stopped: what had been decided, and from which episodes."""
-
-
-class Watch(typing.Protocol):
-    """Looks at results while a run goes on. It travels to the controller, so it has to pickle."""
-
-    def rounds(self) -> Sequence[Sequence[EpisodeUnit]]:
-        """Every unit of the plan, in rounds: a round is leased out before the next one begins."""
-
-    def take(self, results: Sequence[EpisodeResult]) -> StopNote | None:
-        """Take results that are in the ledger; a note drops what is still queued."""
-
-
-@dataclass(frozen=True, slots=True)
 class PolicySetup:
     """How a worker asks one policy."""
 
@@ -152,7 +122,7 @@ class PolicySetup:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodeIdentity:
     """A node as ledgers know it."""
 
     node_id: str
@@ -169,8 +139,8 @@ class WorkerSetup:
     limits: Limits
     policies: Mapping[str, PolicySetup]
     """Policy label → how to ask it."""
-    task_names: Mapping[Task, str]
-    places: Mapping[str, Place] = field(default_factory=dict)
+    task_names: Mapping[TaskId, str]
+    places: Mapping[str, NodeIdentity] = field(default_factory=dict)
     """Ray's node id → the node's name and hardware in ledgers."""
     video_dir: str | None = None
     """Local directory that relative video paths start from; None: no videos."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.placement import NodeResources
-from harness.cluster.session import Session
+from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, NodeError
 from harness.sim.base import GLBackend, SuiteDescription
 
@@ -58,7 +58,7 @@ def local_report(request: NodeRequest, descriptions: Mapping[str, SuiteDescripti
 
 
 def inspect_nodes(
-    session: Session, nodes: Sequence[NodeResources], request: NodeRequest, driver: NodeReport
+    session: RaySession, nodes: Sequence[NodeResources], request: NodeRequest, driver: NodeReport
 ) -> dict[str, NodeReport]:
     """Look at every node, in a task pinned to it.
 
@@ -123,7 +123,7 @@ def _renderer(report: NodeReport) -> str | None:
     return report.backend.renderer if report.backend is not None else None
 
 
-def describe_nodes(session: Session, nodes: Sequence[NodeResources], run_id: str) -> dict[str, dict[str, Any]]:
+def describe_nodes(session: RaySession, nodes: Sequence[NodeResources], run_id: str) -> dict[str, dict[str, Any]]:
     """Describe every node: a private cluster's only one from here, others in a task pinned to each.
 
     Returns:

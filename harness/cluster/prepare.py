@@ -8,18 +8,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.cluster.messages import PolicySetup, Variant
+from harness.cluster.messages import PolicySetup
+from harness.cluster.policy_servers import light_setups
 from harness.cluster.recording import Recording, check_recording
-from harness.cluster.serving import light_setups
 from harness.errors import LedgerError, UsageError, unknown_name
 from harness.ledger import LedgerWriter
 from harness.ledger.claim import check_claim
 from harness.ledger.parts import read_rows
-from harness.schedule.plan import TaskCounts, plan_episodes
+from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.sim.base import SuiteDescription
 from harness.sim.worlds import get_world
 from harness.spec import PolicySpec, Suite, load_suite, parse_policy
 from harness.spec.observation import ANY_NFE, CAMERAS, PolicyInfo
+from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import Protocol
 
 MIN_FREE_BYTES = 10**9
@@ -27,7 +28,7 @@ MIN_FREE_BYTES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """A run as it was asked for, checked as far as that goes without a cluster."""
 
     suite: Suite
@@ -53,7 +54,7 @@ def prepare(
     video: str | None,
     workers: int | None,
     record: Recording | None = None,
-) -> Request:
+) -> RunRequest:
     """Check a request.
 
     Raises:
@@ -84,17 +85,17 @@ def prepare(
     recording = check_recording(record, effective) if record is not None else None
     _require_space(target)
     _check_out(effective, target, resume)
-    return Request(effective, target, resume, bool(nfe), workers, descriptions, light, recording)
+    return RunRequest(effective, target, resume, bool(nfe), workers, descriptions, light, recording)
 
 
-def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> TaskCounts:
+def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> SuiteCounts:
     """What a plan has to know of a suite; sampled placements have no end."""
     sampled = protocol.placements == "sampled"
     n_states = (sys.maxsize,) * len(description.tasks) if sampled else description.n_init_states
-    return TaskCounts(n_states, protocol_sha256)
+    return SuiteCounts(n_states, protocol_sha256)
 
 
-def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked: bool) -> tuple[Variant, ...]:
+def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked: bool) -> tuple[PolicyAtNfe, ...]:
     """Policies × NFE.
 
     Args:
@@ -107,16 +108,16 @@ def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked:
     """
     if asked and infos and not any(info.nfe_options for info in infos.values()):
         _refuse_nfe(infos)
-    variants: list[Variant] = []
+    variants: list[PolicyAtNfe] = []
     for label, info in infos.items():
         if not info.nfe_options:
-            variants.append((label, None))
+            variants.append(PolicyAtNfe(label, None))
             continue
         for value in nfe or (info.default_nfe,):
             if value is not None and info.nfe_options != ANY_NFE and value not in info.nfe_options:
                 offered = ", ".join(map(str, info.nfe_options))
                 raise UsageError(f"Policy {label!r} does not run at NFE {value}; it offers {offered}.")
-            variants.append((label, value))
+            variants.append(PolicyAtNfe(label, value))
     return tuple(variants)
 
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Place
+from harness.cluster.messages import NodeIdentity
 from harness.cluster.placement import NodeResources
-from harness.cluster.session import Session
+from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
@@ -20,7 +20,7 @@ from harness.spec.suite import ProbePlan
 
 POLL_S = 0.25
 
-Held = tuple[str, str, int | None, int]
+ProbedConfiguration = tuple[str, str, int | None, int]
 """(node id, policy label, NFE, batch size) that the ledger has samples of."""
 
 
@@ -52,7 +52,7 @@ class ProbeReport:
     """Row of `nodes` with the ceilings measured beside the policy."""
 
 
-def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple[ProbeJob, ...]:
+def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration]) -> tuple[ProbeJob, ...]:
     """What of a plan a node still has to measure.
 
     Args:
@@ -86,7 +86,7 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[Held]) -> tuple
     return tuple(jobs)
 
 
-def read_probed(out: str) -> set[Held]:
+def read_probed(out: str) -> set[ProbedConfiguration]:
     """What a ledger has latency samples of."""
     rows = read_rows(Location.of(out), "latency", ["node_id", "policy_id", "nfe", "batch_size"])
     return {(row["node_id"], row["policy_id"], row["nfe"], row["batch_size"]) for row in rows}
@@ -95,7 +95,7 @@ def read_probed(out: str) -> set[Held]:
 class ProbeLease:
     """Runs on the probed node, alone. The timing itself happens in a child process per configuration."""
 
-    def __init__(self, place: Place, run_id: str, controller: Any) -> None:
+    def __init__(self, place: NodeIdentity, run_id: str, controller: Any) -> None:
         """Probe for a run; rows go through `controller`."""
         self._place, self._run_id, self._controller = place, run_id, controller
 
@@ -154,14 +154,14 @@ class ProbeLease:
 
 
 def run_probes(
-    session: Session,
+    session: RaySession,
     nodes: Sequence[NodeResources],
-    places: Mapping[str, Place],
+    places: Mapping[str, NodeIdentity],
     plan: ProbePlan,
     controller: Any,
     *,
     run_id: str,
-    held: Collection[Held],
+    held: Collection[ProbedConfiguration],
     interrupts: Interrupts,
     say: Callable[[str], None],
 ) -> tuple[list[str], list[str], bool]:
@@ -207,7 +207,7 @@ def run_probes(
             session.ray.kill(actor)
 
 
-def _start(session: Session, node: NodeResources, place: Place, run_id: str, controller: Any) -> Any:
+def _start(session: RaySession, node: NodeResources, place: NodeIdentity, run_id: str, controller: Any) -> Any:
     return (
         session.ray.remote(ProbeLease)
         .options(num_cpus=node.cpus, num_gpus=node.gpus, scheduling_strategy=session.on(node.node_id))
@@ -215,7 +215,7 @@ def _start(session: Session, node: NodeResources, place: Place, run_id: str, con
     )
 
 
-def _take(session: Session, ref: Any, place: Place) -> ProbeReport:
+def _take(session: RaySession, ref: Any, place: NodeIdentity) -> ProbeReport:
     from ray.exceptions import RayError
 
     try:

@@ -11,7 +11,7 @@ from harness.errors import HarnessError, UsageError
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.rollout.dataset import Dataset, require_new, write_dataset
-from harness.rollout.parts import read_parts
+from harness.rollout.episode_parts import read_parts
 from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
 

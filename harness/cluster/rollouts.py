@@ -10,60 +10,64 @@ from harness.cluster.controller import Controller
 from harness.cluster.drive import DriveResult, RolloutDrive
 from harness.cluster.group import WorkerGroup
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Progress, Variant, Watch, WorkerSetup
+from harness.cluster.messages import Progress, WorkerSetup
 from harness.cluster.placement import WorkerSlot
-from harness.cluster.serving import PolicyHouse
-from harness.cluster.session import Session
-from harness.cluster.state import Identity, RunState
+from harness.cluster.policy_servers import PolicyServers
+from harness.cluster.ray_session import RaySession
+from harness.cluster.state import RunState
 from harness.ledger import finished_identities
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
-from harness.rollout.clock import Clock, WallClock
-from harness.schedule.order import Task
-from harness.schedule.units import EpisodeUnit
+from harness.rollout.early_stopping import EarlyStopping
+from harness.rollout.time_source import TimeSource, WallTime
+from harness.schedule.order import TaskId
+from harness.schedule.units import EpisodeIdentity, EpisodeUnit
 from harness.spec import Suite
 from harness.spec.observation import PolicyInfo
+from harness.spec.policy import PolicyAtNfe
 
 LEASE_GRACE_S = 300.0
 """What a lease may take besides its episode: building the simulator (5–9 s on a free core) and filming."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class EarlierEpisodes:
     """What a ledger says of episodes that ran before."""
 
-    finished: set[Identity]
-    attempts: Mapping[Identity, int]
+    finished: set[EpisodeIdentity]
+    attempts: Mapping[EpisodeIdentity, int]
     """Attempts recorded as errors."""
-    filmed: frozenset[tuple[Variant, Task]]
+    filmed: frozenset[tuple[PolicyAtNfe, TaskId]]
 
 
-def read_held(out: str, *, resume: bool) -> Held:
+def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
     """Read what a ledger holds; nothing unless a run is being resumed."""
     if not resume:
-        return Held(set(), {}, frozenset())
+        return EarlierEpisodes(set(), {}, frozenset())
     columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id"]
     rows = read_rows(Location.of(out), "episodes", columns)
-    attempts: dict[Identity, int] = {}
+    attempts: dict[EpisodeIdentity, int] = {}
     for row in rows:
         identity = (row["policy_id"], row["nfe"], row["episode_key"])
         attempts[identity] = max(attempts.get(identity, 0), row["attempt"])
-    filmed = {((row["policy_id"], row["nfe"]), (row["suite"], row["task_id"])) for row in rows if row["video"]}
-    return Held(finished_identities(out), attempts, frozenset(filmed))
+    filmed = {
+        (PolicyAtNfe(row["policy_id"], row["nfe"]), (row["suite"], row["task_id"])) for row in rows if row["video"]
+    }
+    return EarlierEpisodes(finished_identities(out), attempts, frozenset(filmed))
 
 
 def start_controller(
-    session: Session,
+    session: RaySession,
     suite: Suite,
     out: str,
     run_id: str,
     plan: Sequence[EpisodeUnit],
     infos: Mapping[str, PolicyInfo],
-    held: Held,
+    held: EarlierEpisodes,
     *,
     n_workers: int,
-    clock: Clock,
-    watch: Watch | None = None,
+    clock: TimeSource,
+    early_stopping: EarlyStopping | None = None,
 ) -> Any:
     """Start the controller on the driver's node, which is where the ledger is.
 
@@ -80,7 +84,7 @@ def start_controller(
         video=suite.video,
         filmed=held.filmed,
         started=clock.now(),
-        rounds=watch.rounds() if watch is not None else None,
+        rounds=early_stopping.rounds() if early_stopping is not None else None,
     )
     return (
         session.ray.remote(Controller)
@@ -90,20 +94,20 @@ def start_controller(
             # One thread per worker's report, besides leases and the driver's questions.
             max_concurrency=n_workers + 8,
         )
-        .remote(state, out, run_id, suite.protocol.clock, dict(infos), WallClock(), watch)
+        .remote(state, out, run_id, suite.protocol.clock, dict(infos), WallTime(), early_stopping)
     )
 
 
 def roll_out(
-    session: Session,
+    session: RaySession,
     slots: Sequence[WorkerSlot],
-    house: PolicyHouse,
+    house: PolicyServers,
     setup: WorkerSetup,
     controller: Any,
     environments: Mapping[str, Mapping[str, str]],
     *,
     suite: Suite,
-    clock: Clock,
+    clock: TimeSource,
     interrupts: Interrupts,
     on_progress: Callable[[Progress], None],
 ) -> DriveResult:

@@ -16,28 +16,30 @@ from harness.cluster.drive import DriveResult
 from harness.cluster.film import cameras_for
 from harness.cluster.interrupts import Interrupts
 from harness.cluster.isolation import NO_LIMITS, Isolation
-from harness.cluster.messages import STOP_RECORD, Place, Progress, StopNote, Variant, Watch, WorkerSetup
+from harness.cluster.messages import NodeIdentity, Progress, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
 from harness.cluster.placement import place_workers
-from harness.cluster.prepare import Request, check_infos, plan_variants, prepare, task_counts
+from harness.cluster.policy_servers import PolicyServers, open_policies
+from harness.cluster.prepare import RunRequest, check_infos, plan_variants, prepare, task_counts
 from harness.cluster.probes import read_probed, run_probes
 from harness.cluster.provenance import run_versions
+from harness.cluster.ray_session import RaySession, open_session
 from harness.cluster.recording import TEST_SET, Recording, check_parts, finish_recording
-from harness.cluster.rollouts import Held, read_held, roll_out, start_controller
-from harness.cluster.serving import PolicyHouse, open_policies
-from harness.cluster.session import Session, open_session
+from harness.cluster.rollouts import EarlierEpisodes, read_held, roll_out, start_controller
 from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
-from harness.rollout.clock import Clock, WallClock
 from harness.rollout.dataset import Dataset
+from harness.rollout.early_stopping import STOP_RECORD, EarlyStopping, StopNote
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.plan import missing, plan_episodes
 from harness.schedule.units import EpisodeUnit
 from harness.spec import PolicySpec, Suite
 from harness.spec.manifest import canonical_json, manifest_sha256
+from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import run_protocol_sha256
 
-WatchBuilder = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], Watch]
+EarlyStoppingBuilder = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], EarlyStopping]
 """(plan, LIBERO suite → protocol manifest) → what looks at the run."""
 
 
@@ -57,7 +59,7 @@ class RunResult:
     """Outcome → episodes that this run wrote."""
     interrupted: bool = False
     stopped: StopNote | None = None
-    """Why the rest of the plan was dropped, when a watch had seen enough."""
+    """Why the rest of the plan was dropped, when early stopping had seen enough."""
     errors: tuple[str, ...] = ()
     """One sentence per type of error among its episodes, and per failed probe."""
     warnings: tuple[str, ...] = ()
@@ -87,8 +89,8 @@ def run(
     video: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
-    clock: Clock | None = None,
-    watch: WatchBuilder | None = None,
+    clock: TimeSource | None = None,
+    early_stopping: EarlyStoppingBuilder | None = None,
     only: Collection[str] | None = None,
     isolation: Isolation | None = None,
     record: Recording | None = None,
@@ -107,8 +109,8 @@ def run(
         on_progress: Called about four times a second while episodes run.
         on_message: Called with a line about what goes on before and after.
         clock: Time.
-        watch: Builds what looks at results as they come in and may drop the rest of the plan (a sequential gate). It is
-            called with the plan and each suite's manifest before anything is written.
+        early_stopping: Builds what looks at results as they come in and may drop the rest of the plan (a sequential
+            gate). It is called with the plan and each suite's manifest before anything is written.
         only: Keys of the episodes to run; None for the whole plan.
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
         record: Where to record episodes as a LeRobot dataset, which is made when all have run; None for nowhere.
@@ -128,7 +130,7 @@ def run(
     say("Starting Ray on this machine" if address is None else f"Joining the Ray cluster at {address}")
     with open_session(address) as opened:
         session = replace(opened, isolation=isolation or NO_LIMITS)
-        return _Run(request, session, clock or WallClock(), on_progress or _nobody, say, watch, only).execute()
+        return _Run(request, session, clock or WallTime(), on_progress or _nobody, say, early_stopping, only).execute()
 
 
 def only_keys(plan: Sequence[EpisodeUnit], keys: Collection[str]) -> tuple[EpisodeUnit, ...]:
@@ -155,16 +157,16 @@ class _Run:
 
     def __init__(
         self,
-        request: Request,
-        session: Session,
-        clock: Clock,
+        request: RunRequest,
+        session: RaySession,
+        clock: TimeSource,
         on_progress: Callable[[Progress], None],
         say: Callable[[str], None],
-        watch: WatchBuilder | None,
+        early_stopping: EarlyStoppingBuilder | None,
         only: Collection[str] | None,
     ) -> None:
-        self.build_watch, self.only, self.recording = watch, only, request.recording
-        self.watch: Watch | None = None
+        self.build_early_stopping, self.only, self.recording = early_stopping, only, request.recording
+        self.early_stopping: EarlyStopping | None = None
         self.request, self.session, self.clock = request, session, clock
         self.on_progress, self.say = on_progress, say
         self.suite, self.out = request.suite, request.out
@@ -202,7 +204,7 @@ class _Run:
         done = self.result.skipped + self.result.done - self.result.outcomes.get("error", 0)
         return not self.result.interrupted and done == self.result.planned
 
-    def _provenance(self, house: PolicyHouse, reports: Mapping[str, NodeReport]) -> dict[str, Any]:
+    def _provenance(self, house: PolicyServers, reports: Mapping[str, NodeReport]) -> dict[str, Any]:
         """What a dataset says of the run that it was recorded in."""
         (info,) = house.infos.values()
         renderers = sorted({report.backend.renderer for report in reports.values() if report.backend is not None})
@@ -217,7 +219,7 @@ class _Run:
             "versions": self.row["versions"],
         }
 
-    def _fulfil(self, house: PolicyHouse, plan: Sequence[EpisodeUnit], reports: Mapping[str, NodeReport]) -> None:
+    def _fulfil(self, house: PolicyServers, plan: Sequence[EpisodeUnit], reports: Mapping[str, NodeReport]) -> None:
         """Do what was claimed, and write down how it ended."""
         held = read_held(self.out, resume=self.request.resume)
         todo = missing(plan, held.finished)
@@ -246,7 +248,7 @@ class _Run:
         location.write_whole(f"{location.root}/{STOP_RECORD}", pa.py_buffer(record.encode()))
         return self.result.stopped.status
 
-    def _inspect(self, house: PolicyHouse) -> dict[str, NodeReport]:
+    def _inspect(self, house: PolicyServers) -> dict[str, NodeReport]:
         """Look at the nodes that episodes will run on."""
         if not self.suite.tasks:
             return {}
@@ -264,7 +266,7 @@ class _Run:
         return inspect_nodes(self.session, [node for node in self.nodes if node.cpus], request, own)
 
     def _claim(
-        self, house: PolicyHouse, variants: Sequence[Variant], reports: Mapping[str, NodeReport]
+        self, house: PolicyServers, variants: Sequence[PolicyAtNfe], reports: Mapping[str, NodeReport]
     ) -> tuple[EpisodeUnit, ...]:
         """Write down what is about to be done, and make the ledger this run's."""
         reads_frames = any(info.cameras for info in house.infos.values())
@@ -296,8 +298,8 @@ class _Run:
             plan = only_keys(plan, self.only)
         if self.recording is not None:
             check_parts(self.recording, plan)
-        if self.build_watch is not None:
-            self.watch = self.build_watch(plan, manifests)
+        if self.build_early_stopping is not None:
+            self.early_stopping = self.build_early_stopping(plan, manifests)
         self.writer.claim(
             self.row["suite"], self.row["protocol"], self.row["protocol_sha256"], resume=self.request.resume
         )
@@ -306,16 +308,16 @@ class _Run:
 
     def _work(
         self,
-        house: PolicyHouse,
+        house: PolicyServers,
         plan: Sequence[EpisodeUnit],
         n_todo: int,
-        held: Held,
+        held: EarlierEpisodes,
         reports: Mapping[str, NodeReport],
     ) -> None:
         """Roll out, then probe; the result is in `self.result`, also when an exception ends it."""
         nodes = describe_nodes(self.session, self.nodes, self.run_id)
         self.writer.append("nodes", list(nodes.values()))
-        places = {node_id: Place(row["node_id"], row["hardware"]) for node_id, row in nodes.items()}
+        places = {node_id: NodeIdentity(row["node_id"], row["hardware"]) for node_id, row in nodes.items()}
         hosts = [node for node in self.nodes if node.node_id in reports]
         slots = place_workers(hosts, house.slots, self.request.workers, n_todo) if n_todo else ()
         controller = start_controller(
@@ -328,7 +330,7 @@ class _Run:
             held,
             n_workers=len(slots),
             clock=self.clock,
-            watch=self.watch,
+            early_stopping=self.early_stopping,
         )
         try:
             with Interrupts() as interrupts:
@@ -358,7 +360,7 @@ class _Run:
             self.session.ray.kill(controller)
 
     def _worker_setup(
-        self, house: PolicyHouse, places: Mapping[str, Place], reports: Mapping[str, NodeReport]
+        self, house: PolicyServers, places: Mapping[str, NodeIdentity], reports: Mapping[str, NodeReport]
     ) -> WorkerSetup:
         films = self.suite.video != "none"
         renderers = [report.backend.renderer for report in reports.values() if report.backend is not None]
@@ -399,7 +401,7 @@ class _Run:
             idle_s=sum(summary.idle_s for summary in ended.summaries),
         )
 
-    def _probe(self, controller: Any, places: Mapping[str, Place], interrupts: Interrupts) -> None:
+    def _probe(self, controller: Any, places: Mapping[str, NodeIdentity], interrupts: Interrupts) -> None:
         if self.suite.probe is None or self.result.interrupted:
             return
         held = read_probed(self.out) if self.request.resume else set()

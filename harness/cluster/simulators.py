@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from harness.rollout.clock import Clock
-from harness.schedule.order import Task
+from harness.rollout.time_source import TimeSource
+from harness.schedule.order import TaskId
 from harness.sim.base import SimConfig, Simulator, World
 
 CAPACITY = 2
@@ -15,13 +15,13 @@ CAPACITY = 2
 class SimulatorCache:
     """Simulators by task and configuration, the least recently used closed first."""
 
-    def __init__(self, world: World, clock: Clock, capacity: int = CAPACITY) -> None:
+    def __init__(self, world: World, clock: TimeSource, capacity: int = CAPACITY) -> None:
         """Build from `world`; `clock` measures how long that takes."""
         self._world, self._clock, self._capacity = world, clock, capacity
-        self._held: OrderedDict[tuple[Task, SimConfig], Simulator] = OrderedDict()
+        self._held: OrderedDict[tuple[TaskId, SimConfig], Simulator] = OrderedDict()
         self.build_s = 0.0
 
-    def get(self, task: Task, config: SimConfig) -> Simulator:
+    def get(self, task: TaskId, config: SimConfig) -> Simulator:
         """The simulator of a task, built if need be.
 
         Raises:
@@ -40,7 +40,7 @@ class SimulatorCache:
             self.build_s += self._clock.seconds() - began
         return self._held[key]
 
-    def discard(self, task: Task, config: SimConfig) -> None:
+    def discard(self, task: TaskId, config: SimConfig) -> None:
         """Close a simulator whose state can no longer be trusted."""
         simulator = self._held.pop((task, config), None)
         if simulator is not None:

@@ -7,22 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from harness.cluster.messages import (
-    ErrorSummary,
-    Lease,
-    PolicyProgress,
-    Progress,
-    Snapshot,
-    StopNote,
-    Variant,
-    WorkItem,
-)
+from harness.cluster.messages import ErrorSummary, Lease, PolicyProgress, Progress, RunSnapshot, WorkItem
+from harness.rollout.early_stopping import StopNote
 from harness.rollout.result import EpisodeResult, lost_episode
-from harness.schedule.order import Task, fill_queue, put_back, take
+from harness.schedule.order import TaskId, fill_queue, put_back, take
 from harness.schedule.retry import Decision, decide
-from harness.schedule.units import EpisodeUnit
-
-Identity = tuple[str, int | None, str]
+from harness.schedule.units import EpisodeIdentity, EpisodeUnit
+from harness.spec.policy import PolicyAtNfe
 
 TARGET_LEASE_S = 1.0
 """Work in one lease. LIBERO episodes last longer and go one by one; a stub episode is shorter than a round trip."""
@@ -56,9 +47,9 @@ class _Seconds:
 
 @dataclass(slots=True)
 class _Tally:
-    done: Counter[Variant] = field(default_factory=Counter)
-    successes: Counter[Variant] = field(default_factory=Counter)
-    errors: Counter[Variant] = field(default_factory=Counter)
+    done: Counter[PolicyAtNfe] = field(default_factory=Counter)
+    successes: Counter[PolicyAtNfe] = field(default_factory=Counter)
+    errors: Counter[PolicyAtNfe] = field(default_factory=Counter)
     error_types: Counter[str] = field(default_factory=Counter)
     first_message: dict[str, str] = field(default_factory=dict)
 
@@ -70,13 +61,13 @@ class RunState:
         self,
         plan: Iterable[EpisodeUnit],
         *,
-        skipped: set[Identity] | frozenset[Identity] = frozenset(),
-        earlier_attempts: Mapping[Identity, int] | None = None,
+        skipped: set[EpisodeIdentity] | frozenset[EpisodeIdentity] = frozenset(),
+        earlier_attempts: Mapping[EpisodeIdentity, int] | None = None,
         max_attempts: int,
         lease_limit_s: float,
         n_workers: int,
         video: str = "none",
-        filmed: Iterable[tuple[Variant, Task]] = (),
+        filmed: Iterable[tuple[PolicyAtNfe, TaskId]] = (),
         started: datetime,
         rounds: Iterable[Iterable[EpisodeUnit]] | None = None,
     ) -> None:
@@ -95,7 +86,7 @@ class RunState:
             rounds: The plan in rounds, each leased out before the next one begins; None for one round of everything.
         """
         units = tuple(plan)
-        self._planned = Counter((unit.policy, unit.nfe) for unit in units)
+        self._planned = Counter(unit.policy_at_nfe for unit in units)
         self._n_planned = len(units)
         self._skipped = frozenset(skipped)
         self._rounds = deque(
@@ -109,11 +100,11 @@ class RunState:
         self._first = _first_of_each_task(units) if video == "all" else frozenset()
         self._leases: dict[int, _OpenLease] = {}
         self._next_lease = 0
-        self._assignments: dict[str, Task] = {}
+        self._assignments: dict[str, TaskId] = {}
         self._workers: set[str] = set()
-        self._failed: Counter[Identity] = Counter()
-        self._alone: set[Identity] = set()
-        self._seconds: dict[Task, _Seconds] = defaultdict(_Seconds)
+        self._failed: Counter[EpisodeIdentity] = Counter()
+        self._alone: set[EpisodeIdentity] = set()
+        self._seconds: dict[TaskId, _Seconds] = defaultdict(_Seconds)
         self._all_seconds = _Seconds()
         self._unwritten = 0
         self._tally = _Tally()
@@ -173,7 +164,7 @@ class RunState:
         """Count results that the ledger holds."""
         self._unwritten -= len(written)
         for result in written:
-            variant = (result.unit.policy, result.unit.nfe)
+            variant = result.unit.policy_at_nfe
             self._tally.done[variant] += 1
             self._tally.successes[variant] += result.outcome == "success"
             if result.outcome == "error":
@@ -216,7 +207,7 @@ class RunState:
         self._workers.discard(worker)
         self._assignments.pop(worker, None)
 
-    def claim_video(self, variant: Variant, task: Task) -> bool:
+    def claim_video(self, variant: PolicyAtNfe, task: TaskId) -> bool:
         """Whether a failed episode may be filmed: the first of its task and policy that asks."""
         if (variant, task) in self._filmed:
             return False
@@ -239,10 +230,10 @@ class RunState:
         self._decided = self._decided or note
         self._stopped = True
 
-    def snapshot(self, now: float) -> Snapshot:
+    def snapshot(self, now: float) -> RunSnapshot:
         """Where the run stands."""
         overdue = {lease.worker for lease in self._leases.values() if now - lease.since > self._lease_limit_s}
-        return Snapshot(
+        return RunSnapshot(
             progress=self._progress(now),
             finished=not (self._n_queued or self._leases or self._unwritten),
             overdue=tuple(sorted(overdue)),
@@ -314,11 +305,11 @@ class RunState:
         item = WorkItem(unit, attempt)
         if unit.identity in self._first:
             return replace(item, video="always")
-        if self._video == "failures" and ((unit.policy, unit.nfe), unit.task) not in self._filmed:
+        if self._video == "failures" and (unit.policy_at_nfe, unit.task) not in self._filmed:
             return replace(item, video="on_failure")
         return item
 
-    def _expected_s(self, task: Task) -> float:
+    def _expected_s(self, task: TaskId) -> float:
         known = self._seconds.get(task)
         return (known.mean if known else None) or self._all_seconds.mean or 1.0
 
@@ -331,11 +322,11 @@ class RunState:
         return max(1, min(int(TARGET_LEASE_S / mean), fair, MAX_LEASE_UNITS))
 
 
-def _first_of_each_task(units: Iterable[EpisodeUnit]) -> frozenset[Identity]:
+def _first_of_each_task(units: Iterable[EpisodeUnit]) -> frozenset[EpisodeIdentity]:
     """The first planned init state of each task, for each policy and NFE."""
-    first: dict[tuple[Variant, Task], EpisodeUnit] = {}
+    first: dict[tuple[PolicyAtNfe, TaskId], EpisodeUnit] = {}
     for unit in units:
-        place = ((unit.policy, unit.nfe), unit.task)
+        place = (unit.policy_at_nfe, unit.task)
         held = first.get(place)
         if held is None or (unit.init_state_id, unit.trial) < (held.init_state_id, held.trial):
             first[place] = unit

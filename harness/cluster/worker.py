@@ -11,17 +11,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.cluster.film import film
-from harness.cluster.messages import Place, PolicySetup, WorkerSetup, WorkerSummary, WorkItem
-from harness.cluster.server import ServerDecider, build_policy
+from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary, WorkItem
+from harness.cluster.policy_server import ServerDecider, build_policy
 from harness.cluster.simulators import CAPACITY, SimulatorCache
-from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.episode import run_episode
+from harness.rollout.episode_parts import write_part
 from harness.rollout.faults import explain_fault
 from harness.rollout.limits import Alarm
-from harness.rollout.parts import write_part
 from harness.rollout.record import RecordPlan, filmable, record_episode
 from harness.rollout.result import EpisodeResult, lost_episode
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.sim.base import SimConfig, Simulator, sim_config
 from harness.sim.worlds import get_world
 from harness.spec.observation import CAMERAS
@@ -46,8 +46,8 @@ class RolloutWorker:
         self._id, self._setup, self._controller = worker_id, setup, controller
         self._index = int("".join(c for c in worker_id.partition(".")[0] if c.isdigit()) or 0)
         node_id: str = ray.get_runtime_context().get_node_id()
-        self._place = setup.places.get(node_id, Place(node_id, ""))
-        self._clock: Clock = WallClock()
+        self._place = setup.places.get(node_id, NodeIdentity(node_id, ""))
+        self._clock: TimeSource = WallTime()
         self._alarm = Alarm()
         self._configs = sim_configs(setup)
         capacity = max(CAPACITY, len(set(self._configs.values())))
@@ -158,7 +158,7 @@ class RolloutWorker:
         unit = item.unit
         if result.outcome != "timeout":
             return False
-        claim = self._controller.claim_video.remote((unit.policy, unit.nfe), unit.task)
+        claim = self._controller.claim_video.remote(unit.policy_at_nfe, unit.task)
         return bool(ray.get(claim))
 
     def _film(self, simulator: Simulator, result: EpisodeResult, actions: Sequence[NDArray[Any]]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Status(Enum):
+class CheckStatus(Enum):
     """Verdict of one check."""
 
     OK = "ok"
@@ -22,7 +22,7 @@ class Check:
     """Result of one check."""
 
     name: str
-    status: Status
+    status: CheckStatus
     found: str
     """What was found, with the value."""
     remedy: str = ""
@@ -39,4 +39,4 @@ def _guarded(check: Callable[[], Check]) -> Check:
         return check()
     except Exception as error:
         name = check.__name__.replace("_", " ")
-        return Check(name, Status.FAIL, f"the check itself failed: {type(error).__name__}: {error}")
+        return Check(name, CheckStatus.FAIL, f"the check itself failed: {type(error).__name__}: {error}")

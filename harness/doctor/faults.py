@@ -16,7 +16,7 @@ Actions = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InputFault:
     """One mistake."""
 
     cause: str
@@ -79,33 +79,35 @@ def _flip_gripper(actions: Actions) -> Actions:
     return flipped
 
 
-def _state_order(*names: str) -> Fault:
-    return Fault(f"state in the wrong order ({', '.join(names)})", STATE, see=_reorder(*names))
+def _state_order(*names: str) -> InputFault:
+    return InputFault(f"state in the wrong order ({', '.join(names)})", STATE, see=_reorder(*names))
 
 
-FAULTS: Mapping[str, Fault] = {
-    "upside_down": Fault(
+FAULTS: Mapping[str, InputFault] = {
+    "upside_down": InputFault(
         "images upside down (turned by 180 degrees)", ORIENTATION, see=_frames(lambda f: f[::-1, ::-1])
     ),
-    "flipped": Fault("images flipped top to bottom", ORIENTATION, see=_frames(lambda f: f[::-1])),
-    "mirrored": Fault("images mirrored left to right", ORIENTATION, see=_frames(lambda f: f[:, ::-1])),
-    "swapped": Fault(
+    "flipped": InputFault("images flipped top to bottom", ORIENTATION, see=_frames(lambda f: f[::-1])),
+    "mirrored": InputFault("images mirrored left to right", ORIENTATION, see=_frames(lambda f: f[:, ::-1])),
+    "swapped": InputFault(
         "cameras swapped",
         "map agentview to the third-person camera and robot0_eye_in_hand to the wrist's",
         see=_swap_cameras,
     ),
-    "resolution_64": Fault(
+    "resolution_64": InputFault(
         "wrong resolution (64 pixels)",
         "render at the protocol's 256 pixels and let the policy resize",
         see=_frames(coarse(64)),
     ),
-    "resolution_32": Fault(
+    "resolution_32": InputFault(
         "wrong resolution (32 pixels)",
         "render at the protocol's 256 pixels and let the policy resize",
         see=_frames(coarse(32)),
     ),
-    "channels": Fault("colour channels reversed (BGR)", "hand frames over as RGB", see=_frames(lambda f: f[..., ::-1])),
-    "black": Fault(
+    "channels": InputFault(
+        "colour channels reversed (BGR)", "hand frames over as RGB", see=_frames(lambda f: f[..., ::-1])
+    ),
+    "black": InputFault(
         "images black",
         "check the range that preprocessing expects: 0 to 255, or 0 to 1",
         see=_frames(lambda f: f * np.uint8(0)),
@@ -115,12 +117,14 @@ FAULTS: Mapping[str, Fault] = {
     "state_grp": _state_order("gripper", "rotation", "position"),
     "state_pgr": _state_order("position", "gripper", "rotation"),
     "state_rgp": _state_order("rotation", "gripper", "position"),
-    "state_missing": Fault("state missing (all zero)", STATE, see=lambda seen: replace(seen, state=seen.state * 0)),
-    "instruction": Fault(
+    "state_missing": InputFault(
+        "state missing (all zero)", STATE, see=lambda seen: replace(seen, state=seen.state * 0)
+    ),
+    "instruction": InputFault(
         "instruction missing",
         "hand the task's instruction over as it is",
         see=lambda seen: replace(seen, instruction=""),
     ),
-    "gripper": Fault("gripper sign reversed", "LIBERO opens at -1 and closes at 1", answer=_flip_gripper),
+    "gripper": InputFault("gripper sign reversed", "LIBERO opens at -1 and closes at 1", answer=_flip_gripper),
 }
 """Fault by name. Names are in files beside checkpoints, so they stay."""

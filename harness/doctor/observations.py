@@ -72,7 +72,7 @@ def probe_noise(info: PolicyInfo, count: int) -> NDArray[np.float32] | None:
 def record(path: Path) -> None:
     """Make the shipped file again; renders, so that another GL stack gives other pixels."""
     from harness.policies.scripted import ScriptedPolicy
-    from harness.rollout.parts import png
+    from harness.rollout.episode_parts import png
     from harness.rollout.record import RecordPlan, record_task
     from harness.spec.protocol import Protocol
 

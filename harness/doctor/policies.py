@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.doctor.check import Check, Status
+from harness.doctor.check import Check, CheckStatus
 from harness.doctor.expectations import FILE
 from harness.policies.base import Policy
 from harness.policies.registry import PolicyRequest
@@ -24,4 +24,4 @@ def without_expectations(folder: Path | None) -> Check:
     """Say that only the coarsest faults could be looked for."""
     where = f"no {FILE} in {folder}" if folder is not None else f"no {FILE}: the checkpoint has no folder here"
     remedy = "write one while it is well (--write-probe DIR), and name it (--probe DIR): then faults are named"
-    return Check("answers", Status.WARN, where, remedy)
+    return Check("answers", CheckStatus.WARN, where, remedy)

@@ -12,16 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.doctor.check import Check, Status
+from harness.doctor.check import Check, CheckStatus
 from harness.doctor.expectations import WELL, Expectations, ask, visible
-from harness.doctor.faults import FAULTS
+from harness.doctor.faults import FAULTS, Actions
 from harness.policies.base import Policy
 from harness.spec.observation import Observation
-
-Actions = NDArray[np.float32]
-"""Shape (N, T, 7)."""
 
 ALIKE = 0.03
 """Relative difference of answers up to which they are the same: bfloat16 and another device may cost a per cent."""
@@ -60,12 +56,12 @@ def policy_weights(policy: Policy) -> Check:
     checkpoint = policy.info.checkpoint or ""
     remedy = "load a checkpoint: flow:PATH, lerobot:REPO_OR_PATH"
     if checkpoint.startswith("random") or "weights=random" in f"{checkpoint} {policy.info.policy_id}":
-        return Check("weights", Status.FAIL, f"random weights ({checkpoint or policy.info.policy_id})", remedy)
+        return Check("weights", CheckStatus.FAIL, f"random weights ({checkpoint or policy.info.policy_id})", remedy)
     untouched = _untouched(policy)
     if untouched is not None and untouched > UNTOUCHED:
         found = f"random weights: {untouched:.0%} of biases and norm scales are exactly 0 or 1"
-        return Check("weights", Status.FAIL, found, remedy)
-    return Check("weights", Status.OK, checkpoint or "none")
+        return Check("weights", CheckStatus.FAIL, found, remedy)
+    return Check("weights", CheckStatus.OK, checkpoint or "none")
 
 
 def expected_answers(policy: Policy, answers: Actions, expectations: Expectations) -> Check:
@@ -73,15 +69,15 @@ def expected_answers(policy: Policy, answers: Actions, expectations: Expectation
     well = expectations.answers[WELL]
     if answers.shape != well.shape:
         found = f"chunks of {answers.shape[1]} actions, expected {well.shape[1]}"
-        return Check("answers", Status.FAIL, found, "the checkpoint's config.json does not belong to its weights")
+        return Check("answers", CheckStatus.FAIL, found, "the checkpoint's config.json does not belong to its weights")
     distance = _distance(answers, well)
     known = {name: _distance(answers, each) for name, each in expectations.answers.items() if name in FAULTS}
     nearest = min(known, key=lambda name: known[name], default=None)
     if nearest is not None and distance > EXACT and known[nearest] * CLEARER <= distance:
         fault = FAULTS[nearest]
-        return Check("answers", Status.FAIL, f"{fault.cause}: answers are those to such input", fault.remedy)
+        return Check("answers", CheckStatus.FAIL, f"{fault.cause}: answers are those to such input", fault.remedy)
     if distance <= ALIKE:
-        return Check("answers", Status.OK, f"as expected, within {distance:.2%}")
+        return Check("answers", CheckStatus.OK, f"as expected, within {distance:.2%}")
     return _unexplained(policy, answers, expectations, distance)
 
 
@@ -90,14 +86,14 @@ def action_range(answers: Actions) -> Check:
     motion = answers[..., :6]
     remedy = "check the action statistics (mean and std, or quantiles) that postprocessing applies"
     if not np.isfinite(answers).all():
-        return Check("action range", Status.FAIL, "NaN or infinite actions", remedy)
+        return Check("action range", CheckStatus.FAIL, "NaN or infinite actions", remedy)
     saturated, size = float((np.abs(motion) >= 1.0).mean()), float(np.sqrt((motion**2).mean()))
     found = f"motion {size:.2f} rms, {saturated:.0%} at or over the limit"
     if saturated > SATURATED:
-        return Check("action range", Status.FAIL, f"unnormalised actions: {found}", remedy)
+        return Check("action range", CheckStatus.FAIL, f"unnormalised actions: {found}", remedy)
     if size < STILL:
-        return Check("action range", Status.FAIL, f"no motion: {found}", remedy)
-    return Check("action range", Status.OK, found)
+        return Check("action range", CheckStatus.FAIL, f"no motion: {found}", remedy)
+    return Check("action range", CheckStatus.OK, found)
 
 
 def gripper(answers: Actions) -> Check:
@@ -105,8 +101,8 @@ def gripper(answers: Actions) -> Check:
     size = float(np.abs(answers[..., 6]).max())
     if size < UNDECIDED:
         remedy = "random or unnormalised weights answer so; LIBERO's gripper opens at -1 and closes at 1"
-        return Check("gripper", Status.WARN, f"undecided: no command above {size:.2f}", remedy)
-    return Check("gripper", Status.OK, f"commands up to {size:.2f}")
+        return Check("gripper", CheckStatus.WARN, f"undecided: no command above {size:.2f}", remedy)
+    return Check("gripper", CheckStatus.OK, f"commands up to {size:.2f}")
 
 
 def sensitivity(policy: Policy, seen: tuple[Observation, ...], answers: Actions) -> list[Check]:
@@ -126,11 +122,11 @@ def sensitivity(policy: Policy, seen: tuple[Observation, ...], answers: Actions)
         told = [change(one, two) for one, two in zip(seen, other, strict=True)]
         moved = _distance(ask(policy, told), answers)
         if moved < BLIND:
-            status = Status.FAIL if name.startswith("camera") else Status.WARN
+            status = CheckStatus.FAIL if name.startswith("camera") else CheckStatus.WARN
             remedy = f"the policy does not look at it: check how {name} is mapped to its inputs"
             checks.append(Check(f"looks at {name}", status, f"answers change by {moved:.2%}", remedy))
         else:
-            checks.append(Check(f"looks at {name}", Status.OK, f"answers change by {moved:.0%}"))
+            checks.append(Check(f"looks at {name}", CheckStatus.OK, f"answers change by {moved:.0%}"))
     return checks
 
 
@@ -140,15 +136,19 @@ def _unexplained(policy: Policy, answers: Actions, expectations: Expectations, d
     off = f"answers are {distance:.0%} off"
     if _linear(answers, well, distance):
         remedy = "apply the checkpoint's action statistics once, in postprocessing"
-        return Check("answers", Status.FAIL, f"unnormalised actions: {off}, but linear in the expected ones", remedy)
+        return Check(
+            "answers", CheckStatus.FAIL, f"unnormalised actions: {off}, but linear in the expected ones", remedy
+        )
     other = policy.info.checkpoint_sha256 != expectations.checkpoint_sha256
     correlation = float(np.corrcoef(answers.ravel(), well.ravel())[0, 1]) if answers.std() > 0 else 0.0
     if other or correlation < UNRELATED:
         which = "other weights than the expectations are of" if other else "random weights, or inputs of another kind"
         remedy = "load the checkpoint that the probe was made of, or write the probe again"
-        return Check("answers", Status.FAIL, f"{which}: {off}, correlation {correlation:.2f}", remedy)
+        return Check("answers", CheckStatus.FAIL, f"{which}: {off}, correlation {correlation:.2f}", remedy)
     remedy = "compare NFE, dtype and library versions with those of the probe"
-    return Check("answers", Status.WARN, f"{off}, correlation {correlation:.2f}; no known fault explains it", remedy)
+    return Check(
+        "answers", CheckStatus.WARN, f"{off}, correlation {correlation:.2f}; no known fault explains it", remedy
+    )
 
 
 def _distance(one: Actions, other: Actions) -> float:

@@ -11,13 +11,13 @@ import numpy as np
 from harness.analysis.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
 from harness.analysis.pairing import last_status
 from harness.analysis.speed import Samples, read_samples
-from harness.cluster.messages import STOP_RECORD
 from harness.errors import LedgerError
+from harness.gate.early_stopping import read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
-from harness.gate.success import TaskCounts, judge_success
+from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import RuleResult, Verdict, combine
-from harness.gate.watch import read_stop_record
+from harness.rollout.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
 
@@ -143,8 +143,8 @@ def _named(result: RuleResult, success: SuccessComparison) -> RuleResult:
     return replace(result, rule=f"{result.rule} [{success.candidate.label}]")
 
 
-def task_counts(group: GroupComparison) -> TaskCounts:
+def task_counts(group: GroupComparison) -> TaskPairs:
     """Counts of a compared group, with the name that reasons use."""
     name = group.task or (f"task {group.task_id}" if group.task_id is not None else "all tasks")
     where = f"{group.suite} task {group.task_id} ({name})" if group.suite and group.task_id is not None else name
-    return TaskCounts(where, group.counts, group.counts_with_errors)
+    return TaskPairs(where, group.counts, group.counts_with_errors)

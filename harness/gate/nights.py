@@ -19,6 +19,7 @@ from harness.ledger.parts import read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 from harness.spec.manifest import manifest_sha256
+from harness.spec.policy import PolicyAtNfe
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,8 @@ class SeriesKey:
     @property
     def label(self) -> str:
         """Name in reports."""
-        nfe = f" @ NFE {self.nfe}" if self.nfe is not None else ""
-        return (
-            f"{self.policy_id or 'unnamed policy'}{nfe}, {' + '.join(self.suites)}, {', '.join(self.hardware) or '–'}"
-        )
+        policy = PolicyAtNfe(self.policy_id, self.nfe).label
+        return f"{policy}, {' + '.join(self.suites)}, {', '.join(self.hardware) or '–'}"
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from harness.analysis.attribution import (
     OLD,
     Attribution,
     Cell,
-    Outcome,
     attribute,
     mostly_chance,
     stable_flips,
 )
 from harness.analysis.compare import SuccessComparison
-from harness.analysis.pairing import ERROR, SUCCESS, Side, read_sides
+from harness.analysis.pairing import ERROR, SUCCESS, Scored, Side, read_sides
 from harness.errors import UsageError
 from harness.ledger.parts import locate_ledger, read_rows
 from harness.spec import PolicySpec, Suite
@@ -113,7 +112,7 @@ def attribute_flips(
     if not base:
         raise UsageError("No episode flipped, so there is nothing to attribute.")
     plan = plan_cells(read_recipe(success.base), read_recipe(success.candidate))
-    cells: dict[Cell, Mapping[str, Outcome]] = {}
+    cells: dict[Cell, Mapping[str, Scored]] = {}
     for cell in (OLD, NEW, NEW_CHECKPOINT, NEW_RUNTIME):
         if cell not in plan.cells:
             continue
@@ -175,7 +174,7 @@ def _mixed(checkpoint: Recipe, runtime: Recipe) -> Recipe:
     return Recipe(checkpoint.suite, spec, runtime.nfe)
 
 
-def _outcomes(path: str, recipe: Recipe) -> dict[str, Outcome]:
-    names: dict[int, Outcome] = {SUCCESS: True, ERROR: None}
+def _outcomes(path: str, recipe: Recipe) -> dict[str, Scored]:
+    names: dict[int, Scored] = {SUCCESS: True, ERROR: None}
     (side,) = read_sides(path, policy=recipe.spec.label, nfe=recipe.nfe)
     return {key: names.get(int(code), False) for key, code in zip(side.keys.to_pylist(), side.outcomes, strict=True)}

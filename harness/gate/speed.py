@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.analysis.ratios import Floats, effective_size, quantile_bounds, ratio_bounds
+from harness.analysis.intervals import Floats
+from harness.analysis.ratios import effective_size, quantile_bounds, ratio_bounds
 from harness.analysis.speed import LatencyComparison, Samples
 from harness.gate.verdict import RuleResult, Verdict, combine
 from harness.spec.rules import BudgetRule, LatencyRule, MemoryRule

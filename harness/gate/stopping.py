@@ -10,7 +10,7 @@ import numpy as np
 from harness.analysis.paired import PairCounts
 from harness.analysis.sequential import log_evidence_above, log_evidence_below
 from harness.errors import UsageError
-from harness.gate.success import TaskCounts, judge_success
+from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import Verdict, combine
 from harness.spec.rules import GateRules
 
@@ -102,9 +102,9 @@ def _by_task(pairs: Sequence[PairOutcome]) -> dict[str, list[PairOutcome]]:
     return tasks
 
 
-def _count(name: str, pairs: Sequence[PairOutcome]) -> TaskCounts:
+def _count(name: str, pairs: Sequence[PairOutcome]) -> TaskPairs:
     scored = [pair for pair in pairs if pair.base is not None and pair.candidate is not None]
-    return TaskCounts(
+    return TaskPairs(
         name,
         PairCounts.of([bool(pair.base) for pair in scored], [bool(pair.candidate) for pair in scored]),
         PairCounts.of([bool(pair.base) for pair in pairs], [bool(pair.candidate) for pair in pairs]),

@@ -20,7 +20,7 @@ Judgement = tuple[Verdict, str]
 
 
 @dataclass(frozen=True)
-class TaskCounts:
+class TaskPairs:
     """Pairs of one task, or of everything."""
 
     name: str
@@ -31,7 +31,7 @@ class TaskCounts:
 
 
 def judge_success(
-    overall: TaskCounts, tasks: Sequence[TaskCounts], rules: GateRules, *, variants: int = 1
+    overall: TaskPairs, tasks: Sequence[TaskPairs], rules: GateRules, *, variants: int = 1
 ) -> list[RuleResult]:
     """Judge every success rule that the rules state.
 
@@ -58,11 +58,11 @@ def judge_success(
     return results
 
 
-def _both(counts: TaskCounts) -> tuple[PairCounts, PairCounts]:
+def _both(counts: TaskPairs) -> tuple[PairCounts, PairCounts]:
     return counts.scored, counts.strict
 
 
-def _agreed(rule: str, judged: Sequence[Judgement], overall: TaskCounts) -> RuleResult:
+def _agreed(rule: str, judged: Sequence[Judgement], overall: TaskPairs) -> RuleResult:
     (scored, reason), (strict, strict_reason) = judged
     if overall.scored.n == 0:
         return RuleResult(rule, Verdict.INCONCLUSIVE, "No pair has a result on both sides.")
@@ -108,7 +108,7 @@ def _what_it_needs(evidence: Evidence, rule: SuccessRule, alpha: float) -> str:
     return f"Neither a drop nor its absence is shown; if there is none, about {needed} pairs would show that."
 
 
-def _cliffs(tasks: Sequence[TaskCounts], strict: bool, rule: TaskRule, alpha: float, sequential: bool) -> Judgement:
+def _cliffs(tasks: Sequence[TaskPairs], strict: bool, rule: TaskRule, alpha: float, sequential: bool) -> Judgement:
     judged = [(task.name, task.strict if strict else task.scored) for task in tasks]
     judged = [(name, counts) for name, counts in judged if counts.n >= rule.min_pairs]
     if not judged:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.latency.kernels import Activity, profile_cuda
 from harness.latency.probe import Labels
 from harness.latency.spans import nothing, synchronizer
-from harness.ledger.schema import COMPONENTS
+from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
 from harness.schedule.keys import decision_noise
 from harness.spec.observation import Observation
@@ -33,8 +33,6 @@ WORK = (
     "operators",
 )
 """Columns that the operators tell."""
-
-Row = dict[str, Any]
 
 
 def count(policy: Policy, observations: Sequence[Observation], *, nfe: int | None, batch_size: int) -> list[Row]:

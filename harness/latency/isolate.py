@@ -21,19 +21,12 @@ from harness.latency.counts import count_rows
 from harness.latency.differences import Answers, answer
 from harness.latency.neighbours import Neighbour, foreign_processes, require_alone
 from harness.latency.node import find_accelerator
-from harness.latency.probe import (
-    ConfigurationResult,
-    Labels,
-    ProbeFailure,
-    ProbeResult,
-    Row,
-    probe,
-    resolve_nfes,
-)
+from harness.latency.probe import ConfigurationResult, Labels, ProbeFailure, ProbeResult, probe, resolve_nfes
 from harness.latency.stopping import Budget
-from harness.latency.telemetry import Reading, Source, Telemetry, find_source
+from harness.latency.telemetry import Reading, Telemetry, TelemetrySource, find_source
+from harness.ledger.schema import Row
 from harness.policies.base import Policy
-from harness.rollout.clock import Clock, WallClock
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.spec.observation import Observation
 from harness.spec.profile import CPU_PROFILE
 
@@ -58,7 +51,7 @@ class IsolatedProbe:
     """Values asked for; the child resolves them, since only it knows the policy."""
     budget: Budget
     labels: Labels
-    clock: Clock
+    clock: TimeSource
     telemetry: bool
     calibrate: bool
     count: bool
@@ -85,7 +78,7 @@ def run_isolated(
     batch_sizes: Sequence[int] = (1,),
     budget: Budget | None = None,
     labels: Labels | None = None,
-    clock: Clock | None = None,
+    clock: TimeSource | None = None,
     telemetry: bool = True,
     calibrate: bool = False,
     on_rows: Callable[[Sequence[Row]], None] | None = None,
@@ -131,7 +124,7 @@ def run_isolated(
         tuple(nfes),
         budget or Budget(),
         labels or Labels(),
-        clock or WallClock(),
+        clock or WallTime(),
         telemetry,
         calibrate,
         on_counts is not None,
@@ -182,7 +175,7 @@ def answers_of(
         nfes,
         Budget(),
         Labels(),
-        WallClock(),
+        WallTime(),
         telemetry=False,
         calibrate=False,
         count=False,
@@ -492,7 +485,7 @@ def _untimed(labels: Labels, policy: Policy, configuration: Configuration) -> Co
     return ConfigurationResult(labels.policy_id or policy.info.policy_id, *configuration)
 
 
-def _neighbours(source: Source | None, clock: Clock) -> tuple[Neighbour, ...] | None:
+def _neighbours(source: TelemetrySource | None, clock: TimeSource) -> tuple[Neighbour, ...] | None:
     """Other processes on the accelerator that stay there; None when nobody can tell."""
     deadline = clock.seconds() + NEIGHBOUR_WAIT_S
     while (found := foreign_processes(source)) and clock.seconds() < deadline:

@@ -12,7 +12,7 @@ MARK = "harness::"
 """Start of the profiler annotations around components."""
 
 
-class Interval(NamedTuple):
+class KernelTime(NamedTuple):
     """One stretch of time, nanoseconds of the profiler's clock."""
 
     name: str
@@ -30,7 +30,7 @@ class Activity(NamedTuple):
     """Time in which at least one of them ran."""
 
 
-def attribute(spans: Sequence[Interval], work: Sequence[Interval]) -> list[Activity]:
+def attribute(spans: Sequence[KernelTime], work: Sequence[KernelTime]) -> list[Activity]:
     """Give the device's work to the component during which it ran.
 
     Components wait for the device at both ends, so that no work crosses a border.
@@ -47,7 +47,7 @@ def attribute(spans: Sequence[Interval], work: Sequence[Interval]) -> list[Activ
     return found
 
 
-def _union_ns(ordered: Sequence[Interval]) -> int:
+def _union_ns(ordered: Sequence[KernelTime]) -> int:
     """Length of the union of intervals in order of their start."""
     total, end = 0, 0
     for item in ordered:
@@ -81,9 +81,9 @@ def profile_cuda(run: Callable[[Callable[[str], Any]], None], synchronize: Synch
     return attribute(spans, work)
 
 
-def _interval(event: Any, cut: int = 0) -> Interval:
+def _interval(event: Any, cut: int = 0) -> KernelTime:
     start = int(event.start_ns())
-    return Interval(event.name()[cut:], start, start + int(event.duration_ns()))
+    return KernelTime(event.name()[cut:], start, start + int(event.duration_ns()))
 
 
 def _on_device(event: Any) -> bool:

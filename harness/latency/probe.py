@@ -21,9 +21,9 @@ from harness.latency.memory import peak_memory_bytes
 from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize, nothing, synchronizer
 from harness.latency.stopping import Budget, is_enough, is_warm, unmet
 from harness.latency.telemetry import Telemetry
-from harness.ledger.schema import COMPONENTS
+from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
-from harness.rollout.clock import Clock
+from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 from harness.spec.observation import ACTION_DIM, ANY_NFE, Observation, PolicyInfo
 
@@ -40,9 +40,6 @@ EAGER = "eager"
 NOISE_KEY = "0" * 64
 # The instrumented decisions of an eager policy cost what the others do, less what overlaps across a component's end.
 COMPONENT_TOLERANCE = 0.03
-
-Row = dict[str, Any]
-"""One row of the ledger's `latency` table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,7 @@ def probe(
     policy: Policy,
     *,
     observations: Sequence[Observation],
-    clock: Clock,
+    clock: TimeSource,
     nfes: Sequence[int] = (),
     batch_sizes: Sequence[int] = (1,),
     budget: Budget | None = None,
@@ -251,7 +248,7 @@ class _Configuration:
         nfe: int | None,
         batch_size: int,
         observations: Sequence[Observation],
-        clock: Clock,
+        clock: TimeSource,
         budget: Budget,
         should_stop: Callable[[], bool],
     ) -> None:

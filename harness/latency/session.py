@@ -19,11 +19,11 @@ from harness.latency.stopping import Budget
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.policies.registry import make_policy
-from harness.rollout.clock import Clock
+from harness.rollout.time_source import TimeSource
 from harness.spec.manifest import manifest_sha256
-from harness.spec.policy import PolicySpec
+from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.suite import ProbePlan, Suite
-from harness.spec.variants import Variant
+from harness.spec.variants import ProbeVariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def probe_to_ledger(
     suite: Suite,
     out: str,
     *,
-    clock: Clock,
+    clock: TimeSource,
     hardware: str | None,
     append: bool = False,
     max_seconds: float = 300.0,
@@ -95,7 +95,7 @@ def _probe_policies(
     writer: LedgerWriter,
     run_id: str,
     hardware: str | None,
-    clock: Clock,
+    clock: TimeSource,
     max_seconds: float,
     on_message: Callable[[str], None],
 ) -> list[ProbeResult]:
@@ -136,17 +136,17 @@ class _Session:
     writer: LedgerWriter
     run_id: str
     hardware: str | None
-    clock: Clock
+    clock: TimeSource
     max_seconds: float
     on_message: Callable[[str], None]
-    jobs: tuple[tuple[Variant, int | None], ...]
+    jobs: tuple[tuple[ProbeVariant, int | None], ...]
     described: bool = False
     answers: dict[tuple[str, Configuration], Answers] = field(default_factory=dict)
     """Answers of references, by name and configuration."""
     unanswered: set[str] = field(default_factory=set)
     """References that cannot be asked."""
 
-    def measure(self, variant: Variant, words: int | None, *, calibrate: bool) -> IsolatedResult:
+    def measure(self, variant: ProbeVariant, words: int | None, *, calibrate: bool) -> IsolatedResult:
         """Probe one variant; its rows, counts and differences are in the ledger when each configuration ends."""
         plan = self.plan
         observations = probe_observations(plan.batch_sizes, words)
@@ -190,7 +190,7 @@ class _Session:
         self.writer.append("nodes", [row])
         self.described = True
 
-    def _is_compared(self, variant: Variant, words: int | None) -> bool:
+    def _is_compared(self, variant: ProbeVariant, words: int | None) -> bool:
         """Whether its answers are needed: it is a variant, or the reference of one that is probed."""
         if not self.plan.compare:
             return False
@@ -199,7 +199,7 @@ class _Session:
 
     def _compare(
         self,
-        variant: Variant,
+        variant: ProbeVariant,
         words: int | None,
         labels: Labels,
         configuration: Configuration,
@@ -221,7 +221,7 @@ class _Session:
         self.writer.append("differences", [{**row, "variant": labels.variant, **asdict(difference)}])
         self.on_message(f"  {describe_difference(difference)}")
 
-    def _answers_of(self, variant: Variant, words: int | None, configuration: Configuration) -> Answers | None:
+    def _answers_of(self, variant: ProbeVariant, words: int | None, configuration: Configuration) -> Answers | None:
         """Answers of the reference; asked for in a process of its own where it is not probed itself."""
         name = named(variant.reference.label, words)
         if (name, configuration) not in self.answers and name not in self.unanswered:
@@ -263,5 +263,5 @@ def _record(writer: LedgerWriter, on_message: Callable[[str], None], rows: Seque
     writer.append("latency", rows)
     n = sum(row["component"] == "e2e" for row in rows)
     first = rows[0]
-    nfe = "" if first["nfe"] is None else f" @ NFE {first['nfe']}"
-    on_message(f"{first['policy_id']}{nfe}, batch {first['batch_size']}: {n} decisions timed")
+    name = PolicyAtNfe(first["policy_id"], first["nfe"]).label
+    on_message(f"{name}, batch {first['batch_size']}: {n} decisions timed")

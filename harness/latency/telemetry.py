@@ -39,7 +39,7 @@ class Reading:
     """Used memory of a module whose CPU and GPU share it; None elsewhere."""
 
 
-class Source(Protocol):
+class TelemetrySource(Protocol):
     """Something that can be read."""
 
     def read(self) -> Reading:
@@ -58,7 +58,7 @@ class Telemetry:
 
     def __init__(
         self,
-        source: Source | None,
+        source: TelemetrySource | None,
         *,
         interval_s: float = 0.2,
         seconds: Callable[[], float] = time.perf_counter,
@@ -127,11 +127,11 @@ class Telemetry:
         first = self._before.memory_used_bytes if self._before is not None else None
         return max(0, max(used) - (used[0] if first is None else first)) if used else None
 
-    def _run(self, source: Source) -> None:
+    def _run(self, source: TelemetrySource) -> None:
         while not self._stop.wait(self._interval_s):
             self._take(source)
 
-    def _take(self, source: Source) -> None:
+    def _take(self, source: TelemetrySource) -> None:
         before = self._seconds()
         reading = source.read()
         # Readings before times: `at` looks up by times, so it never finds a time without its reading.
@@ -148,7 +148,7 @@ def _between(times: Sequence[float], values: Sequence[float], at: float) -> floa
     return values[before] + share * (values[after] - values[before])
 
 
-def find_source(device: str | None = None, *, root: Path = Path("/")) -> Source | None:
+def find_source(device: str | None = None, *, root: Path = Path("/")) -> TelemetrySource | None:
     """Find what reports on the device that runs the policy.
 
     Args:

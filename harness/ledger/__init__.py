@@ -1,15 +1,16 @@
 """The durable unit: Parquet tables, appended and read."""
 
-from harness.ledger.reader import Identity, Ledger, finished_identities, read
+from harness.ledger.reader import Ledger, finished_identities, read
 from harness.ledger.schema import COMPONENTS, OUTCOMES, SCHEMA_VERSION, TABLES
 from harness.ledger.writer import LedgerWriter
+from harness.schedule.units import EpisodeIdentity
 
 __all__ = [
     "LedgerWriter",
     "Ledger",
     "read",
     "finished_identities",
-    "Identity",
+    "EpisodeIdentity",
     "TABLES",
     "SCHEMA_VERSION",
     "OUTCOMES",

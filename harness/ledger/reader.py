@@ -16,10 +16,8 @@ from harness.errors import LedgerError, UsageError
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
+from harness.schedule.units import EpisodeIdentity
 from harness.spec.manifest import require_equal_manifests
-
-Identity = tuple[str, int | None, str]
-"""(policy_id, nfe, episode_key): what makes an episode unique in a ledger."""
 
 _PANDAS_TYPES = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -99,7 +97,7 @@ def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
     return Ledger(tuple(str(path) for path in paths), **frames)
 
 
-def finished_identities(path: str | Path) -> set[Identity]:
+def finished_identities(path: str | Path) -> set[EpisodeIdentity]:
     """Identities of the episodes that need not run again: those that ended in success or timeout.
 
     Reads four columns. A directory without a ledger has none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
@@ -9,6 +11,9 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+Row = dict[str, Any]
+"""One row of a table: column to value."""
 
 TABLES: dict[str, pa.Schema] = {
     "episodes": pa.schema(

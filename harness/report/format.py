@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.spec.policy import PolicyAtNfe
+
 NONE = "–"
 """What stands where there is no number."""
 
@@ -18,8 +20,8 @@ def known(value: Any) -> bool:
 
 
 def variant(policy_id: Any, nfe: Any) -> str:
-    """A policy at an NFE: "flow (NFE 10)"; just the policy when it has no denoising loop."""
-    return f"{policy_id} (NFE {int(nfe)})" if known(nfe) else text(policy_id)
+    """A policy at an NFE, as `PolicyAtNfe` spells it, from cells of a data frame."""
+    return PolicyAtNfe(str(policy_id) if known(policy_id) else None, int(nfe) if known(nfe) else None).label
 
 
 def text(value: Any) -> str:

@@ -22,19 +22,19 @@ from harness.analysis import (
 )
 from harness.analysis.checks import is_far
 from harness.analysis.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
-from harness.analysis.origin import Records, naive_single_steps, policy_records
+from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
 from harness.analysis.roofline import roofline
 from harness.ledger import Ledger
 from harness.report.format import percent, variant
 
-Level = Literal["alarm", "warning", "note"]
+Severity = Literal["alarm", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class Notice:
     """Something that the reader has to know before the numbers."""
 
-    level: Level
+    level: Severity
     """"alarm": do not use the numbers. "warning": use them knowing this. "note": good to know."""
     title: str
     text: str
@@ -61,7 +61,7 @@ class Summary:
     prefix: pd.DataFrame
     roofline: pd.DataFrame
     decisions: pd.DataFrame
-    records: Records
+    records: OriginRecords
     """What the runs recorded of their policies' origin."""
     naive: frozenset[tuple[str, int]]
     """Variants that run a multi-step policy with one step."""
@@ -160,7 +160,7 @@ def _throttling_notices(latency: pd.DataFrame) -> list[Notice]:
     ]
 
 
-def _policy_notices(records: Records) -> list[Notice]:
+def _policy_notices(records: OriginRecords) -> list[Notice]:
     return [
         Notice("note", f"About {label}", " ".join(map(str, record["warnings"])))
         for label, record in records.items()

@@ -1,17 +1,17 @@
 """One episode: simulator × policy × control clock. Knows nothing of Ray."""
 
 from harness.rollout.actions import CheckedChunk, check_actions
-from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decided, Decider, LocalDecider
 from harness.rollout.episode import run_episode
 from harness.rollout.faults import EpisodeTimeout, PolicyActionError, PolicyRaised, PolicyTimeout, WorkerDied
 from harness.rollout.limits import Alarm
 from harness.rollout.result import DecisionLog, EpisodeResult
+from harness.rollout.time_source import TimeSource, WallTime
 
 __all__ = [
     "Alarm",
     "CheckedChunk",
-    "Clock",
+    "TimeSource",
     "Decided",
     "Decider",
     "DecisionLog",
@@ -21,7 +21,7 @@ __all__ = [
     "PolicyActionError",
     "PolicyRaised",
     "PolicyTimeout",
-    "WallClock",
+    "WallTime",
     "WorkerDied",
     "check_actions",
     "run_episode",

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError, UsageError
+from harness.rollout.episode_parts import ACTION_KEY, EXECUTED_KEY, PARTS, STATE_KEY, EpisodePart, listed, read_parts
 from harness.rollout.feature_stats import Stats, pooled_stats, vector_stats
-from harness.rollout.parts import ACTION_KEY, EXECUTED_KEY, PARTS, STATE_KEY, Part, listed, read_parts
 
 VERSION = "v3.0"
 ROBOT = "panda"
@@ -131,11 +131,11 @@ def verify(directory: str | Path) -> None:
         logging.disable(disabled)
 
 
-def _kind(part: Part) -> tuple[Any, ...]:
+def _kind(part: EpisodePart) -> tuple[Any, ...]:
     return (part.facts["fps"], sorted(part.shapes.items()))
 
 
-def _schema(part: Part) -> pa.Schema:
+def _schema(part: EpisodePart) -> pa.Schema:
     """Columns of the data files; the metadata tell Hugging Face's `datasets` that structs are images."""
     own = part.read().schema.remove_metadata()
     fields = [*own, *(pa.field(name, pa.type_for_alias(dtype)) for name, dtype in SCALARS.items())]
@@ -148,7 +148,7 @@ def _schema(part: Part) -> pa.Schema:
     return pa.schema(fields, {b"huggingface": json.dumps({"info": {"features": features}}).encode()})
 
 
-def _append(root: Path, part: Part, schema: pa.Schema, progress: _Progress) -> None:
+def _append(root: Path, part: EpisodePart, schema: pa.Schema, progress: _Progress) -> None:
     """Append an episode as one row group, and note what `meta` says of it."""
     table = part.read()
     rows, episode = len(table), len(progress.episodes)
@@ -176,7 +176,7 @@ def _append(root: Path, part: Part, schema: pa.Schema, progress: _Progress) -> N
     progress.frames += rows
 
 
-def _episode_row(part: Part, progress: _Progress, rows: int, stats: Mapping[str, Stats]) -> dict[str, Any]:
+def _episode_row(part: EpisodePart, progress: _Progress, rows: int, stats: Mapping[str, Stats]) -> dict[str, Any]:
     facts = {key: value for key, value in part.facts.items() if key not in ("instruction", "fps")}
     return {
         "episode_index": len(progress.episodes),
@@ -213,7 +213,7 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return matrix
 
 
-def _write_meta(root: Path, part: Part, progress: _Progress, provenance: Mapping[str, Any]) -> None:
+def _write_meta(root: Path, part: EpisodePart, progress: _Progress, provenance: Mapping[str, Any]) -> None:
     import pandas as pd
 
     episodes = root / EPISODES
@@ -229,7 +229,7 @@ def _write_meta(root: Path, part: Part, progress: _Progress, provenance: Mapping
     _write_json(root / INFO, _info(part, progress))
 
 
-def _info(part: Part, progress: _Progress) -> dict[str, Any]:
+def _info(part: EpisodePart, progress: _Progress) -> dict[str, Any]:
     features: dict[str, Any] = {
         key: {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channel"]}
         for key, shape in part.shapes.items()

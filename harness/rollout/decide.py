@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from harness.errors import PolicyServerDied, PolicyServerLost
 from harness.policies.base import EpisodicPolicy, Policy
-from harness.rollout.clock import Clock
 from harness.rollout.faults import PolicyActionError, PolicyRaised, PolicyTimeout, describe_exception
 from harness.rollout.limits import Alarm, AlarmRang
+from harness.rollout.time_source import TimeSource
 from harness.spec.observation import Observation, RemoteTiming
 
 
@@ -61,7 +61,7 @@ class Decider(Protocol):
 class LocalDecider:
     """A policy in this process."""
 
-    def __init__(self, policy: Policy, alarm: Alarm, clock: Clock) -> None:
+    def __init__(self, policy: Policy, alarm: Alarm, clock: TimeSource) -> None:
         """Wrap `policy`; `alarm` enforces the limit."""
         self._policy = policy
         self._alarm = alarm

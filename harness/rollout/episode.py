@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
 from harness.rollout.actions import CheckedChunk, check_actions
-from harness.rollout.clock import Clock
 from harness.rollout.decide import Decider
 from harness.rollout.faults import EpisodeTimeout, PolicyTimeout, explain_fault
 from harness.rollout.result import DecisionLog, EpisodeResult
+from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 from harness.schedule.units import EpisodeUnit
 from harness.sim.base import SimTimings, Simulator
@@ -39,7 +39,7 @@ def run_episode(
     protocol: Protocol,
     info: PolicyInfo,
     *,
-    clock: Clock,
+    clock: TimeSource,
     limits: Limits,
     attempt: int = 1,
     recorder: ActionRecorder | None = None,
@@ -104,7 +104,7 @@ class _Course:
         unit: EpisodeUnit,
         protocol: Protocol,
         info: PolicyInfo,
-        clock: Clock,
+        clock: TimeSource,
         limits: Limits,
         recorder: ActionRecorder | None,
     ) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from harness.errors import UsageError
 from harness.policies.base import Policy
-from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.disturb import DisturbedSimulator
 from harness.rollout.episode import run_episode
 from harness.rollout.limits import Alarm
 from harness.rollout.result import EpisodeResult
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
 from harness.sim.base import SimTimings, Simulator, StepResult, sim_config
@@ -222,7 +222,7 @@ def record_episode(
     info: PolicyInfo,
     plan: RecordPlan,
     *,
-    clock: Clock,
+    clock: TimeSource,
     limits: Limits,
     attempt: int = 1,
 ) -> tuple[EpisodeResult, EpisodeRecord]:
@@ -260,7 +260,7 @@ def record_task(
     protocol: Protocol,
     plan: RecordPlan | None = None,
     world: str = "libero",
-    clock: Clock | None = None,
+    clock: TimeSource | None = None,
     limits: Limits | None = None,
 ) -> Iterator[EpisodeRecord]:
     """Record episodes of one task in this process, without Ray: for hosts that make many, one process per core.
@@ -279,7 +279,7 @@ def record_task(
     Yields:
         One record per placement, failures too: look at `EpisodeRecord.success`.
     """
-    plan, clock, info = plan or RecordPlan(), clock or WallClock(), policy.info
+    plan, clock, info = plan or RecordPlan(), clock or WallTime(), policy.info
     source = get_world(world)
     config = sim_config(protocol, plan.cameras, privileged=info.privileged)
     description = source.describe(suite)

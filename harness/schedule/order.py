@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from harness.schedule.units import EpisodeUnit
 
-Task = tuple[str, int]
+TaskId = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkQueue:
     """Units still to be leased, by task."""
 
-    by_task: Mapping[Task, tuple[EpisodeUnit, ...]] = field(default_factory=dict)
+    by_task: Mapping[TaskId, tuple[EpisodeUnit, ...]] = field(default_factory=dict)
 
     @property
     def n_units(self) -> int:
@@ -31,7 +31,7 @@ class WorkQueue:
 
 def fill_queue(units: Iterable[EpisodeUnit]) -> WorkQueue:
     """Build a queue: the same for any order of `units`."""
-    by_task: dict[Task, list[EpisodeUnit]] = {}
+    by_task: dict[TaskId, list[EpisodeUnit]] = {}
     for unit in units:
         by_task.setdefault(unit.task, []).append(unit)
     return WorkQueue({task: tuple(sorted(members, key=_position)) for task, members in sorted(by_task.items())})
@@ -45,8 +45,8 @@ def put_back(queue: WorkQueue, units: Iterable[EpisodeUnit]) -> WorkQueue:
 def take(
     queue: WorkQueue,
     worker: str,
-    assignments: Mapping[str, Task],
-    expected_s: Callable[[Task], float],
+    assignments: Mapping[str, TaskId],
+    expected_s: Callable[[TaskId], float],
     n_units: int,
 ) -> tuple[tuple[EpisodeUnit, ...], WorkQueue]:
     """Choose the next units of an idle worker, all of one task.
@@ -73,14 +73,14 @@ def take(
 
 
 def _choose_task(
-    queue: WorkQueue, worker: str, assignments: Mapping[str, Task], expected_s: Callable[[Task], float]
-) -> Task:
+    queue: WorkQueue, worker: str, assignments: Mapping[str, TaskId], expected_s: Callable[[TaskId], float]
+) -> TaskId:
     own = assignments.get(worker)
     if own is not None and own in queue.by_task:
         return own
     others = Counter(task for name, task in assignments.items() if name != worker)
 
-    def load(task: Task) -> tuple[float, int, Task]:
+    def load(task: TaskId) -> tuple[float, int, TaskId]:
         share = len(queue.by_task[task]) * expected_s(task) / (1 + others[task])
         return (-share, others[task], task)
 

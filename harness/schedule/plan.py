@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
+from harness.spec.policy import UNNAMED_POLICY
 from harness.spec.suite import TaskSet
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCounts:
+class SuiteCounts:
     """What a plan has to know of a LIBERO suite."""
 
     n_init_states: tuple[int, ...]
@@ -23,8 +24,8 @@ class TaskCounts:
 
 def plan_episodes(
     task_sets: Iterable[TaskSet],
-    counts: Mapping[str, TaskCounts],
-    variants: Sequence[tuple[str, int | None]],
+    counts: Mapping[str, SuiteCounts],
+    variants: Sequence[tuple[str | None, int | None]],
 ) -> tuple[EpisodeUnit, ...]:
     """Unroll task sets × init states × trials × (policy, NFE).
 
@@ -41,7 +42,7 @@ def plan_episodes(
     """
     units = [
         EpisodeUnit(
-            policy=policy,
+            policy=policy or UNNAMED_POLICY,
             nfe=nfe,
             suite=task_set.suite,
             task_id=task_id,

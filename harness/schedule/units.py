@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.spec.policy import PolicyAtNfe
+
+EpisodeIdentity = tuple[str, int | None, str]
+"""(policy_id, nfe, episode_key): what makes an episode unique in a ledger."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeUnit:
@@ -21,9 +26,14 @@ class EpisodeUnit:
     protocol_sha256: str
 
     @property
-    def identity(self) -> tuple[str, int | None, str]:
+    def identity(self) -> EpisodeIdentity:
         """What makes a unit unique in a ledger: (policy, nfe, episode key)."""
         return (self.policy, self.nfe, self.episode_key)
+
+    @property
+    def policy_at_nfe(self) -> PolicyAtNfe:
+        """What a table of results counts this episode under."""
+        return PolicyAtNfe(self.policy, self.nfe)
 
     @property
     def task(self) -> tuple[str, int]:

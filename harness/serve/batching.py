@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.policies.base import Policy
-from harness.rollout.clock import Clock
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
+from harness.rollout.time_source import TimeSource
 from harness.spec.observation import Observation
 
 Answer = TypeVar("Answer")
@@ -48,7 +48,7 @@ class Batcher:
         *,
         max_batch: int,
         max_wait_s: float,
-        clock: Clock,
+        clock: TimeSource,
         n_clients: int | None = None,
         hardware: str | None = None,
     ) -> None:

@@ -15,16 +15,16 @@ from harness.policies.openpi.messages import (
     ACTIONS_KEY,
     EXTENSION,
     TIMING_KEY,
-    Request,
+    DecisionRequest,
     Welcome,
     decode_request,
     encode_welcome,
     ended_episode,
 )
 from harness.rollout.actions import check_actions
-from harness.rollout.clock import Clock
 from harness.rollout.decide import Decided, first_of
 from harness.rollout.faults import describe_exception
+from harness.rollout.time_source import TimeSource
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan
@@ -43,7 +43,7 @@ class Conversation:
 class PolicyService:
     """One policy for many clients. Lives in one event loop; the policy runs in the batcher's thread."""
 
-    def __init__(self, policy: Policy, plan: BatchPlan, *, clock: Clock, hardware: str | None) -> None:
+    def __init__(self, policy: Policy, plan: BatchPlan, *, clock: TimeSource, hardware: str | None) -> None:
         """Serve `policy`, batched as `plan` says; `hardware` is what answers say of this machine."""
         self._policy, self._hardware = policy, hardware
         self._batcher = Batcher(
@@ -112,7 +112,7 @@ class PolicyService:
         }
         return {ACTIONS_KEY: decided.actions, TIMING_KEY: timing, EXTENSION: extra}
 
-    def _act_timed(self, policy: TimedPolicy, request: Request, since: float) -> tuple[Decided, list[Span]]:
+    def _act_timed(self, policy: TimedPolicy, request: DecisionRequest, since: float) -> tuple[Decided, list[Span]]:
         """Decide alone, each component timed as a probe does it."""
         synchronize = synchronizer(policy)
         recorder = SpanRecorder(self._clock.seconds, synchronize)

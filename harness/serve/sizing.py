@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.latency.inputs import synthetic_observations
 from harness.policies.base import Policy
 from harness.policies.registry import SERVING_OPTIONS
-from harness.rollout.clock import Clock
+from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 
 BUDGET_S = 10.0
@@ -68,7 +68,7 @@ def asked_for(options: Mapping[str, object]) -> tuple[int | None, float | None]:
 
 
 def plan_batches(
-    policy: Policy, *, clock: Clock, max_batch: int | None = None, max_wait_s: float | None = None
+    policy: Policy, *, clock: TimeSource, max_batch: int | None = None, max_wait_s: float | None = None
 ) -> BatchPlan:
     """Choose batch size and wait, by timing a few batches unless both are given.
 
@@ -113,7 +113,7 @@ def choose(measured: Mapping[int, float]) -> tuple[int, float]:
     return best, min(WAIT_SHARE * measured[min(measured)], MAX_WAIT_S) if best > 1 else 0.0
 
 
-def measure_batches(policy: Policy, *, clock: Clock, largest: int, budget_s: float = BUDGET_S) -> dict[int, float]:
+def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s: float = BUDGET_S) -> dict[int, float]:
     """Time batches of 1, 2, 4, … at the policy's default NFE, until more does not pay, or fails, or takes too long.
 
     A size that raises (out of memory, most likely) ends the search: the sizes before it are what the machine can do.
@@ -139,7 +139,7 @@ def measure_batches(policy: Policy, *, clock: Clock, largest: int, budget_s: flo
     return measured
 
 
-def _time(policy: Policy, size: int, clock: Clock) -> float:
+def _time(policy: Policy, size: int, clock: TimeSource) -> float:
     """Seconds of one batch, after a call that warms it up."""
     info = policy.info
     observations = synthetic_observations(size, cameras=info.cameras)

@@ -11,14 +11,14 @@ import numpy as np
 from harness.errors import SimulatorError
 from harness.sim.base import SimConfig
 from harness.sim.package import quiet
-from harness.sim.resources import Task
+from harness.sim.resources import TaskFiles
 
 _ATTEMPTS = 100
 _HORIZON = 10**9
 """The harness ends episodes itself; robosuite's own horizon (1000) would raise."""
 
 
-def build_environment(task: Task, config: SimConfig) -> Any:
+def build_environment(task: TaskFiles, config: SimConfig) -> Any:
     """Build a task's environment and reset it once.
 
     Objects are placed under `config.placement_seed`, on a private stretch of numpy's global generator, which robosuite
@@ -65,7 +65,7 @@ def _forward_as_with_a_renderer(env: Any) -> None:
     env._initialize_sim = initialize_and_forward
 
 
-def _retry(build: Any, task: Task) -> Any:
+def _retry(build: Any, task: TaskFiles) -> Any:
     """Call `build` until the random placement succeeds, as LIBERO does (which would also retry any other error)."""
     from robosuite.utils.errors import RandomizationError
 

@@ -28,7 +28,7 @@ Child = Callable[[str, Mapping[str, str]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class BackendCandidate:
     """A backend that may work."""
 
     renderer: str
@@ -91,8 +91,8 @@ def choose_backend(prefer: str | None = None, *, env: Mapping[str, str], child: 
 
 def _candidates(
     wanted: str | None, env: Mapping[str, str], base: Mapping[str, str], child: Child, reasons: list[str]
-) -> Sequence[Candidate]:
-    found: list[Candidate] = []
+) -> Sequence[BackendCandidate]:
+    found: list[BackendCandidate] = []
     if wanted != "osmesa":
         try:
             devices = child("devices", base)
@@ -101,16 +101,16 @@ def _candidates(
             devices = []
         found += [_egl(device) for device in _in_order(devices, env)]
     if wanted in (None, "", "osmesa"):
-        found.append(Candidate("osmesa", {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa"}))
+        found.append(BackendCandidate("osmesa", {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa"}))
     if wanted in RENDERERS:
         found = [candidate for candidate in found if candidate.renderer == wanted]
     return found
 
 
-def _egl(device: Mapping[str, Any]) -> Candidate:
+def _egl(device: Mapping[str, Any]) -> BackendCandidate:
     renderer = "egl-software" if device["software"] else "egl-gpu"
     settings = {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "MUJOCO_EGL_DEVICE_ID": str(device["index"])}
-    return Candidate(renderer, settings)
+    return BackendCandidate(renderer, settings)
 
 
 def _in_order(devices: Sequence[Mapping[str, Any]], env: Mapping[str, str]) -> list[Mapping[str, Any]]:

@@ -31,7 +31,7 @@ WORKSPACES = frozenset({"table", "kitchen_table", "living_room_table", "study_ta
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TaskFiles:
     """Files of one task."""
 
     suite: str
@@ -56,7 +56,7 @@ class Resources:
         others = sorted(set(self._task_names) - set(BASE_SUITES))
         return tuple(name for name in (*BASE_SUITES, *others) if self._complete(name))
 
-    def tasks(self, suite: str) -> tuple[Task, ...]:
+    def tasks(self, suite: str) -> tuple[TaskFiles, ...]:
         """Tasks of a suite by task id, in LIBERO's order (task order index 0).
 
         Raises:
@@ -71,7 +71,7 @@ class Resources:
             )
         return self._tasks(suite)
 
-    def task(self, suite: str, task_id: int) -> Task:
+    def task(self, suite: str, task_id: int) -> TaskFiles:
         """One task of a suite.
 
         Raises:
@@ -82,7 +82,7 @@ class Resources:
             raise UsageError(f"Task {task_id} does not exist; {suite} has tasks 0 to {len(tasks) - 1}.")
         return tasks[task_id]
 
-    def instruction(self, task: Task) -> str:
+    def instruction(self, task: TaskFiles) -> str:
         """The instruction that a policy is given.
 
         LIBERO's benchmark derives it from the task's file name, and fine-tunes are trained and evaluated on that text
@@ -98,7 +98,7 @@ class Resources:
                 return own
         return instruction_from_name(task.name)
 
-    def init_states(self, task: Task) -> NDArray[np.float64]:
+    def init_states(self, task: TaskFiles) -> NDArray[np.float64]:
         """Init states of a task, shape (n, 1 + nq + nv): time, qpos, qvel. Read-only; cached per process."""
         return load_init_states(task.states)
 
@@ -111,11 +111,11 @@ class Resources:
             digest.update(np.ascontiguousarray(states).tobytes())
         return digest.hexdigest()
 
-    def _tasks(self, suite: str) -> tuple[Task, ...]:
+    def _tasks(self, suite: str) -> tuple[TaskFiles, ...]:
         names = self._task_names.get(suite, ())
         bddl, states, suffix = self.package.bddl_root, self.package.states_root, self.package.states_suffix
         return tuple(
-            Task(suite, i, name, bddl / suite / f"{name}.bddl", states / suite / f"{name}{suffix}")
+            TaskFiles(suite, i, name, bddl / suite / f"{name}.bddl", states / suite / f"{name}{suffix}")
             for i, name in enumerate(names)
         )
 
@@ -124,7 +124,7 @@ class Resources:
 
 
 @lru_cache(maxsize=128)
-def _suite_is_complete(tasks: tuple[Task, ...], package: LiberoPackage) -> bool:
+def _suite_is_complete(tasks: tuple[TaskFiles, ...], package: LiberoPackage) -> bool:
     return bool(tasks) and all(
         task.bddl.is_file()
         and task.states.is_file()

@@ -11,7 +11,7 @@ from harness.spec.resolve import SpecModel, find, load_yaml, names, parse
 
 KIND = "architectures"
 
-Component = Literal["vision", "prefix", "denoise_step"]
+CountedComponent = Literal["vision", "prefix", "denoise_step"]
 Format = Literal["fp32", "tf32", "bf16", "fp16", "int8", "fp8", "int4"]
 """Number format. Weights may be stored in one and multiplied in another (int8 weights, bf16 products)."""
 
@@ -48,7 +48,7 @@ class Tower(SpecModel):
     """A stack of transformer layers that belongs to one component of a decision."""
 
     name: str
-    component: Component
+    component: CountedComponent
     layers: Positive
     width: Positive
     heads: Positive
@@ -130,7 +130,7 @@ class Resident(SpecModel):
     weights: Format = "bf16"
 
 
-class Variant(SpecModel):
+class ArchitectureVariant(SpecModel):
     """The same layers in other formats."""
 
     title: str
@@ -153,7 +153,7 @@ class Architecture(SpecModel):
     """Function evaluations of interest."""
     towers: Annotated[tuple[Tower, ...], Field(min_length=1)]
     resident: tuple[Resident, ...] = ()
-    variants: dict[str, Variant] = Field(default_factory=dict)
+    variants: dict[str, ArchitectureVariant] = Field(default_factory=dict)
     """Other formats by suffix: architecture `x` with variant `int8` is also found as `x-int8`."""
     notes: str = ""
     """What was assumed."""
@@ -183,7 +183,7 @@ class Architecture(SpecModel):
 
     def work(self) -> tuple[Work, ...]:
         """What one call of each component asks of a device, in the order of a decision."""
-        order: tuple[Component, ...] = ("vision", "prefix", "denoise_step")
+        order: tuple[CountedComponent, ...] = ("vision", "prefix", "denoise_step")
         return tuple(
             _sum_work(name, [_work(tower, self) for tower in self.towers if tower.component == name])
             for name in order

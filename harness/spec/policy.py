@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from pydantic import Field, model_validator
@@ -10,6 +10,24 @@ from pydantic import Field, model_validator
 from harness.spec.resolve import SpecModel
 
 OptionValue = str | int | float | bool
+
+UNNAMED_POLICY = "unnamed policy"
+"""How episodes of an imported file that names no policy are called."""
+
+
+class PolicyAtNfe(NamedTuple):
+    """A policy at a number of function evaluations: what one row of a table of results is about."""
+
+    policy_id: str | None
+    """Label of the policy; None in a ledger that was imported without a name."""
+    nfe: int | None
+    """Denoising steps; None for a policy without a denoising loop."""
+
+    @property
+    def label(self) -> str:
+        """The one spelling in every table and message: "flow @ NFE 10"; the policy alone when it has no NFE."""
+        name = self.policy_id or UNNAMED_POLICY
+        return name if self.nfe is None else f"{name} @ NFE {self.nfe}"
 
 
 class PolicySpec(SpecModel):

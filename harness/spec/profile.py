@@ -59,7 +59,7 @@ class MatchRules(SpecModel):
         return self
 
 
-class Variant(SpecModel):
+class PowerMode(SpecModel):
     """The same device in another power mode. Figures that are not stated are unknown: they are not inherited."""
 
     title: str
@@ -94,7 +94,7 @@ class HardwareProfile(SpecModel):
     """How to recognise it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels beside `hardware`."""
-    variants: dict[str, Variant] = Field(default_factory=dict)
+    variants: dict[str, PowerMode] = Field(default_factory=dict)
     """Power modes by suffix: profile `x` with variant `30w` is also found as `x-30w`."""
     notes: str = ""
     """Conflicts between sources, and what a figure leaves out."""

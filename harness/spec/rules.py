@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Level = Annotated[float, Field(gt=0, lt=0.5)]
+Alpha = Annotated[float, Field(gt=0, lt=0.5)]
 Margin = Annotated[float, Field(gt=0, lt=1)]
 Component = Literal["e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport"]
 
@@ -34,7 +34,7 @@ class SuccessRule(SpecModel):
     fail_when: Literal["worse", "beyond_margin"] = "worse"
     """When a candidate that is not shown to be within the margin fails: as soon as any real drop is shown ("worse"), or
     only when a drop beyond the margin is shown ("beyond_margin")."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm; unset rules divide what is left equally."""
 
 
@@ -45,7 +45,7 @@ class TaskRule(SpecModel):
     """Drop of one task's success rate that is a collapse, as a fraction."""
     min_pairs: Annotated[int, Field(ge=1)] = 5
     """Tasks with fewer pairs are not judged one by one."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha; divided over the tasks by Holm's method."""
 
 
@@ -56,7 +56,7 @@ class TooGoodRule(SpecModel):
     """Rise of the success rate beyond which the alarm sounds, as a fraction."""
     verdict: Literal["inconclusive", "fail"] = "inconclusive"
     """What the alarm makes of the gate. Use "fail" for changes that must not change behaviour (kernels, compilers)."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
 
@@ -65,7 +65,7 @@ class ErrorRule(SpecModel):
 
     max_rate: Share
     """Largest share of episodes that may end in an infrastructure error, in base and in candidate."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
 
@@ -82,7 +82,7 @@ class LatencyRule(SpecModel):
     """Only at this NFE; unset: at every one measured on both sides."""
     hardware: str | None = None
     """Only on this hardware; unset: on every one measured on both sides."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
 
@@ -101,7 +101,7 @@ class BudgetRule(SpecModel):
     """Only at this NFE; unset: at every one measured."""
     hardware: str | None = None
     """Only on this hardware; unset: on every one measured."""
-    alpha: Level | None = None
+    alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
     @model_validator(mode="after")
@@ -138,7 +138,7 @@ class GateRules(SpecModel):
     """Name in reports."""
     description: str = ""
     """One line for people."""
-    alpha: Level = 0.05
+    alpha: Alpha = 0.05
     """Probability of a false alarm over all rules together, when nothing has changed; and that of passing a candidate
     whose success rate truly dropped by the margin."""
     design: Literal["fixed", "sequential"] = "fixed"

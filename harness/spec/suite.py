@@ -13,7 +13,7 @@ from harness.errors import SpecError, UsageError
 from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
-from harness.spec.variants import Variant, variants
+from harness.spec.variants import ProbeVariant, variants
 
 Nfe = Annotated[int, Field(ge=1)]
 
@@ -73,7 +73,7 @@ class ProbePlan(SpecModel):
     """Whether to measure beside another process on the accelerator; the rows are marked then."""
 
     @property
-    def variants(self) -> list[Variant]:
+    def variants(self) -> list[ProbeVariant]:
         """What is probed."""
         return variants(self.policies, self.axes)
 

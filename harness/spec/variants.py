@@ -17,7 +17,7 @@ Axes = Mapping[str, Sequence[OptionValue | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class ProbeVariant:
     """One way to run a policy."""
 
     spec: PolicySpec
@@ -28,14 +28,14 @@ class Variant:
     """What its answers are compared with."""
 
 
-def variants(policies: Sequence[PolicySpec], axes: Axes) -> list[Variant]:
+def variants(policies: Sequence[PolicySpec], axes: Axes) -> list[ProbeVariant]:
     """Expand policies by axes, each variant once, references before what is compared with them.
 
     Args:
         policies: As written; options given there hold wherever an axis does not say otherwise.
         axes: Empty for the policies alone.
     """
-    found: dict[str, Variant] = {}
+    found: dict[str, ProbeVariant] = {}
     for policy in policies:
         for options in _combinations(axes):
             variant = _variant(policy, options)
@@ -48,13 +48,13 @@ def _combinations(axes: Axes) -> Iterator[dict[str, OptionValue | None]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _variant(policy: PolicySpec, changes: Mapping[str, OptionValue | None]) -> Variant:
+def _variant(policy: PolicySpec, changes: Mapping[str, OptionValue | None]) -> ProbeVariant:
     merged = {**policy.options, **changes}
     options = {name: value for name, value in merged.items() if value is not None}
     spec = _with_options(policy, options)
     plain = {name: value for name, value in options.items() if name not in NUMERIC_OPTIONS}
     numeric = {name: value for name, value in options.items() if name in NUMERIC_OPTIONS}
-    return Variant(spec, _text(numeric), _with_options(policy, plain))
+    return ProbeVariant(spec, _text(numeric), _with_options(policy, plain))
 
 
 def _with_options(policy: PolicySpec, options: Mapping[str, OptionValue]) -> PolicySpec:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from harness.watch.journal import Entry
+from harness.watch.journal import JournalEntry
 
 
-class Order(StrEnum):
+class BacklogOrder(StrEnum):
     """What to do when checkpoints arrive faster than they can be evaluated."""
 
     NEWEST = "newest"
@@ -19,7 +19,9 @@ class Order(StrEnum):
     """The newest, then whatever halves the largest gap between evaluated steps: coarse soon, fine later."""
 
 
-def choose(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order) -> Entry | None:
+def choose(
+    waiting: Sequence[JournalEntry], settled: Sequence[JournalEntry], order: BacklogOrder
+) -> JournalEntry | None:
     """Choose the next checkpoint.
 
     Args:
@@ -32,10 +34,10 @@ def choose(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order) -> 
     """
     if not waiting:
         return None
-    if order is Order.ALL:
+    if order is BacklogOrder.ALL:
         return min(waiting, key=lambda entry: entry.position)
     newest = max(waiting, key=lambda entry: entry.position)
-    if order is Order.NEWEST:
+    if order is BacklogOrder.NEWEST:
         return newest
     done = [entry.step for entry in settled if entry.lineage == newest.lineage]
     if not done or newest.step > max(done):
@@ -44,7 +46,9 @@ def choose(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order) -> 
     return max(own, key=lambda entry: (min(abs(entry.step - step) for step in done), entry.step))
 
 
-def supersedes(running: Entry, waiting: Sequence[Entry], order: Order, *, cancel: bool) -> Entry | None:
+def supersedes(
+    running: JournalEntry, waiting: Sequence[JournalEntry], order: BacklogOrder, *, cancel: bool
+) -> JournalEntry | None:
     """The newer checkpoint to which a running one gives way with its queued episodes.
 
     Args:
@@ -57,12 +61,14 @@ def supersedes(running: Entry, waiting: Sequence[Entry], order: Order, *, cancel
         The newest one that waits, if it is newer than `running`.
     """
     newer = [entry for entry in waiting if entry.position > running.position]
-    if not cancel or order is not Order.NEWEST or not newer:
+    if not cancel or order is not BacklogOrder.NEWEST or not newer:
         return None
     return max(newer, key=lambda entry: entry.position)
 
 
-def overflow(waiting: Sequence[Entry], settled: Sequence[Entry], order: Order, limit: int | None) -> list[Entry]:
+def overflow(
+    waiting: Sequence[JournalEntry], settled: Sequence[JournalEntry], order: BacklogOrder, limit: int | None
+) -> list[JournalEntry]:
     """Checkpoints that will not be evaluated because more than `limit` wait: those that would have come last.
 
     Args:

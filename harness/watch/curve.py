@@ -17,7 +17,7 @@ from harness.analysis.pairing import ERROR, SUCCESS, Side, read_sides
 from harness.errors import LedgerError
 from harness.ledger.parts import read_table
 from harness.ledger.storage import Location
-from harness.watch.journal import Entry, Status
+from harness.watch.journal import CheckpointStatus, JournalEntry
 
 MAX_LETTERS = 20
 """Letters tell at most so many checkpoints apart; beyond that they hide more than they show."""
@@ -80,7 +80,7 @@ class Curve:
 
     def as_json(self) -> dict[str, Any]:
         """What clients read: complete results and the best one."""
-        results = [_as_json(point) for point in self.points if point.status == Status.EVALUATED]
+        results = [_as_json(point) for point in self.points if point.status == CheckpointStatus.EVALUATED]
         best = None
         if self.best is not None:
             low, high = self.best.interval
@@ -88,7 +88,9 @@ class Curve:
         return {"results": results, "best": best}
 
 
-def read_curve(ledger: str, entries: Sequence[Entry], *, nfe: int | None = None, confidence: float = 0.95) -> Curve:
+def read_curve(
+    ledger: str, entries: Sequence[JournalEntry], *, nfe: int | None = None, confidence: float = 0.95
+) -> Curve:
     """Compute the curve from a ledger.
 
     Args:
@@ -100,11 +102,11 @@ def read_curve(ledger: str, entries: Sequence[Entry], *, nfe: int | None = None,
     Raises:
         LedgerError: A damaged part.
     """
-    sides = _sides(ledger, [entry.name for entry in entries if entry.status is not Status.CHANGED], nfe)
+    sides = _sides(ledger, [entry.name for entry in entries if entry.status is not CheckpointStatus.CHANGED], nfe)
     latency = _latency(ledger, list(sides))
     ordered = sorted(entries, key=lambda entry: entry.position)
     points = [_point(entry, sides.get(entry.name), latency.get(entry.name, {}), confidence) for entry in ordered]
-    complete = [point for point in points if point.status == Status.EVALUATED and point.n]
+    complete = [point for point in points if point.status == CheckpointStatus.EVALUATED and point.n]
     if not complete:
         return Curve(tuple(points), None, confidence)
     ranked = sorted(complete, key=lambda point: (-(point.rate or 0.0), point.lineage, point.step))
@@ -178,7 +180,7 @@ def _latency(ledger: str, names: Sequence[str]) -> dict[str, dict[str, float | N
     return found
 
 
-def _point(entry: Entry, side: Side | None, latency: Mapping[str, Any], confidence: float) -> Point:
+def _point(entry: JournalEntry, side: Side | None, latency: Mapping[str, Any], confidence: float) -> Point:
     point = Point(
         entry.name, entry.step, entry.lineage, entry.status.value, entry.reason, verdict=entry.verdict, **latency
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.watch.files import Entry, File, Tree, open_tree
+from harness.watch.files import File, FolderEntry, Tree, open_tree
 from harness.watch.weights import WEIGHTS, BrokenCheckpointError, digest
 
 CHECKPOINTS, MODEL, LAST = "checkpoints", "pretrained_model", "last"
@@ -19,7 +19,7 @@ Signature = tuple[File, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CheckpointCandidate:
     """A folder (or file) that looks like a checkpoint."""
 
     path: str
@@ -40,14 +40,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class UnusableCheckpoint:
     """Something that is no usable checkpoint."""
 
     place: str
     reason: str
 
 
-def scan(tree: Tree, marker: str | None = None) -> tuple[list[Candidate], list[Fault]]:
+def scan(tree: Tree, marker: str | None = None) -> tuple[list[CheckpointCandidate], list[UnusableCheckpoint]]:
     """Look for checkpoints: `checkpoints/NNNNNN/pretrained_model` (LeRobot), `step_1000/`, `epoch-3.pt`.
 
     Args:
@@ -63,25 +63,25 @@ def scan(tree: Tree, marker: str | None = None) -> tuple[list[Candidate], list[F
         base = CHECKPOINTS if CHECKPOINTS in top and top[CHECKPOINTS].fault is None else ""
         entries = tree.entries(base) if base else list(top.values())
     except OSError as error:
-        return [], [Fault(tree.label, f"cannot be listed ({error.strerror or error})")]
+        return [], [UnusableCheckpoint(tree.label, f"cannot be listed ({error.strerror or error})")]
     finished = {entry.link: entry.link_ns for entry in entries if entry.name == LAST and entry.link is not None}
-    found: list[Candidate] = []
-    faults: list[Fault] = []
+    found: list[CheckpointCandidate] = []
+    faults: list[UnusableCheckpoint] = []
     for entry in entries:
         path = f"{base}/{entry.name}" if base else entry.name
         step = step_of(entry)
         if entry.fault is not None and (step is not None or entry.name == LAST):
-            faults.append(Fault(tree.place(path), entry.fault))
+            faults.append(UnusableCheckpoint(tree.place(path), entry.fault))
         if step is None or entry.fault is not None or entry.link is not None:
             continue
         try:
             found.append(_candidate(tree, entry, base, step, marker, finished.get(entry.name, 0)))
         except OSError as error:
-            faults.append(Fault(tree.place(path), f"cannot be read ({error.strerror or error})"))
+            faults.append(UnusableCheckpoint(tree.place(path), f"cannot be read ({error.strerror or error})"))
     return sorted(found, key=lambda one: (one.step, one.place)), faults
 
 
-def step_of(entry: Entry) -> int | None:
+def step_of(entry: FolderEntry) -> int | None:
     """The training step in a name: its last number. None for names without, and for files that hold no weights."""
     name = entry.name
     if name.startswith("."):
@@ -95,7 +95,9 @@ def step_of(entry: Entry) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def is_settled(candidate: Candidate, *, marker: str | None, now_s: float, unchanged_s: float, quiet_s: float) -> bool:
+def is_settled(
+    candidate: CheckpointCandidate, *, marker: str | None, now_s: float, unchanged_s: float, quiet_s: float
+) -> bool:
     """Whether a checkpoint has been written to its end.
 
     With a marker, when the marker is there. Otherwise when `last` was pointed at it after its files were written, or
@@ -117,7 +119,7 @@ def is_settled(candidate: Candidate, *, marker: str | None, now_s: float, unchan
     )
 
 
-def inspect(tree: Tree, candidate: Candidate) -> str:
+def inspect(tree: Tree, candidate: CheckpointCandidate) -> str:
     """Check a candidate's files and digest them; see `harness.watch.weights.digest`.
 
     Raises:
@@ -149,14 +151,16 @@ def digest_place(place: str, marker: str | None = None) -> tuple[str, int]:
     return digest(files, tree.open), max((file.mtime_ns for file in files), default=0)
 
 
-def _candidate(tree: Tree, entry: Entry, base: str, step: int, marker: str | None, finished_ns: int) -> Candidate:
+def _candidate(
+    tree: Tree, entry: FolderEntry, base: str, step: int, marker: str | None, finished_ns: int
+) -> CheckpointCandidate:
     path = f"{base}/{entry.name}" if base else entry.name
     if not entry.is_dir:
         files = tuple(replace(file, path=entry.name) for file in tree.files(path))
-        return Candidate(base, tree.place(path), step, files)
-    inside: Mapping[str, Entry] = {one.name: one for one in tree.entries(path)}
+        return CheckpointCandidate(base, tree.place(path), step, files)
+    inside: Mapping[str, FolderEntry] = {one.name: one for one in tree.entries(path)}
     model = f"{path}/{MODEL}" if MODEL in inside and inside[MODEL].is_dir else path
     files = tree.files(model)
     marked = marker is not None and (marker in inside or marker in {file.path for file in files})
     kept = tuple(file for file in files if file.path != marker)
-    return Candidate(model, tree.place(model), step, kept, finished_ns, marked)
+    return CheckpointCandidate(model, tree.place(model), step, kept, finished_ns, marked)

@@ -27,7 +27,7 @@ from harness.watch.outbox import write_json
 
 if TYPE_CHECKING:
     from harness.cluster import Progress
-    from harness.cluster.messages import StopNote
+    from harness.rollout.early_stopping import StopNote
     from harness.rollout.result import EpisodeResult
     from harness.schedule.units import EpisodeUnit
     from harness.spec import PolicySpec, Suite
@@ -50,7 +50,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluationRequest:
     """What to evaluate, and how. Plain data: it goes through a file."""
 
     name: str
@@ -81,7 +81,7 @@ class Request:
     """Folder for downloads of checkpoints."""
 
     @classmethod
-    def read(cls, path: Path) -> Request:
+    def read(cls, path: Path) -> EvaluationRequest:
         """Read a request."""
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return cls(**{**data, "cpus": tuple(data["cpus"])})
@@ -102,7 +102,7 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvaluationResult:
     """What an evaluation says at its end."""
 
     end: End
@@ -131,14 +131,14 @@ class GiveWay:
         del results
         if not self.cancel_file or not os.path.exists(self.cancel_file):
             return None
-        from harness.cluster.messages import StopNote
+        from harness.rollout.early_stopping import StopNote
 
         return StopNote("A newer checkpoint is there.", {}, "superseded")
 
 
 def main(argv: list[str]) -> int:
     """Evaluate what a request file asks for, and write the outcome; 0 if there is one."""
-    request = Request.read(Path(argv[0]))
+    request = EvaluationRequest.read(Path(argv[0]))
     end_with_parent()
     give_way(request)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -146,12 +146,12 @@ def main(argv: list[str]) -> int:
     try:
         outcome = _guarded(request)
     except KeyboardInterrupt:
-        outcome = Outcome(End.INTERRUPTED)
+        outcome = EvaluationResult(End.INTERRUPTED)
     write_json(Path(request.result_file), asdict(outcome))
     return 0
 
 
-def evaluate(request: Request) -> Outcome:
+def evaluate(request: EvaluationRequest) -> EvaluationResult:
     """Run the suite on a checkpoint, as far as the ledger lacks it.
 
     Raises:
@@ -175,11 +175,11 @@ def evaluate(request: Request) -> Outcome:
             video=request.video,
             on_progress=_Progress(request),
             on_message=lambda text: print(f"{request.name}: {text}", flush=True),
-            watch=lambda plan, _: GiveWay(request.cancel_file, tuple(plan)),
+            early_stopping=lambda plan, _: GiveWay(request.cancel_file, tuple(plan)),
             isolation=Isolation(request.nice, request.cpus, request.gpu_memory_fraction),
         )
     end = End.EVALUATED if result.stopped is None else End.CANCELLED
-    outcome = Outcome(
+    outcome = EvaluationResult(
         end=End.INTERRUPTED if result.interrupted else end,
         planned=result.planned,
         held=result.skipped + result.done,
@@ -189,7 +189,7 @@ def evaluate(request: Request) -> Outcome:
     return outcome if result.interrupted else compare_contents(request) or outcome
 
 
-def compare_contents(request: Request) -> Outcome | None:
+def compare_contents(request: EvaluationRequest) -> EvaluationResult | None:
     """An outcome if the checkpoint is no longer what it was when it got its name; None if it is."""
     from harness.watch.discovery import digest_place
     from harness.watch.weights import BrokenCheckpointError
@@ -197,12 +197,12 @@ def compare_contents(request: Request) -> Outcome | None:
     try:
         found = digest_place(request.place, request.marker)[0]
     except FileNotFoundError:
-        return Outcome(End.VANISHED, message=f"{request.place} is gone")
+        return EvaluationResult(End.VANISHED, message=f"{request.place} is gone")
     except (OSError, BrokenCheckpointError) as error:
-        return Outcome(End.CHANGED, message=f"{request.place} {error}")
+        return EvaluationResult(End.CHANGED, message=f"{request.place} {error}")
     if found == request.digest:
         return None
-    return Outcome(End.CHANGED, message="training overwrote it while it was being evaluated")
+    return EvaluationResult(End.CHANGED, message="training overwrote it while it was being evaluated")
 
 
 def policy_for(kind: str, place: str, label: str) -> PolicySpec:
@@ -236,7 +236,7 @@ def suite_for(text: str, spec: PolicySpec) -> Suite:
 
 
 @contextlib.contextmanager
-def local_checkpoint(request: Request) -> Iterator[str]:
+def local_checkpoint(request: EvaluationRequest) -> Iterator[str]:
     """The checkpoint as a local path, downloaded if need be.
 
     Raises:
@@ -257,7 +257,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def give_way(request: Request) -> None:
+def give_way(request: EvaluationRequest) -> None:
     """Lower this process's priority, and with it that of everything that it starts; workers go lower still."""
     from harness.cluster.isolation import Isolation
 
@@ -334,20 +334,20 @@ def end_leftovers(out: str) -> int:
     return len(found)
 
 
-def _guarded(request: Request) -> Outcome:
+def _guarded(request: EvaluationRequest) -> EvaluationResult:
     try:
         with sole_evaluation(request.out):
             return evaluate(request)
     except HarnessError as error:
-        return Outcome(End.FAILED, error_type=type(error).__name__, message=str(error))
+        return EvaluationResult(End.FAILED, error_type=type(error).__name__, message=str(error))
     except Exception as error:
-        return Outcome(End.FAILED, error_type=type(error).__name__, message=f"{type(error).__name__}: {error}")
+        return EvaluationResult(End.FAILED, error_type=type(error).__name__, message=f"{type(error).__name__}: {error}")
 
 
 class _Progress:
     """Prints progress now and then, and lowers the priority of everything once Ray has started."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: EvaluationRequest) -> None:
         self._name, self._nice, self._last, self._shown = request.name, request.nice, 0.0, -1
 
     def __call__(self, progress: Progress) -> None:
@@ -361,6 +361,6 @@ class _Progress:
             self._last, self._shown = time.monotonic(), held
 
 
-def read_outcome(data: Mapping[str, Any]) -> Outcome:
+def read_outcome(data: Mapping[str, Any]) -> EvaluationResult:
     """An outcome from its file."""
-    return Outcome(**{**data, "end": End(data["end"])})
+    return EvaluationResult(**{**data, "end": End(data["end"])})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.watch.backlog import Order
+from harness.watch.backlog import BacklogOrder
 from harness.watch.discovery import scan
 from harness.watch.files import open_tree
 from harness.watch.machine import Gpu, GpuChoice
@@ -14,9 +14,9 @@ from harness.watch.outbox import read_submissions
 from harness.watch.service import Settings
 
 ORDERS = {
-    Order.NEWEST: "the newest checkpoint first, older ones when nothing newer waits",
-    Order.ALL: "every checkpoint, in the order of training",
-    Order.BISECT: "the newest, then whatever halves the largest gap between evaluated steps",
+    BacklogOrder.NEWEST: "the newest checkpoint first, older ones when nothing newer waits",
+    BacklogOrder.ALL: "every checkpoint, in the order of training",
+    BacklogOrder.BISECT: "the newest, then whatever halves the largest gap between evaluated steps",
 }
 
 
@@ -31,7 +31,7 @@ def explain(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) ->
     lines = [f"Ledger      {settings.out} (journal and learning curve in its folder watch/)"]
     lines += _sources(settings)
     lines.append(f"Complete    {_complete(settings)}")
-    gives_way = settings.cancel and settings.order is Order.NEWEST
+    gives_way = settings.cancel and settings.order is BacklogOrder.NEWEST
     cancel = "a newer one cancels the queued episodes of an older one" if gives_way else "nothing is cancelled"
     limit = (
         "any number may wait"

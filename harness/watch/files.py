@@ -28,7 +28,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """Something in a folder."""
 
     name: str
@@ -51,7 +51,7 @@ class Tree(Protocol):
         """Absolute path or URI of something in it."""
         ...
 
-    def entries(self, path: str) -> list[Entry]:
+    def entries(self, path: str) -> list[FolderEntry]:
         """What lies in a folder, by name; empty when it is not there.
 
         Raises:
@@ -96,7 +96,7 @@ class LocalTree:
         """Absolute path."""
         return str(self.root / path) if path else str(self.root)
 
-    def entries(self, path: str) -> list[Entry]:
+    def entries(self, path: str) -> list[FolderEntry]:
         """What lies in a folder; see `Tree.entries`."""
         try:
             with os.scandir(self.root / path) as found:
@@ -124,17 +124,17 @@ class LocalTree:
         """Open a file."""
         return open(self.root / path, "rb")
 
-    def _entry(self, found: os.DirEntry[str]) -> Entry:
+    def _entry(self, found: os.DirEntry[str]) -> FolderEntry:
         try:
             link = self._link(found) if found.is_symlink() else None
             made_ns = found.stat(follow_symlinks=False).st_mtime_ns if link is not None else 0
-            return Entry(found.name, stat.S_ISDIR(os.stat(found.path).st_mode), link, made_ns)
+            return FolderEntry(found.name, stat.S_ISDIR(os.stat(found.path).st_mode), link, made_ns)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                return Entry(found.name, fault="is a symbolic link that leads to itself")
+                return FolderEntry(found.name, fault="is a symbolic link that leads to itself")
             if error.errno == errno.ENOENT and found.is_symlink():
-                return Entry(found.name, fault="is a symbolic link to something that is gone")
-            return Entry(found.name, fault=f"cannot be looked at ({error.strerror})")
+                return FolderEntry(found.name, fault="is a symbolic link to something that is gone")
+            return FolderEntry(found.name, fault=f"cannot be looked at ({error.strerror})")
 
     def _link(self, found: os.DirEntry[str]) -> str | None:
         target = os.path.normpath(os.path.join(os.path.dirname(found.path), os.readlink(found.path)))
@@ -153,10 +153,12 @@ class ArrowTree:
         """URI, in the form in which the folder was given."""
         return f"{self.label}/{path}" if path else self.label
 
-    def entries(self, path: str) -> list[Entry]:
+    def entries(self, path: str) -> list[FolderEntry]:
         """What lies in a folder; see `Tree.entries`."""
         infos = self._infos(path, recursive=False)
-        return sorted((Entry(info.base_name, is_dir=not info.is_file) for info in infos), key=lambda entry: entry.name)
+        return sorted(
+            (FolderEntry(info.base_name, is_dir=not info.is_file) for info in infos), key=lambda entry: entry.name
+        )
 
     def files(self, path: str) -> tuple[File, ...]:
         """Every file below a folder; see `Tree.files`."""

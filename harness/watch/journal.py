@@ -53,7 +53,7 @@ class Kind(StrEnum):
     """It is there again. data: place."""
 
 
-class Status(StrEnum):
+class CheckpointStatus(StrEnum):
     """Where a checkpoint stands."""
 
     WAITING = "waiting"
@@ -65,13 +65,13 @@ class Status(StrEnum):
 
 
 _STATUS = {
-    Kind.CANCELLED: Status.WAITING,
-    Kind.RETURNED: Status.WAITING,
-    Kind.EVALUATED: Status.EVALUATED,
-    Kind.FAILED: Status.FAILED,
-    Kind.SKIPPED: Status.SKIPPED,
-    Kind.CHANGED: Status.CHANGED,
-    Kind.VANISHED: Status.VANISHED,
+    Kind.CANCELLED: CheckpointStatus.WAITING,
+    Kind.RETURNED: CheckpointStatus.WAITING,
+    Kind.EVALUATED: CheckpointStatus.EVALUATED,
+    Kind.FAILED: CheckpointStatus.FAILED,
+    Kind.SKIPPED: CheckpointStatus.SKIPPED,
+    Kind.CHANGED: CheckpointStatus.CHANGED,
+    Kind.VANISHED: CheckpointStatus.VANISHED,
 }
 
 
@@ -86,7 +86,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A checkpoint that has a name."""
 
     name: str
@@ -97,7 +97,7 @@ class Entry:
     place: str
     digest: str
     written_ns: int
-    status: Status = Status.WAITING
+    status: CheckpointStatus = CheckpointStatus.WAITING
     reason: str = ""
     verdict: str = ""
     """Of the rules, once it has been evaluated."""
@@ -112,14 +112,14 @@ class Entry:
 class State:
     """Everything that is known of a training run."""
 
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, JournalEntry] = field(default_factory=dict)
     """By name, in the order of their discovery."""
     refused: frozenset[tuple[str, str]] = frozenset()
     """(place, signature) of what was refused or came twice, so that it is said once."""
     submissions: frozenset[str] = frozenset()
     """Submissions that have been read."""
 
-    def with_status(self, status: Status) -> list[Entry]:
+    def with_status(self, status: CheckpointStatus) -> list[JournalEntry]:
         """Entries that have a status."""
         return [entry for entry in self.entries.values() if entry.status is status]
 
@@ -144,9 +144,9 @@ def fold(events: Iterable[Event], state: State | None = None) -> State:
     return State(entries, frozenset(refused), frozenset(submissions))
 
 
-def _entry(event: Event) -> Entry:
+def _entry(event: Event) -> JournalEntry:
     data = event.data
-    return Entry(
+    return JournalEntry(
         name=event.name,
         step=int(data["step"]),
         lineage=int(data["lineage"]),
@@ -156,8 +156,8 @@ def _entry(event: Event) -> Entry:
     )
 
 
-def _advance(entry: Entry, event: Event) -> Entry:
-    if entry.status is Status.EVALUATED and event.kind is not Kind.CHANGED:
+def _advance(entry: JournalEntry, event: Event) -> JournalEntry:
+    if entry.status is CheckpointStatus.EVALUATED and event.kind is not Kind.CHANGED:
         return entry
     return replace(
         entry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.watch.journal import Entry, Event, Kind, State, Status
+from harness.watch.journal import CheckpointStatus, Event, JournalEntry, Kind, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ def register(state: State, arrival: Arrival) -> list[Event]:
     overwritten = [
         Event(Kind.CHANGED, entry.name, {"reason": "training overwrote it before it had been evaluated"})
         for entry in state.entries.values()
-        if entry.place == arrival.place and entry.status in (Status.WAITING, Status.VANISHED)
+        if entry.place == arrival.place and entry.status in (CheckpointStatus.WAITING, CheckpointStatus.VANISHED)
     ]
     return [*overwritten, Event(Kind.FOUND, _name(state, arrival.step, lineage), data)]
 
 
-def _once_more(state: State, entry: Entry, arrival: Arrival) -> list[Event]:
-    if entry.status is Status.VANISHED:
+def _once_more(state: State, entry: JournalEntry, arrival: Arrival) -> list[Event]:
+    if entry.status is CheckpointStatus.VANISHED:
         return [Event(Kind.RETURNED, entry.name, {"place": arrival.place, "submission_id": arrival.submission_id})]
     unread = bool(arrival.submission_id) and arrival.submission_id not in state.submissions
     elsewhere = entry.place != arrival.place and (arrival.place, arrival.digest) not in state.refused
@@ -68,8 +68,8 @@ def _once_more(state: State, entry: Entry, arrival: Arrival) -> list[Event]:
     return []
 
 
-def _lineage(entries: Iterable[Entry], arrival: Arrival) -> int:
-    by_lineage: dict[int, list[Entry]] = {}
+def _lineage(entries: Iterable[JournalEntry], arrival: Arrival) -> int:
+    by_lineage: dict[int, list[JournalEntry]] = {}
     for entry in entries:
         by_lineage.setdefault(entry.lineage, []).append(entry)
     if not by_lineage:

@@ -23,7 +23,7 @@ _NAME = re.compile(r"^\d{8}-\d{6}$")
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class NightlyRequest:
     """What a nightly gate was asked for."""
 
     root: str
@@ -45,7 +45,7 @@ class NightEnd:
     """What else there is to say."""
 
 
-def open_night(night: Night, policy: str, now: datetime) -> str:
+def open_night(night: NightlyRequest, policy: str, now: datetime) -> str:
     """Choose the night's ledger: the last one, if it was cut off with the same policy, else a new one.
 
     Args:
@@ -66,7 +66,7 @@ def open_night(night: Night, policy: str, now: datetime) -> str:
     return f"{root}/{now:%Y%m%d-%H%M%S}"
 
 
-def conclude_night(night: Night, out: str, now: datetime, template: str | None) -> NightEnd:
+def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str | None) -> NightEnd:
     """Judge a night that has run to its end, keep the verdict beside its ledger, and tell people.
 
     Raises:

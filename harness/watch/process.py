@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.watch.evaluate import MARK, End, Outcome, Request, read_outcome, token_of
+from harness.watch.evaluate import MARK, End, EvaluationRequest, EvaluationResult, read_outcome, token_of
 from harness.watch.outbox import write_json
 
 STOP_S = 60.0
@@ -24,11 +24,11 @@ STOP_S = 60.0
 class Evaluator(Protocol):
     """Evaluates one checkpoint at a time."""
 
-    def start(self, request: Request) -> None:
+    def start(self, request: EvaluationRequest) -> None:
         """Begin."""
         ...
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> EvaluationResult | None:
         """How it ended; None while it goes on."""
         ...
 
@@ -36,7 +36,7 @@ class Evaluator(Protocol):
         """Have it drop its queued episodes; it ends when the running ones have."""
         ...
 
-    def stop(self) -> Outcome:
+    def stop(self) -> EvaluationResult:
         """Bring it to an end soon, keeping what is finished."""
         ...
 
@@ -49,7 +49,7 @@ class ProcessEvaluator:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
 
-    def start(self, request: Request) -> None:
+    def start(self, request: EvaluationRequest) -> None:
         """Begin; see `Evaluator.start`."""
         self._folder = Path(tempfile.mkdtemp(prefix="vla-harness-watch-"))
         given = replace(
@@ -67,7 +67,7 @@ class ProcessEvaluator:
             start_new_session=True,
         )
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> EvaluationResult | None:
         """How it ended; see `Evaluator.poll`."""
         assert self._process is not None  # noqa: S101
         code = self._process.poll()
@@ -78,7 +78,7 @@ class ProcessEvaluator:
         assert self._folder is not None  # noqa: S101
         (self._folder / "cancel").touch()
 
-    def stop(self) -> Outcome:
+    def stop(self) -> EvaluationResult:
         """Interrupt it, and kill it when it does not end."""
         assert self._process is not None  # noqa: S101
         with contextlib.suppress(ProcessLookupError):
@@ -90,14 +90,14 @@ class ProcessEvaluator:
             code = self._process.wait()
         return self._conclude(code)
 
-    def _conclude(self, code: int) -> Outcome:
+    def _conclude(self, code: int) -> EvaluationResult:
         assert self._folder is not None  # noqa: S101
         try:
             outcome = read_outcome(json.loads((self._folder / "result.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             message = f"Its process died ({how}): Ray's head node, memory, or somebody who killed it."
-            outcome = Outcome(End.FAILED, error_type="EvaluationDied", message=message)
+            outcome = EvaluationResult(End.FAILED, error_type="EvaluationDied", message=message)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._process = self._folder = None
         return outcome

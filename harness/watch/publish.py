@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.report.terminal import print_table
 from harness.spec.rules import GateRules
 from harness.watch.curve import Curve, read_curve
-from harness.watch.journal import Entry, State, Status
+from harness.watch.journal import CheckpointStatus, JournalEntry, State
 from harness.watch.notify import News, notify
 from harness.watch.outbox import RESULTS, write_json
 from harness.watch.render import best_sentence, curve_table, write_page, write_parquet
@@ -28,7 +28,7 @@ class Judge:
     base: str | None
     nfe: int | None
 
-    def __call__(self, entry: Entry, state: State) -> tuple[str, str]:
+    def __call__(self, entry: JournalEntry, state: State) -> tuple[str, str]:
         """(verdict, reason). A comparison that cannot be made is INCONCLUSIVE, and says why."""
         from harness.analysis.compare import Choice
         from harness.gate import Verdict, gate
@@ -61,7 +61,7 @@ class Publisher:
     say: Callable[[str], None]
     console: Console
 
-    def __call__(self, state: State, entry: Entry | None) -> None:
+    def __call__(self, state: State, entry: JournalEntry | None) -> None:
         """Publish; `entry` has just got its result, None at the start of a watch."""
         if not state.entries:
             return
@@ -80,9 +80,9 @@ class Publisher:
             self.say(best_sentence(curve))
             self._tell(curve, entry, page)
 
-    def _tell(self, curve: Curve, entry: Entry, page: str) -> None:
+    def _tell(self, curve: Curve, entry: JournalEntry, page: str) -> None:
         point = next(point for point in curve.points if point.name == entry.name)
-        if entry.status is Status.EVALUATED:
+        if entry.status is CheckpointStatus.EVALUATED:
             for sink in self.sinks:
                 try:
                     sink.log(point.step, figures(point))
@@ -90,7 +90,7 @@ class Publisher:
                     self.say(
                         f"{type(sink).__name__.strip('_')} did not take the result: {type(error).__name__}: {error}"
                     )
-        if self.template is not None and entry.status is not Status.WAITING:
+        if self.template is not None and entry.status is not CheckpointStatus.WAITING:
             rate = f"{point.successes}/{point.n}" if point.n else "no result"
             summary = f"{entry.name} {entry.verdict or entry.status}: {rate}. {best_sentence(curve)}"
             news = News(entry.verdict, page, self.out, entry.name, summary, str(entry.step))

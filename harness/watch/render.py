@@ -16,7 +16,7 @@ from harness.report.format import NONE, count, known, number, number_interval, p
 from harness.report.plots import success_curve
 from harness.report.tables import Table
 from harness.watch.curve import Curve, Point
-from harness.watch.journal import FOLDER, Status
+from harness.watch.journal import FOLDER, CheckpointStatus
 
 PAGE, TABLE = f"{FOLDER}/learning_curve.html", f"{FOLDER}/learning_curve.parquet"
 """Where they lie inside the ledger."""
@@ -57,7 +57,7 @@ def best_sentence(curve: Curve) -> str:
         return "No checkpoint has been evaluated to its end yet."
     best = curve.best
     alike = ", ".join(best.alike[:8]) + (f" and {len(best.alike) - 8} more" if len(best.alike) > 8 else "")
-    n = sum(point.status == Status.EVALUATED and point.n > 0 for point in curve.points)
+    n = sum(point.status == CheckpointStatus.EVALUATED and point.n > 0 for point in curve.points)
     return (
         f"Best: {best.point.name} with {percent(best.point.rate)} of {best.point.n} episodes "
         f"[{percent_interval(*best.interval)}, as the best of {n}]"
@@ -115,7 +115,7 @@ def render_page(curve: Curve, ledger: str, command: str) -> str:
         lead=best_sentence(curve),
         plot=_plot(curve),
         table=curve_table(curve),
-        left_out=[point for point in curve.points if point.reason and point.status != Status.EVALUATED],
+        left_out=[point for point in curve.points if point.reason and point.status != CheckpointStatus.EVALUATED],
         command=command,
         version=harness.__version__,
     )
@@ -137,7 +137,7 @@ def _plot(curve: Curve) -> str:
 def _triples(points: Sequence[Point], lineage: int) -> list[tuple[int, float, float, float, bool]]:
     return [
         (point.step, point.rate or 0.0, point.low or 0.0, 1.0 if point.high is None else point.high,
-         point.status == Status.EVALUATED)
+         point.status == CheckpointStatus.EVALUATED)
         for point in points
         if point.lineage == lineage
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def _triples(points: Sequence[Point], lineage: int) -> list[tuple[int, float, fl
 def _row(point: Point, curve: Curve) -> tuple[str, ...]:
     best = curve.best is not None and point.name == curve.best.point.name
     alike = curve.best is not None and (best or point.name in curve.best.alike)
-    partial = point.status != Status.EVALUATED and point.n > 0
+    partial = point.status != CheckpointStatus.EVALUATED and point.n > 0
     return (
         point.name + (" (best)" if best else ""),
         point.status + (", in part" if partial else ""),

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.rollout.clock import Clock
-from harness.watch.backlog import Order, choose, overflow, supersedes
-from harness.watch.discovery import Candidate, Signature, digest_place, inspect, is_settled, scan
-from harness.watch.evaluate import End, Outcome, Request
+from harness.rollout.time_source import TimeSource
+from harness.watch.backlog import BacklogOrder, choose, overflow, supersedes
+from harness.watch.discovery import CheckpointCandidate, Signature, digest_place, inspect, is_settled, scan
+from harness.watch.evaluate import End, EvaluationRequest, EvaluationResult
 from harness.watch.files import open_tree
-from harness.watch.journal import Entry, Event, Journal, Kind, State, Status, fold
+from harness.watch.journal import CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
 from harness.watch.naming import Arrival, register
 from harness.watch.outbox import Submission, read_submissions
 from harness.watch.process import Evaluator
@@ -49,7 +49,7 @@ class Settings:
     """Folder that training writes checkpoints to; path or URI."""
     outbox: Path | None = None
     """Folder of an `EvalClient`."""
-    order: Order = Order.NEWEST
+    order: BacklogOrder = BacklogOrder.NEWEST
     cancel: bool = True
     """Whether a newer checkpoint cancels the queued episodes of an older one (order "newest")."""
     max_waiting: int | None = None
@@ -79,15 +79,15 @@ class Hooks:
     Raises:
         HarnessError: There is none that may be used now.
     """
-    judge: Callable[[Entry, State], tuple[str, str]] = lambda entry, state: ("", "")
+    judge: Callable[[JournalEntry, State], tuple[str, str]] = lambda entry, state: ("", "")
     """(verdict, reason) of a checkpoint whose episodes are in the ledger."""
-    publish: Callable[[State, Entry | None], None] = lambda state, entry: None
+    publish: Callable[[State, JournalEntry | None], None] = lambda state, entry: None
     """Make the learning curve anew, after a result or, without an entry, at the start."""
 
 
 @dataclass
 class _Running:
-    entry: Entry
+    entry: JournalEntry
     cancelled_by: str = ""
 
 
@@ -106,7 +106,7 @@ class Watcher:
 
     settings: Settings
     evaluator: Evaluator
-    clock: Clock
+    clock: TimeSource
     hooks: Hooks
     state: State = field(default_factory=State)
     _running: _Running | None = None
@@ -134,7 +134,7 @@ class Watcher:
         while not stopped():
             busy = self._guarded_turn()
             if once and not busy:
-                return not self.state.with_status(Status.WAITING)
+                return not self.state.with_status(CheckpointStatus.WAITING)
             sleep(min(self.settings.poll_s, 0.5) if self._running else self.settings.poll_s)
         return False
 
@@ -150,7 +150,10 @@ class Watcher:
 
     def retry(self) -> None:
         """Let failed and skipped checkpoints wait again."""
-        for entry in [*self.state.with_status(Status.FAILED), *self.state.with_status(Status.SKIPPED)]:
+        for entry in [
+            *self.state.with_status(CheckpointStatus.FAILED),
+            *self.state.with_status(CheckpointStatus.SKIPPED),
+        ]:
             self._write(Event(Kind.RETURNED, entry.name))
 
     def turn(self) -> bool:
@@ -161,7 +164,7 @@ class Watcher:
             self._attend(self._running)
         if self._running is None:
             self._start_next()
-        waiting = self.state.with_status(Status.WAITING)
+        waiting = self.state.with_status(CheckpointStatus.WAITING)
         return self._running is not None or bool(waiting) or self._unsettled > 0
 
     def _guarded_turn(self) -> bool:
@@ -192,7 +195,7 @@ class Watcher:
                 if submission.submission_id not in self.state.submissions:
                     self._receive(submission)
 
-    def _consider(self, candidate: Candidate) -> None:
+    def _consider(self, candidate: CheckpointCandidate) -> None:
         assert self._tree is not None  # noqa: S101
         now = self.clock.seconds()
         files, since = self._seen.get(candidate.place, ((), now))
@@ -256,7 +259,9 @@ class Watcher:
     def _drop_overflow(self) -> None:
         settings, running = self.settings, self._running
         waiting = [
-            entry for entry in self.state.with_status(Status.WAITING) if not (running and entry == running.entry)
+            entry
+            for entry in self.state.with_status(CheckpointStatus.WAITING)
+            if not (running and entry == running.entry)
         ]
         for entry in overflow(waiting, self._settled(), settings.order, settings.max_waiting):
             reason = f"more than {settings.max_waiting} checkpoints waited ({settings.order})"
@@ -281,12 +286,12 @@ class Watcher:
         if entry is None:
             return
         request = self._request(entry, self.hooks.choose_gpus())
-        left = len(self.state.with_status(Status.WAITING)) - 1
+        left = len(self.state.with_status(CheckpointStatus.WAITING)) - 1
         self.hooks.say(f"{entry.name}: evaluating" + (f"; {left} more wait ({self.settings.order})" if left else ""))
         self.evaluator.start(request)
         self._running = _Running(entry)
 
-    def _conclude(self, entry: Entry, outcome: Outcome, cancelled_by: str) -> None:
+    def _conclude(self, entry: JournalEntry, outcome: EvaluationResult, cancelled_by: str) -> None:
         """Write down how an evaluation ended."""
         counts = {"planned": outcome.planned, "held": outcome.held, "errors": outcome.errors}
         if outcome.end is End.EVALUATED:
@@ -310,7 +315,7 @@ class Watcher:
         self._trouble.pop(entry.name, None)
         self.hooks.publish(self.state, self.state.entries[entry.name])
 
-    def _fail(self, entry: Entry, outcome: Outcome) -> None:
+    def _fail(self, entry: JournalEntry, outcome: EvaluationResult) -> None:
         trouble = self._trouble.setdefault(entry.name, _Trouble())
         trouble.failures += 1
         trouble.deaths += outcome.error_type in DEATHS
@@ -324,9 +329,9 @@ class Watcher:
         trouble.not_before = self.clock.seconds() + delay
         self.hooks.say(f"{entry.name}: {outcome.message} Going on with what is missing in {delay:.0f} s.")
 
-    def _request(self, entry: Entry, gpus: str | None) -> Request:
+    def _request(self, entry: JournalEntry, gpus: str | None) -> EvaluationRequest:
         settings = self.settings
-        return Request(
+        return EvaluationRequest(
             name=entry.name,
             place=entry.place,
             digest=entry.digest,
@@ -344,12 +349,12 @@ class Watcher:
             marker=settings.marker,
         )
 
-    def _ready(self) -> list[Entry]:
-        now, waiting = self.clock.seconds(), self.state.with_status(Status.WAITING)
+    def _ready(self) -> list[JournalEntry]:
+        now, waiting = self.clock.seconds(), self.state.with_status(CheckpointStatus.WAITING)
         return [one for one in waiting if self._trouble.get(one.name, _Trouble()).not_before <= now]
 
-    def _settled(self) -> list[Entry]:
-        return self.state.with_status(Status.EVALUATED)
+    def _settled(self) -> list[JournalEntry]:
+        return self.state.with_status(CheckpointStatus.EVALUATED)
 
     def _write(self, event: Event) -> None:
         self.journal.append(event, self.clock.now())

@@ -10,7 +10,7 @@ from harness.analysis.attribution import (
     NEW_RUNTIME,
     OLD,
     Cell,
-    Outcome,
+    Scored,
     attribute,
     flakes,
     stable_flips,
@@ -21,7 +21,7 @@ LOST = dict.fromkeys(KEYS, True)
 """Twenty episodes that the base solved and the candidate did not."""
 
 
-def cells(checkpoint: bool, runtime: bool) -> dict[Cell, dict[str, Outcome]]:
+def cells(checkpoint: bool, runtime: bool) -> dict[Cell, dict[str, Scored]]:
     """Reruns of `LOST`: whether the new checkpoint alone, and the new runtime alone, still succeed."""
     return {
         OLD: dict.fromkeys(KEYS, True),
@@ -50,7 +50,7 @@ def test_the_factor_that_is_enough_carries_the_change(
 
 
 def test_gained_episodes_are_read_the_other_way_round() -> None:
-    mirrored: dict[Cell, dict[str, Outcome]] = {
+    mirrored: dict[Cell, dict[str, Scored]] = {
         cell: {key: not outcome for key, outcome in outcomes.items()} for cell, outcomes in cells(False, True).items()
     }
     assert attribute(dict.fromkeys(KEYS, False), mirrored).verdict == "checkpoint"

@@ -123,7 +123,7 @@ def test_one_variant_on_each_side_is_compared_whatever_its_name(make_ledger: Any
 
 def test_an_unknown_choice_is_answered_with_what_there_is(make_ledger: Any) -> None:
     base, new = make_ledger("base", ["++"], nfe=10), make_ledger("new", ["++"], nfe=10)
-    with pytest.raises(UsageError, match=r"any policy at NFE 3.*It has: pi at NFE 10"):
+    with pytest.raises(UsageError, match=r"any policy @ NFE 3.*It has: pi @ NFE 10"):
         compare(base, new, choice=Choice(nfe=3))
 
 

@@ -9,7 +9,7 @@ import pytest
 from synthetic_probe import H100, H200, PARTS, Work, busy_ms, e2e_ms, write_probe
 
 from harness.analysis.predict import (
-    Source,
+    MeasuredSource,
     predict,
     predict_architecture,
     predict_architecture_like,
@@ -25,13 +25,13 @@ from harness.spec.architecture import load_architecture
 from harness.spec.profile import load_profile, profile_names
 
 
-def source_of(path: Path, **options: Any) -> Source:
+def source_of(path: Path, **options: Any) -> MeasuredSource:
     ledger = read(write_probe(path, **options))
     (found,) = sources(ledger.latency, ledger.counts, ledger.nodes)
     return found
 
 
-def target(name: str, source: Source) -> Target:
+def target(name: str, source: MeasuredSource) -> Target:
     return target_for(load_profile(name), source, load_profile("h100-sxm-80gb"))
 
 

@@ -23,7 +23,7 @@ import psutil
 
 import harness
 from harness.cluster import Progress, RunResult
-from harness.cluster.session import open_session
+from harness.cluster.ray_session import open_session
 from harness.spec import Suite
 from harness.spec.resolve import parse
 

@@ -32,7 +32,7 @@ from harness.analysis.power import drop_power, pairs_needed
 from harness.analysis.ratios import quantile_bounds, quantile_ratio, ratio_bounds
 from harness.analysis.sequential import log_evidence_above, log_evidence_below
 from harness.analysis.series import find_steps
-from harness.gate.success import TaskCounts, judge_success
+from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import Verdict
 from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule
 
@@ -218,9 +218,9 @@ def _cross_check(pairs: NDArray[np.int8], tasks: int) -> str:
     return "same"
 
 
-def _counts(name: str, pairs: NDArray[np.int8]) -> TaskCounts:
+def _counts(name: str, pairs: NDArray[np.int8]) -> TaskPairs:
     counts = PairCounts(int((pairs == 0).sum()), int((pairs < 0).sum()), int((pairs > 0).sum()), 0)
-    return TaskCounts(name, counts, counts)
+    return TaskPairs(name, counts, counts)
 
 
 def population(quick: bool) -> Iterator[Row]:

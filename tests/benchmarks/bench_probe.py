@@ -16,7 +16,7 @@ import torch
 from harness.latency import Budget, Telemetry, find_source, probe, synthetic_observations
 from harness.policies.flow import make
 from harness.policies.flow.policy import FlowPolicy
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.spec.observation import Observation
 from harness.spec.policy import parse_policy
 
@@ -61,7 +61,7 @@ def main() -> int:
                     result = probe(
                         policy,
                         observations=observations,
-                        clock=WallClock(),
+                        clock=WallTime(),
                         nfes=(options.nfe,),
                         budget=budget,
                         telemetry=telemetry,

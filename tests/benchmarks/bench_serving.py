@@ -25,7 +25,7 @@ import numpy as np
 from harness.latency import synthetic_observations
 from harness.policies.base import Policy
 from harness.policies.registry import make_policy
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.schedule.keys import decision_noise
 from harness.serve.batching import Batcher
 from harness.spec.observation import Observation
@@ -37,7 +37,7 @@ KEY = "5e" * 32
 
 async def serve(policy: Policy, clients: int, max_batch: int, seconds: float, nfe: int | None) -> dict[str, Any]:
     """Let `clients` ask for `seconds`; decisions per second, batch latency and queue time in milliseconds."""
-    batcher = Batcher(policy, max_batch=max_batch, max_wait_s=0.01, clock=WallClock(), n_clients=clients)
+    batcher = Batcher(policy, max_batch=max_batch, max_wait_s=0.01, clock=WallTime(), n_clients=clients)
     observations = synthetic_observations(clients)
     infer, queue, sizes = [], [], []
     deadline = time.perf_counter() + seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.session import open_session
+from harness.cluster.ray_session import open_session
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from harness.cluster.simulators import SimulatorCache
 from harness.cluster.state import RunState
 from harness.errors import LedgerError, NodeError, PolicyError
 from harness.ledger import read
-from harness.rollout import WallClock
+from harness.rollout import WallTime
 from harness.rollout.result import EpisodeResult
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim, StubWorld
@@ -30,7 +30,7 @@ def controller_of(out, n_units: int = 2) -> Controller:
     state = RunState(
         [make_unit(0, i) for i in range(n_units)], max_attempts=3, lease_limit_s=10.0, n_workers=1, started=NOW
     )
-    return Controller(state, str(out), "run", "synchronous", {"p": PolicyInfo("p")}, WallClock())
+    return Controller(state, str(out), "run", "synchronous", {"p": PolicyInfo("p")}, WallTime())
 
 
 def timeouts(lease) -> list[EpisodeResult]:
@@ -121,7 +121,7 @@ class ClosingWorld(StubWorld):
 
 
 def test_the_latest_simulators_are_kept_and_the_oldest_closed():
-    cache, config = SimulatorCache(ClosingWorld(), WallClock(), capacity=2), SimConfig()
+    cache, config = SimulatorCache(ClosingWorld(), WallTime(), capacity=2), SimConfig()
     zero, one = cache.get(("stub", 0), config), cache.get(("stub", 1), config)
     assert cache.get(("stub", 0), config) is zero
     cache.get(("stub", 2), config)
@@ -130,7 +130,7 @@ def test_the_latest_simulators_are_kept_and_the_oldest_closed():
 
 
 def test_a_simulator_that_cannot_be_trusted_is_built_anew():
-    cache, config = SimulatorCache(ClosingWorld(), WallClock()), SimConfig()
+    cache, config = SimulatorCache(ClosingWorld(), WallTime()), SimConfig()
     first = cache.get(("stub", 0), config)
     cache.discard(("stub", 0), config)
     assert first.closed

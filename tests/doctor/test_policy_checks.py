@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.cli.app import invoke
-from harness.doctor.check import Check, Status
+from harness.doctor.check import Check, CheckStatus
 from harness.doctor.expectations import (
     WELL,
     Expectations,
@@ -95,7 +95,7 @@ def at_64_pixels(frame: np.ndarray) -> np.ndarray:
 
 
 def test_a_well_policy_is_well(well: FlowPolicy, expectations: Expectations) -> None:
-    assert {check.status for check in check_policy(well, expectations)} == {Status.OK}
+    assert {check.status for check in check_policy(well, expectations)} == {CheckStatus.OK}
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_a_well_policy_is_well(well: FlowPolicy, expectations: Expectations) -> 
 )
 def test_a_fault_of_what_a_policy_sees_is_named(see, cause: str, well: FlowPolicy, expectations: Expectations) -> None:
     found = answers(Wrapped(well, see=see), expectations)
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert re.match(cause, found.found), found
     assert found.remedy
 
 
 def test_a_reversed_gripper_is_named(well: FlowPolicy, expectations: Expectations) -> None:
     found = answers(Wrapped(well, answer=lambda actions: actions * [1, 1, 1, 1, 1, 1, -1]), expectations)
-    assert (found.status, found.found.partition(":")[0]) == (Status.FAIL, "gripper sign reversed")
+    assert (found.status, found.found.partition(":")[0]) == (CheckStatus.FAIL, "gripper sign reversed")
 
 
 @pytest.mark.parametrize("scale", [2.5, 0.4])
@@ -131,7 +131,7 @@ def test_actions_that_lack_their_statistics_or_have_them_twice_are_named(
     scale: float, well: FlowPolicy, expectations: Expectations
 ) -> None:
     found = answers(Wrapped(well, answer=lambda actions: actions * np.float32(scale) + np.float32(0.1)), expectations)
-    assert (found.status, found.found.partition(":")[0]) == (Status.FAIL, "unnormalised actions")
+    assert (found.status, found.found.partition(":")[0]) == (CheckStatus.FAIL, "unnormalised actions")
 
 
 def test_a_flow_that_forgets_its_statistics_is_named(expectations: Expectations) -> None:
@@ -139,16 +139,16 @@ def test_a_flow_that_forgets_its_statistics_is_named(expectations: Expectations)
     careless.network.normalization.action_mean.zero_()
     careless.network.normalization.action_std.fill_(1.0)
     found = answers(careless, expectations)
-    assert (found.status, found.found.partition(":")[0]) == (Status.FAIL, "unnormalised actions")
+    assert (found.status, found.found.partition(":")[0]) == (CheckStatus.FAIL, "unnormalised actions")
 
 
 def test_unnormalised_actions_are_found_without_expectations_too(well: FlowPolicy) -> None:
     wild = Wrapped(well, answer=lambda actions: actions * np.float32(30))
     (found,) = [check for check in check_policy(wild, None) if check.name == "action range"]
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert "unnormalised" in found.found
     nothing = Wrapped(well, answer=lambda actions: actions * np.float32(0.001))
-    faults = [check.found for check in check_policy(nothing, None) if check.status is not Status.OK]
+    faults = [check.found for check in check_policy(nothing, None) if check.status is not CheckStatus.OK]
     assert [fault.partition(":")[0] for fault in faults] == ["no motion", "undecided"]
 
 
@@ -157,12 +157,12 @@ def test_random_weights_are_named_by_their_declaration_by_their_look_and_by_thei
 ) -> None:
     fresh = flow(5, trained=False)
     by_look = {check.name: check for check in check_policy(fresh, None)}["weights"]
-    assert (by_look.status, by_look.found.partition(":")[0]) == (Status.FAIL, "random weights")
+    assert (by_look.status, by_look.found.partition(":")[0]) == (CheckStatus.FAIL, "random weights")
     declared = Wrapped(flow(5), checkpoint="random:seed=5")
     assert check_policy(declared, None)[0].found == "random weights (random:seed=5)"
     # The same checkpoint by name and digest, but it answers something unrelated.
     unrelated = answers(Wrapped(flow(7), checkpoint_sha256="sha-0"), expectations)
-    assert unrelated.status is Status.FAIL
+    assert unrelated.status is CheckStatus.FAIL
     assert "random weights" in unrelated.found
     other = answers(flow(7), expectations)
     assert other.found.startswith("other weights than the expectations are of")
@@ -170,13 +170,13 @@ def test_random_weights_are_named_by_their_declaration_by_their_look_and_by_thei
 
 def test_another_nfe_is_no_fault_of_the_inputs(well: FlowPolicy, expectations: Expectations) -> None:
     found = answers(well, replace(expectations, nfe=2))
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "compare NFE" in found.remedy
 
 
 def test_rounding_of_another_device_is_no_fault(well: FlowPolicy, expectations: Expectations) -> None:
     shaky = Wrapped(well, answer=lambda a: a + np.random.default_rng(0).normal(0, 0.002, a.shape).astype(np.float32))
-    assert answers(shaky, expectations).status is Status.OK
+    assert answers(shaky, expectations).status is CheckStatus.OK
 
 
 def test_answers_that_are_nearly_right_are_not_called_unnormalised(
@@ -185,21 +185,21 @@ def test_answers_that_are_nearly_right_are_not_called_unnormalised(
     usual = expectations.answers[WELL]
     shaky = 0.97 * usual + np.random.default_rng(0).normal(0, 0.025, usual.shape) * usual.std(axis=(0, 1))
     found = expected_answers(well, shaky.astype(np.float32), expectations)
-    assert (found.status, found.found.partition(";")[2].strip()) == (Status.WARN, "no known fault explains it")
+    assert (found.status, found.found.partition(";")[2].strip()) == (CheckStatus.WARN, "no known fault explains it")
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_a_camera_that_is_not_looked_at_is_named(camera: str, well: FlowPolicy) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)
     blind = Wrapped(well, see=lambda seen: replace(seen, images={**seen.images, camera: grey}))
-    failed = [check for check in check_policy(blind, None) if check.status is Status.FAIL]
+    failed = [check for check in check_policy(blind, None) if check.status is CheckStatus.FAIL]
     assert [check.name for check in failed] == [f"looks at camera {camera}"]
 
 
 def test_an_instruction_that_is_not_read_is_a_warning(well: FlowPolicy) -> None:
     deaf = Wrapped(well, see=lambda seen: replace(seen, instruction="pick"))
-    (found,) = [check for check in check_policy(deaf, None) if check.status is not Status.OK]
-    assert (found.name, found.status) == ("looks at instruction", Status.WARN)
+    (found,) = [check for check in check_policy(deaf, None) if check.status is not CheckStatus.OK]
+    assert (found.name, found.status) == ("looks at instruction", CheckStatus.WARN)
 
 
 def test_expectations_are_kept_beside_the_checkpoint(
@@ -211,7 +211,7 @@ def test_expectations_are_kept_beside_the_checkpoint(
     read = read_expectations(tmp_path / "checkpoint")
     assert read is not None
     np.testing.assert_allclose(read.answers[WELL], expectations.answers[WELL], atol=1e-5)
-    assert answers(well, read).status is Status.OK
+    assert answers(well, read).status is CheckStatus.OK
     path.write_text(json.dumps({**json.loads(path.read_text()), "observations_sha256": "0"}))
     with pytest.raises(HarnessError, match="other observations"):
         read_expectations(tmp_path / "checkpoint")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.session import Session, open_session
+from harness.cluster.ray_session import RaySession, open_session
 
 
 @pytest.fixture(scope="module")
-def gate_cluster() -> Iterator[Session]:
+def gate_cluster() -> Iterator[RaySession]:
     """A private cluster of two CPUs."""
     import ray
 

@@ -8,9 +8,9 @@ import pytest
 
 import harness
 from harness.cli.app import invoke
-from harness.cluster.session import Session
+from harness.cluster.ray_session import RaySession
 from harness.gate import Verdict, gate
-from harness.gate.watch import read_stop_record
+from harness.gate.early_stopping import read_stop_record
 from harness.ledger import LedgerWriter
 from harness.ledger.parts import read_rows, read_table
 from harness.ledger.storage import Location
@@ -36,7 +36,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(gate_cluster: Session, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(gate_cluster: RaySession, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of all 500 episodes, none solved."""
     del gate_cluster
     out = tmp_path_factory.mktemp("runs") / "whole"

@@ -8,7 +8,7 @@ import pytest
 
 import harness
 from harness.cli.app import invoke
-from harness.gate.watch import read_stop_record
+from harness.gate.early_stopping import read_stop_record
 
 pytestmark = [pytest.mark.usefixtures("gate_cluster"), pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -12,7 +12,7 @@ from harness.latency.calibrate import Calibration
 from harness.latency.counts import METHOD, count, count_rows
 from harness.latency.inputs import synthetic_observations
 from harness.latency.isolate import run_isolated
-from harness.latency.kernels import Activity, Interval, attribute
+from harness.latency.kernels import Activity, KernelTime, attribute
 from harness.latency.node import describe_node
 from harness.latency.operators import OperatorCounter
 from harness.latency.probe import Labels
@@ -21,7 +21,7 @@ from harness.ledger.conform import to_table
 from harness.policies.flow.network import FlowConfig
 from harness.policies.flow.policy import FlowPolicy
 from harness.policies.registry import make_policy
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.spec.policy import parse_policy
 
 OBSERVATIONS = synthetic_observations(2, resolution=256)
@@ -148,7 +148,7 @@ def test_what_is_compiled_is_counted_as_it_was_written() -> None:
 
 def test_rows_fit_the_ledger_and_say_how_they_were_counted(flow: FlowPolicy) -> None:
     labels = Labels(run_id="r", node_id="n", hardware="cpu", policy_id="flow")
-    rows = count_rows(flow, OBSERVATIONS, WallClock().now(), labels, nfe=2, batch_size=1)
+    rows = count_rows(flow, OBSERVATIONS, WallTime().now(), labels, nfe=2, batch_size=1)
     table = to_table("counts", rows)
     assert set(table["method"].to_pylist()) == {METHOD}
     assert table["component"].to_pylist()[0] == "e2e"
@@ -174,8 +174,8 @@ def test_a_probe_counts_beside_timing_and_a_failure_of_counting_costs_no_timings
 
 
 def test_kernels_belong_to_the_component_in_which_they_started() -> None:
-    spans = [Interval("e2e", 0, 100), Interval("vision", 10, 40), Interval("denoise_step", 50, 90)]
-    work = [Interval("k", 12, 20), Interval("k", 15, 30), Interval("copy", 55, 60), Interval("k", 92, 95)]
+    spans = [KernelTime("e2e", 0, 100), KernelTime("vision", 10, 40), KernelTime("denoise_step", 50, 90)]
+    work = [KernelTime("k", 12, 20), KernelTime("k", 15, 30), KernelTime("copy", 55, 60), KernelTime("k", 92, 95)]
     assert attribute(spans, work) == [
         Activity("e2e", 4, 26e-6),
         Activity("vision", 2, 18e-6),

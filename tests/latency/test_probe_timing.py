@@ -18,7 +18,7 @@ from harness.latency.probe import Row
 from harness.latency.telemetry import Reading, Telemetry
 from harness.ledger.conform import to_table
 from harness.policies.base import no_span
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.spec.observation import ActionChunks
 
 TINY = Budget(min_seconds=0.05, min_samples=4, max_seconds=20, warmup_seconds=0.2, warmup_window=1)
@@ -157,7 +157,7 @@ def test_without_an_nfe_asked_for_the_default_is_probed_and_repeats_are_probed_o
 
 
 def test_a_policy_without_nfe_is_probed_once_whatever_the_sweep() -> None:
-    result = probe(without_nfe(), observations=OBSERVATIONS, clock=WallClock(), nfes=(1, 2, 5), budget=TINY)
+    result = probe(without_nfe(), observations=OBSERVATIONS, clock=WallTime(), nfes=(1, 2, 5), budget=TINY)
     assert [c.nfe for c in result.configurations] == [None]
     assert to_table("latency", result.rows).column("nfe").null_count == len(result.rows)
 
@@ -197,7 +197,7 @@ def test_ctrl_c_keeps_finished_configurations_and_the_samples_of_the_one_in_hand
 
 
 def test_a_configuration_that_raises_keeps_its_samples_and_the_others_are_measured() -> None:
-    result = probe(Faulty("raise"), observations=OBSERVATIONS, clock=WallClock(), nfes=(1, 2, 3), budget=TINY)
+    result = probe(Faulty("raise"), observations=OBSERVATIONS, clock=WallTime(), nfes=(1, 2, 3), budget=TINY)
     assert [c.failure is None for c in result.configurations] == [True, False, True]
     assert any("MemoryError: out of memory" in warning for warning in result.warnings)
 
@@ -243,7 +243,7 @@ def test_the_components_of_flow_add_up_to_its_end_to_end_latency() -> None:
         result = probe(
             make(parse_policy("flow?device=cpu")),
             observations=synthetic_observations(2),
-            clock=WallClock(),
+            clock=WallTime(),
             nfes=(1, 4),
             budget=budget,
         )
@@ -267,7 +267,7 @@ def test_on_cuda_the_device_is_waited_for_and_components_add_up() -> None:
     result = probe(
         make(parse_policy("flow?device=cuda")),
         observations=synthetic_observations(4),
-        clock=WallClock(),
+        clock=WallTime(),
         nfes=(1, 10),
         budget=budget,
     )
@@ -281,10 +281,10 @@ def test_probing_imports_neither_ray_nor_a_simulator() -> None:
 import sys
 from harness.latency import Budget, describe_node, probe, run_isolated, synthetic_observations
 from harness.policies.registry import make_policy
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.spec.policy import parse_policy
 budget = Budget(min_seconds=0, min_samples=1, warmup_seconds=0)
-probe(make_policy(parse_policy("flow?device=cpu")), observations=synthetic_observations(1), clock=WallClock(),
+probe(make_policy(parse_policy("flow?device=cpu")), observations=synthetic_observations(1), clock=WallTime(),
       nfes=(1,), budget=budget)
 describe_node()
 print([name for name in ("ray", "mujoco", "libero", "robosuite", "lerobot") if name in sys.modules])

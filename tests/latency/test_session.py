@@ -14,7 +14,7 @@ from harness.latency.session import ProbeSession, probe_to_ledger
 from harness.latency.stopping import Budget
 from harness.latency.telemetry import Reading
 from harness.ledger import read
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.spec.policy import PolicySpec
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite
@@ -30,7 +30,7 @@ def probed(out: Path, said: list[str] | None = None, **plan: Any) -> ProbeSessio
     return probe_to_ledger(
         parse(Suite, suite, "probe"),
         str(out),
-        clock=WallClock(),
+        clock=WallTime(),
         hardware=None,
         max_seconds=1.0,
         on_message=messages.append,
@@ -147,7 +147,7 @@ def test_beside_a_foreign_process_a_probe_refuses_or_marks_its_rows(
         (1,),
         Budget(0, 2, warmup_seconds=0),
         isolate.Labels(),
-        WallClock(),
+        WallTime(),
         telemetry=True,
         calibrate=False,
         count=False,

@@ -20,13 +20,13 @@ from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost, Usag
 from harness.policies.openpi.client import OpenPiPolicy, connect
 from harness.policies.openpi.link import LONGEST_PAUSE_S, Address, parse_address, pause_s
 from harness.policies.openpi.messages import Welcome, encode_welcome
-from harness.policies.openpi.options import Options, parse_options
+from harness.policies.openpi.options import OpenpiOptions, parse_options
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, Observation, PolicyInfo
 
-QUICK = Options(connect_s=0.3, reconnect_s=0.3, answer_s=5.0)
+QUICK = OpenpiOptions(connect_s=0.3, reconnect_s=0.3, answer_s=5.0)
 SEEN = Observation(
     "open the drawer",
     np.arange(8, dtype=np.float32),
@@ -60,7 +60,7 @@ def plain_openpi(answers: Callable[[dict], object], metadata: dict | None = None
     return handle
 
 
-def policy_at(address: Address, options: Options = QUICK, token: str | None = None) -> OpenPiPolicy:
+def policy_at(address: Address, options: OpenpiOptions = QUICK, token: str | None = None) -> OpenPiPolicy:
     return connect(address, options, label=str(address), token=token)
 
 
@@ -316,7 +316,7 @@ def test_a_server_that_never_answers_is_given_up_within_its_limit():
 
     metadata = encode_welcome(Welcome(PolicyInfo("mute", chunk_length=5)))
     with listening(silent) as address:
-        policy = policy_at(address, Options(connect_s=0.3, reconnect_s=0.3, answer_s=0.2))
+        policy = policy_at(address, OpenpiOptions(connect_s=0.3, reconnect_s=0.3, answer_s=0.2))
         with pytest.raises(PolicyServerDied, match=r"again and again for 0.3 s \(no answer within 0.2 s\)"):
             policy.act([SEEN], None)
 

@@ -6,7 +6,7 @@ import pytest
 from stub_policies import make_unit
 
 from harness.policies.base import Policy
-from harness.rollout import Alarm, LocalDecider, WallClock, run_episode
+from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim
 from harness.spec.protocol import Protocol
@@ -25,7 +25,7 @@ def play(alarm):
     """Run one stub episode with a policy; keyword arguments go to the protocol, `limits`, `sim`, `unit`, `clock`."""
 
     def play(policy: Policy, *, limits=None, sim=None, unit=None, clock=None, recorder=None, **protocol):
-        clock = clock or WallClock()
+        clock = clock or WallTime()
         unit = unit or make_unit()
         return run_episode(
             sim or StubSim("stub", unit.task_id, SimConfig(resolution=16, cameras=policy.info.cameras)),

@@ -16,8 +16,8 @@ from PIL import Image
 from harness.errors import HarnessError, UsageError
 from harness.rollout import dataset as module
 from harness.rollout.dataset import Dataset, verify, write_dataset
+from harness.rollout.episode_parts import png, read_parts, write_part
 from harness.rollout.feature_stats import frame_stats, pooled_stats, vector_stats
-from harness.rollout.parts import png, read_parts, write_part
 from harness.rollout.record import EpisodeRecord
 from harness.schedule.units import EpisodeUnit
 from harness.spec.observation import CAMERAS

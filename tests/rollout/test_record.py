@@ -10,7 +10,7 @@ from stub_policies import FunctionPolicy, make_unit, ones
 
 from harness.errors import UsageError
 from harness.policies.scripted import ScriptedPolicy
-from harness.rollout import LocalDecider, WallClock
+from harness.rollout import LocalDecider, WallTime
 from harness.rollout.disturb import BURST, DisturbedSimulator, action_noise
 from harness.rollout.record import RecordingSimulator, RecordPlan, record_episode, record_task, shrink
 from harness.sim import LiberoSim
@@ -33,7 +33,7 @@ def record(alarm):
     """Record one stub episode; keyword arguments go to the protocol."""
 
     def record(policy: FunctionPolicy, plan: RecordPlan | None = None, **protocol) -> tuple:
-        clock = WallClock()
+        clock = WallTime()
         sim = StubSim("stub", 0, SimConfig(resolution=16, cameras=CAMERAS))
         rules = Protocol.model_validate({"preset": "stub", **protocol})
         decider = LocalDecider(policy, alarm, clock)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.schedule.plan import TaskCounts, missing, plan_episodes
+from harness.schedule.plan import SuiteCounts, missing, plan_episodes
 from harness.spec.suite import TaskSet
 
-COUNTS = {"stub": TaskCounts((5, 5, 3), "ab" * 32), "other": TaskCounts((2,), "cd" * 32)}
+COUNTS = {"stub": SuiteCounts((5, 5, 3), "ab" * 32), "other": SuiteCounts((2,), "cd" * 32)}
 
 
 def test_a_plan_is_tasks_times_init_states_times_trials_times_variants():

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.session import open_session
+from harness.cluster.ray_session import open_session
 from harness.policies.base import Policy
 from harness.policies.openpi.link import Address
-from harness.rollout.clock import WallClock
-from harness.serve.server import PolicyWebsocket
+from harness.rollout.time_source import WallTime
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
+from harness.serve.websocket import PolicyWebsocket
 
 HERE = str(Path(__file__).parent)
 PACKAGES = ("openpi-client==0.1.2", "numpy<2", "typing_extensions", "websockets")
@@ -56,7 +56,7 @@ def serve() -> Serve:
         policy: Policy, *, token: str | None = None, port: int = 0, plan: BatchPlan | None = None
     ) -> Iterator[Serving]:
         loop = asyncio.new_event_loop()
-        service = PolicyService(policy, plan or BatchPlan(8, 0.005), clock=WallClock(), hardware="a robot's box")
+        service = PolicyService(policy, plan or BatchPlan(8, 0.005), clock=WallTime(), hardware="a robot's box")
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
 

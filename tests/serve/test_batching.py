@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from served_policies import RaisesForTaskOne, Served
 
-from harness.rollout import PolicyActionError, PolicyRaised, WallClock
+from harness.rollout import PolicyActionError, PolicyRaised, WallTime
 from harness.schedule.keys import decision_noise
 from harness.serve.batching import Batcher
 from harness.spec.observation import ActionChunks, Observation
@@ -27,7 +27,7 @@ def serve(policy, requests, **options):
     """Submit all requests at once and wait for all answers."""
 
     async def main():
-        batcher = Batcher(policy, **{"max_batch": 8, "max_wait_s": 0.2, "clock": WallClock(), **options})
+        batcher = Batcher(policy, **{"max_batch": 8, "max_wait_s": 0.2, "clock": WallTime(), **options})
         return await asyncio.gather(*(batcher.submit(*request) for request in requests), return_exceptions=True)
 
     return asyncio.run(main())
@@ -97,7 +97,7 @@ def test_a_batch_that_computes_too_long_can_be_seen_from_outside(hangs):
             time.sleep(0.4 if hangs else 0.0)
 
     async def main():
-        batcher = Batcher(Slow(), max_batch=8, max_wait_s=0.0, clock=WallClock(), n_clients=1)
+        batcher = Batcher(Slow(), max_batch=8, max_wait_s=0.0, clock=WallTime(), n_clients=1)
         task = asyncio.create_task(batcher.submit(seen(), noise_of(0), 4))
         await asyncio.sleep(0.2)
         stalled = batcher.stalled_s()

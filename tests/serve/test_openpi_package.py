@@ -15,7 +15,7 @@ from served_policies import Looks, Served
 
 from harness.policies.openpi.client import connect
 from harness.policies.openpi.link import Address
-from harness.policies.openpi.options import Options
+from harness.policies.openpi.options import OpenpiOptions
 from harness.spec.observation import CAMERAS, Observation
 
 CLIENT = """
@@ -118,7 +118,7 @@ def test_our_client_drives_a_server_made_of_openpis_package(openpi_python):
         try:
             assert server.stdout is not None
             address = Address("127.0.0.1", int(server.stdout.readline()))
-            policy = connect(address, Options(), label="remote", token=None)
+            policy = connect(address, OpenpiOptions(), label="remote", token=None)
             chunks = policy.act([seen], None)
         finally:
             server.kill()

@@ -14,15 +14,17 @@ from harness.analysis.paired import mcnemar_exact
 from harness.ledger import LedgerWriter
 from harness.schedule.keys import episode_key
 from harness.watch.curve import read_curve
-from harness.watch.journal import Entry, Status
+from harness.watch.journal import CheckpointStatus, JournalEntry
 from harness.watch.render import best_sentence, curve_table, render_page, write_page, write_parquet
 
 OUTCOMES = {"+": "success", "-": "timeout", "!": "error"}
 
 
-def entry(step: int, status: Status = Status.EVALUATED, lineage: int = 1, **changes) -> Entry:
+def entry(
+    step: int, status: CheckpointStatus = CheckpointStatus.EVALUATED, lineage: int = 1, **changes
+) -> JournalEntry:
     name = f"step-{step:06d}" + (f"-r{lineage}" if lineage > 1 else "")
-    return Entry(name, step, lineage, f"/{step}", f"d{step}", step, status, **changes)
+    return JournalEntry(name, step, lineage, f"/{step}", f"d{step}", step, status, **changes)
 
 
 def write(ledger: Path, name: str, outcomes: str, decision_ms: float = 5.0, sha: str | None = None) -> None:
@@ -52,7 +54,8 @@ def test_a_curve_has_a_point_for_every_checkpoint_in_the_order_of_training(tmp_p
     write(tmp_path, "step-000002", "++-!")
     write(tmp_path, "step-000001", "+---", decision_ms=8.0)
     curve = read_curve(
-        str(tmp_path), [entry(2), entry(1), entry(3, Status.WAITING), entry(1, lineage=2, status=Status.FAILED)]
+        str(tmp_path),
+        [entry(2), entry(1), entry(3, CheckpointStatus.WAITING), entry(1, lineage=2, status=CheckpointStatus.FAILED)],
     )
     assert [(point.name, point.successes, point.n, point.errors) for point in curve.points] == [
         ("step-000001", 1, 4, 0),
@@ -98,7 +101,7 @@ def test_pairs_are_tested_on_shared_episodes_with_holms_correction_over_all_of_t
 def test_what_is_in_part_done_is_on_the_curve_but_never_the_best(tmp_path: Path) -> None:
     write(tmp_path, "step-000001", "+-+-")
     write(tmp_path, "step-000002", "++")
-    curve = read_curve(str(tmp_path), [entry(1), entry(2, Status.WAITING)])
+    curve = read_curve(str(tmp_path), [entry(1), entry(2, CheckpointStatus.WAITING)])
     assert curve.best is not None
     assert curve.best.point.name == "step-000001"
     assert curve.points[1].rate == 1.0
@@ -110,12 +113,12 @@ def test_an_overwritten_checkpoints_mixed_rows_spoil_no_other(tmp_path: Path) ->
     write(tmp_path, "step-000001", "++", sha="a")
     write(tmp_path, "step-000001", "--", sha="b")
     write(tmp_path, "step-000002", "+-")
-    curve = read_curve(str(tmp_path), [entry(1, Status.CHANGED), entry(2)])
+    curve = read_curve(str(tmp_path), [entry(1, CheckpointStatus.CHANGED), entry(2)])
     assert [(point.name, point.n) for point in curve.points] == [("step-000001", 0), ("step-000002", 2)]
 
 
 def test_an_empty_ledger_has_no_best(tmp_path: Path) -> None:
-    curve = read_curve(str(tmp_path / "none"), [entry(1, Status.WAITING)])
+    curve = read_curve(str(tmp_path / "none"), [entry(1, CheckpointStatus.WAITING)])
     assert curve.best is None
     assert "No checkpoint has been evaluated" in best_sentence(curve)
 
@@ -124,7 +127,7 @@ def test_the_page_is_whole_escaped_and_draws_a_line_for_each_lineage(tmp_path: P
     write(tmp_path, "step-000001", "+---")
     write(tmp_path, "step-000002", "++--")
     write(tmp_path, "step-000002-r2", "+++-")
-    failed = entry(3, Status.FAILED, reason="<script>alert(1)</script>")
+    failed = entry(3, CheckpointStatus.FAILED, reason="<script>alert(1)</script>")
     curve = read_curve(str(tmp_path), [entry(1), entry(2), entry(2, lineage=2), failed])
     page = render_page(curve, str(tmp_path), "harness watch <run>")
     assert "<script" not in page

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import point_last, safetensors, write_checkpoint
-from harness.watch.discovery import Candidate, digest_place, inspect, is_settled, scan
+from harness.watch.discovery import CheckpointCandidate, digest_place, inspect, is_settled, scan
 from harness.watch.files import ArrowTree, File, LocalTree, local_copy, open_tree
 from harness.watch.weights import BrokenCheckpointError
 
@@ -112,12 +112,14 @@ def test_a_store_behind_a_uri_is_scanned_and_downloaded_like_a_disk(tmp_path: Pa
 # -- complete or not ---------------------------------------------------------------------------------------------------
 
 
-def candidate(**changes) -> Candidate:
+def candidate(**changes) -> CheckpointCandidate:
     files = (File("model.safetensors", 10, int(1000e9)),)
-    return Candidate(**{"path": "c", "place": "/c", "step": 1, "files": files, **changes})
+    return CheckpointCandidate(**{"path": "c", "place": "/c", "step": 1, "files": files, **changes})
 
 
-def settled(one: Candidate, *, marker: str | None = None, now_s: float = 1001.0, unchanged_s: float = 0.0) -> bool:
+def settled(
+    one: CheckpointCandidate, *, marker: str | None = None, now_s: float = 1001.0, unchanged_s: float = 0.0
+) -> bool:
     return is_settled(one, marker=marker, now_s=now_s, unchanged_s=unchanged_s, quiet_s=30.0)
 
 

@@ -20,8 +20,8 @@ from harness.watch.discovery import digest_place
 from harness.watch.evaluate import (
     MARK,
     End,
+    EvaluationRequest,
     GiveWay,
-    Request,
     compare_contents,
     end_leftovers,
     lock_path,
@@ -42,15 +42,17 @@ tasks: [{suite: stub, tasks: [0], init_states: 2}]
 """
 
 
-def request(place: Path, out: Path, **changes) -> Request:
+def request(place: Path, out: Path, **changes) -> EvaluationRequest:
     digest = digest_place(str(place))[0]
-    return Request("step-000001", str(place), digest, SUITE, "python:checkpoints:Stepper", str(out), **changes)
+    return EvaluationRequest(
+        "step-000001", str(place), digest, SUITE, "python:checkpoints:Stepper", str(out), **changes
+    )
 
 
 def test_a_request_survives_its_file(tmp_path: Path) -> None:
     wanted = request(write_checkpoint(tmp_path, 1), tmp_path, cpus=(0, 1), gpus="")
     write_json(tmp_path / "request.json", asdict(wanted))
-    assert Request.read(tmp_path / "request.json") == wanted
+    assert EvaluationRequest.read(tmp_path / "request.json") == wanted
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LedgerError
-from harness.watch.journal import JOURNAL, Event, Journal, Kind, State, Status, fold
+from harness.watch.journal import JOURNAL, CheckpointStatus, Event, Journal, Kind, State, fold
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ def test_a_result_counts_once_and_nothing_but_an_overwritten_checkpoint_takes_it
     done = fold([found(), Event(Kind.EVALUATED, "step-000001", {"verdict": "PASS"})])
     for kind in (Kind.EVALUATED, Kind.FAILED, Kind.SKIPPED, Kind.CANCELLED, Kind.VANISHED, Kind.RETURNED):
         assert fold([Event(kind, "step-000001", {"verdict": "FAIL"})], done).entries == done.entries
-    assert fold([Event(Kind.CHANGED, "step-000001")], done).entries["step-000001"].status is Status.CHANGED
+    assert fold([Event(Kind.CHANGED, "step-000001")], done).entries["step-000001"].status is CheckpointStatus.CHANGED
 
 
 def test_events_about_nobody_are_ignored() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.watch.journal import Event, Kind, State, Status, fold
+from harness.watch.journal import CheckpointStatus, Event, Kind, State, fold
 from harness.watch.naming import Arrival, register
 
 
@@ -39,7 +39,7 @@ def test_a_restart_from_an_earlier_step_begins_a_new_lineage() -> None:
     state = arrive(state, checkpoint(1500, "d", 4), checkpoint(2000, "e", 5), checkpoint(3000, "f", 6))
     names = [one.name for one in state.entries.values()]
     assert names[3:] == ["step-001500-r2", "step-002000-r2", "step-003000-r2"]
-    assert state.entries["step-002000"].status is Status.EVALUATED, "what was evaluated stays so"
+    assert state.entries["step-002000"].status is CheckpointStatus.EVALUATED, "what was evaluated stays so"
 
 
 def test_an_earlier_step_that_was_only_found_late_is_no_restart() -> None:
@@ -54,16 +54,16 @@ def test_the_same_step_twice_with_different_contents_gets_two_names() -> None:
 
 def test_a_checkpoint_overwritten_before_its_evaluation_is_said_to_be_lost() -> None:
     state = arrive(State(), checkpoint(1000, "a", 1), checkpoint(1000, "b", 2))
-    assert state.entries["step-001000"].status is Status.CHANGED
+    assert state.entries["step-001000"].status is CheckpointStatus.CHANGED
     assert "overwrote it before" in state.entries["step-001000"].reason
-    assert state.entries["step-001000-r2"].status is Status.WAITING
+    assert state.entries["step-001000-r2"].status is CheckpointStatus.WAITING
 
 
 def test_one_that_vanished_and_is_back_waits_again() -> None:
     state = fold([Event(Kind.VANISHED, "step-001000")], arrive(State(), checkpoint(1000, "a", 1)))
     state = arrive(state, checkpoint(1000, "a", 1, place="/restored/1000"))
     entry = state.entries["step-001000"]
-    assert (entry.status, entry.place) == (Status.WAITING, "/restored/1000")
+    assert (entry.status, entry.place) == (CheckpointStatus.WAITING, "/restored/1000")
 
 
 def test_a_submission_is_read_once_also_when_the_folder_had_it_first() -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from checkpoints import point_last, safetensors, write_checkpoint
 from harness.ledger.storage import Location
-from harness.watch.backlog import Order
+from harness.watch.backlog import BacklogOrder
 from harness.watch.client import EvalClient
-from harness.watch.evaluate import End, Outcome, Request
-from harness.watch.journal import Status
+from harness.watch.evaluate import End, EvaluationRequest, EvaluationResult
+from harness.watch.journal import CheckpointStatus
 from harness.watch.service import Hooks, Settings, Watcher, retry_delay
 
-DONE = Outcome(End.EVALUATED, planned=4, held=4)
+DONE = EvaluationResult(End.EVALUATED, planned=4, held=4)
 
 
 class Clock:
@@ -44,32 +44,32 @@ class Evaluations:
     def __init__(self, ends: Mapping | None = None, turns: int = 1) -> None:  # noqa: D107
         self.ends, self.turns = {name: list(outcomes) for name, outcomes in (ends or {}).items()}, turns
         self.started: list[str] = []
-        self.requests: list[Request] = []
+        self.requests: list[EvaluationRequest] = []
         self.cancelled = False
         self.meanwhile: Callable[[], None] = lambda: None
         self._left = 0
 
-    def start(self, request: Request) -> None:
+    def start(self, request: EvaluationRequest) -> None:
         self.started.append(request.name)
         self.requests.append(request)
         self.cancelled, self._left = False, self.turns
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> EvaluationResult | None:
         self.meanwhile()
         self._left -= 1
         if self._left >= 0 and not self.cancelled:
             return None
         if self.cancelled:
-            return Outcome(End.CANCELLED, planned=4, held=1)
+            return EvaluationResult(End.CANCELLED, planned=4, held=1)
         return self._end()
 
     def cancel(self) -> None:
         self.cancelled = True
 
-    def stop(self) -> Outcome:
-        return Outcome(End.INTERRUPTED, planned=4, held=2)
+    def stop(self) -> EvaluationResult:
+        return EvaluationResult(End.INTERRUPTED, planned=4, held=2)
 
-    def _end(self) -> Outcome:
+    def _end(self) -> EvaluationResult:
         outcomes = self.ends.get(self.started[-1], [])
         return outcomes.pop(0) if outcomes else DONE
 
@@ -165,7 +165,7 @@ def test_newer_checkpoints_take_the_place_of_queued_episodes_and_older_ones_get_
     assert set(bench.statuses().values()) == {"evaluated"}
 
 
-@pytest.mark.parametrize("options", [{"cancel": False}, {"order": Order.ALL}])
+@pytest.mark.parametrize("options", [{"cancel": False}, {"order": BacklogOrder.ALL}])
 def test_nothing_is_cancelled_where_that_was_not_asked_for(tmp_path: Path, options: dict) -> None:
     bench = Bench(tmp_path, Evaluations(turns=3), **options)
     bench.write(1)
@@ -203,7 +203,7 @@ def test_an_overwritten_checkpoint_is_two_checkpoints(tmp_path: Path) -> None:
 
 
 def test_one_that_is_overwritten_while_it_runs_counts_for_nothing_and_the_new_one_is_evaluated(tmp_path: Path) -> None:
-    changed = Outcome(End.CHANGED, message="training overwrote it while it was being evaluated")
+    changed = EvaluationResult(End.CHANGED, message="training overwrote it while it was being evaluated")
     bench = Bench(tmp_path, Evaluations({"step-000001": [changed]}))
     bench.write(1)
     bench.evaluations.meanwhile = lambda: bench.write(1, value=50.0)
@@ -212,7 +212,7 @@ def test_one_that_is_overwritten_while_it_runs_counts_for_nothing_and_the_new_on
 
 
 def test_a_checkpoint_that_vanishes_is_said_and_holds_nobody_up(tmp_path: Path) -> None:
-    gone = Outcome(End.VANISHED, message="/run/2 is gone")
+    gone = EvaluationResult(End.VANISHED, message="/run/2 is gone")
     bench = Bench(tmp_path, Evaluations({"step-000002": [gone]}))
     bench.write(1, 2)
     bench.evaluations.meanwhile = lambda: shutil.rmtree(bench.run_dir / "checkpoints" / "000002", ignore_errors=True)
@@ -262,7 +262,7 @@ def test_a_submission_whose_checkpoint_is_gone_is_said_after_the_quiet_period(tm
 def test_an_evaluation_that_dies_goes_on_with_what_is_missing_and_is_given_up_after_three_deaths(
     tmp_path: Path,
 ) -> None:
-    died = Outcome(End.FAILED, error_type="EvaluationDied", message="Its process died (signal SIGKILL).")
+    died = EvaluationResult(End.FAILED, error_type="EvaluationDied", message="Its process died (signal SIGKILL).")
     bench = Bench(tmp_path, Evaluations({"step-000001": [died, died], "step-000002": [died] * 9}))
     bench.write(1, 2)
     bench.watcher.run(once=False, stopped=lambda: bench.clock.elapsed > 2000, sleep=bench.clock.sleep)
@@ -272,7 +272,9 @@ def test_an_evaluation_that_dies_goes_on_with_what_is_missing_and_is_given_up_af
 
 
 def test_a_checkpoint_that_cannot_be_loaded_fails_with_its_reason_and_the_next_one_is_evaluated(tmp_path: Path) -> None:
-    broken = Outcome(End.FAILED, error_type="PolicyError", message="Policy 'step-000002' has 3 unexpected tensors.")
+    broken = EvaluationResult(
+        End.FAILED, error_type="PolicyError", message="Policy 'step-000002' has 3 unexpected tensors."
+    )
     bench = Bench(tmp_path, Evaluations({"step-000002": [broken, broken]}))
     bench.write(1, 2)
     bench.watcher.run(once=False, stopped=lambda: bench.clock.elapsed > 500, sleep=bench.clock.sleep)
@@ -315,7 +317,7 @@ def test_a_full_disk_loses_nothing_and_the_watch_goes_on_when_there_is_room(
 def test_with_once_a_disk_that_stays_full_ends_the_watch_and_says_that_work_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = Outcome(End.FAILED, error_type="LedgerError", message="The disk is full.")
+    full = EvaluationResult(End.FAILED, error_type="LedgerError", message="The disk is full.")
     bench = Bench(tmp_path, Evaluations({"step-000001": [full] * 9}))
     bench.write(1)
     assert not bench.once()
@@ -339,4 +341,4 @@ def test_the_verdict_stands_with_the_checkpoint(tmp_path: Path) -> None:
     bench.write(1)
     assert bench.once()
     entry = bench.restarted().state.entries["step-000001"]
-    assert (entry.status, entry.verdict, entry.reason) == (Status.EVALUATED, "FAIL", "success dropped")
+    assert (entry.status, entry.verdict, entry.reason) == (CheckpointStatus.EVALUATED, "FAIL", "success dropped")

@@ -14,7 +14,7 @@ from training import SUITE, evaluation_processes, training, wait_until, watcher
 
 from harness.ledger import read
 from harness.watch.client import EvalClient
-from harness.watch.journal import Journal, Kind, Status, fold
+from harness.watch.journal import CheckpointStatus, Journal, Kind, fold
 
 
 def kill_watcher(process: subprocess.Popen[str], ledger: Path) -> None:
@@ -77,7 +77,7 @@ def require_one_result(ledger: Path, client: EvalClient, episodes: int) -> None:
     assert every["episode_key"].nunique() == episodes
     events = Journal(str(ledger)).read()
     assert sum(event.kind is Kind.EVALUATED for event in events) == 1
-    assert [entry.status for entry in fold(events).entries.values()] == [Status.EVALUATED]
+    assert [entry.status for entry in fold(events).entries.values()] == [CheckpointStatus.EVALUATED]
     (result,) = client.poll()
     assert (result["name"], result["n"]) == ("step-000020", episodes)
 

@@ -18,7 +18,7 @@ from harness.policies.lerobot.describe import checkpoint_provenance, describe, r
 from harness.policies.lerobot.families import FAMILIES, Family, family_of
 from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
 from harness.policies.lerobot.loading import Loaded, build_random, load_checkpoint
-from harness.policies.lerobot.options import Options, parse_options
+from harness.policies.lerobot.options import LerobotOptions, parse_options
 from harness.policies.lerobot.policy import LeRobotPolicy
 from harness.policies.lerobot.processors import (
     Processors,
@@ -73,7 +73,7 @@ def build(spec: PolicyRequest, *, endpoint: str | None = None, cache_dir: Path |
     return _wire(parts, options, label, cautions)
 
 
-def _at_random(policy_type: str, options: Options, label: str) -> _Parts:
+def _at_random(policy_type: str, options: LerobotOptions, label: str) -> _Parts:
     family = _driven(policy_type, options, policy_type)
     if not family.tested:
         tested = ", ".join(name for name, known in FAMILIES.items() if known.tested)
@@ -97,7 +97,9 @@ def _at_random(policy_type: str, options: Options, label: str) -> _Parts:
     )
 
 
-def _from_checkpoint(path: str, options: Options, label: str, endpoint: str | None, cache_dir: Path | None) -> _Parts:
+def _from_checkpoint(
+    path: str, options: LerobotOptions, label: str, endpoint: str | None, cache_dir: Path | None
+) -> _Parts:
     if path in FAMILIES and not Path(path).exists():
         raise UsageError(
             f"lerobot:{path} is a policy type, not a checkpoint; add ?weights=random or name a checkpoint."
@@ -124,7 +126,7 @@ def _from_checkpoint(path: str, options: Options, label: str, endpoint: str | No
     return _Parts(family, config, cameras, processors, loaded, checkpoint.name, loaded.sha256, provenance, warnings)
 
 
-def _driven(policy_type: str, options: Options, name: str) -> Family:
+def _driven(policy_type: str, options: LerobotOptions, name: str) -> Family:
     family = family_of(policy_type)
     if family.refusal:
         raise PolicyError(
@@ -151,7 +153,7 @@ def _require_cameras(cameras: CameraPlan, family: Family, checkpoint: str) -> No
         )
 
 
-def _wire(parts: _Parts, options: Options, label: str, cautions: tuple[str, ...]) -> LeRobotPolicy:
+def _wire(parts: _Parts, options: LerobotOptions, label: str, cautions: tuple[str, ...]) -> LeRobotPolicy:
     info = describe(
         parts.config,
         parts.family,

@@ -12,7 +12,7 @@ from harness.errors import PolicyError, UsageError, unknown_name
 from harness.policies.lerobot.batch import STATE_KEY
 from harness.policies.lerobot.families import LIBERO_KEYS, Family
 from harness.policies.lerobot.hub import CONFIG_FILE, TRAIN_CONFIG_FILE, Checkpoint, declared_version, first_line
-from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.processors import ACTION_KEY, Processors, statistic_size
 from harness.policies.lerobot.versions import installed_version
 from harness.spec.observation import ACTION_DIM
@@ -50,7 +50,7 @@ def device_name(asked: str) -> str:
     return asked
 
 
-def random_config(family: Family, options: Options) -> Any:
+def random_config(family: Family, options: LerobotOptions) -> Any:
     """Configure a policy with random weights for LIBERO: both cameras, its state, its action.
 
     Raises:
@@ -96,7 +96,7 @@ def read_stored(checkpoint: Checkpoint) -> dict[str, Any]:
     return stored
 
 
-def read_config(checkpoint: Checkpoint, family: Family, options: Options) -> Any:
+def read_config(checkpoint: Checkpoint, family: Family, options: LerobotOptions) -> Any:
     """Parse a checkpoint's configuration with LeRobot and apply the options.
 
     Raises:
@@ -123,7 +123,7 @@ def read_config(checkpoint: Checkpoint, family: Family, options: Options) -> Any
     return config
 
 
-def _overrides(family: Family, options: Options, known: set[str]) -> dict[str, Any]:
+def _overrides(family: Family, options: LerobotOptions, known: set[str]) -> dict[str, Any]:
     """Configuration fields that the options set, or that this harness always sets."""
     fields: dict[str, Any] = {}
     if "pretrained_backbone_weights" in known:
@@ -149,7 +149,7 @@ def _overrides(family: Family, options: Options, known: set[str]) -> dict[str, A
     return fields
 
 
-def examine(config: Any, stored: dict[str, Any], family: Family, options: Options) -> Iterator[str]:
+def examine(config: Any, stored: dict[str, Any], family: Family, options: LerobotOptions) -> Iterator[str]:
     """Say what does not come from the checkpoint as it is stored, and refuse what cannot be honoured.
 
     Yields:

@@ -12,7 +12,7 @@ from harness.policies.lerobot.configs import stored_nfe
 from harness.policies.lerobot.families import Family
 from harness.policies.lerobot.hub import TRAIN_CONFIG_FILE, Checkpoint, declared_version
 from harness.policies.lerobot.loading import Loaded
-from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.processors import ACTION_KEY
 from harness.policies.lerobot.sampling import SEED_WORDS
 from harness.policies.lerobot.versions import installed_version
@@ -22,7 +22,7 @@ from harness.spec.observation import ANY_NFE, PolicyInfo
 def describe(
     config: Any,
     family: Family,
-    options: Options,
+    options: LerobotOptions,
     loaded: Loaded,
     *,
     label: str,
@@ -56,7 +56,7 @@ def describe(
     )
 
 
-def _default_nfe(config: Any, family: Family, options: Options, loaded: Loaded) -> int | None:
+def _default_nfe(config: Any, family: Family, options: LerobotOptions, loaded: Loaded) -> int | None:
     if family.nfe_key is None:
         if options.nfe is not None:
             raise UsageError(f"lerobot: nfe is {options.nfe}, but {family.type} has no denoising loop; remove it.")
@@ -96,7 +96,7 @@ def _main_dtype(policy: Any) -> str:
 
 
 def checkpoint_provenance(
-    checkpoint: Checkpoint, stored: dict[str, Any], family: Family, options: Options
+    checkpoint: Checkpoint, stored: dict[str, Any], family: Family, options: LerobotOptions
 ) -> dict[str, str]:
     """Record where a checkpoint came from, and for each setting whether the checkpoint stores it."""
     train = checkpoint.json(TRAIN_CONFIG_FILE)
@@ -122,14 +122,14 @@ def _source(key: str, stored: dict[str, Any], option: int | None) -> str:
     return f"checkpoint ({key})" if key in stored else f"LeRobot's default of {key}"
 
 
-def compile_text(options: Options) -> str:
+def compile_text(options: LerobotOptions) -> str:
     """How a policy is compiled: "eager", "default" (the whole sampler), "default/parts", either with "+graphs"."""
     scope = "/parts" if options.compile_scope == "parts" else ""
     return (f"{options.compile}{scope}" if options.compile else "eager") + ("+graphs" if options.graphs else "")
 
 
 def run_provenance(
-    config: Any, family: Family, options: Options, loaded: Loaded, cameras: CameraPlan
+    config: Any, family: Family, options: LerobotOptions, loaded: Loaded, cameras: CameraPlan
 ) -> dict[str, str]:
     """Record how a policy runs here: versions, device, cameras, parameters in memory and in use."""
     total = dead = 0

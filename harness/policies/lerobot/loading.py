@@ -16,7 +16,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot import snapflow
 from harness.policies.lerobot.families import Family
 from harness.policies.lerobot.hub import WEIGHTS_FILE, Checkpoint, first_line
-from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.standins import SMOLVLM_VOCABULARY, without_hub
 from harness.policies.lerobot.weights import verify
 
@@ -37,7 +37,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
 
 
-def build_random(config: Any, family: Family, options: Options, label: str) -> Loaded:
+def build_random(config: Any, family: Family, options: LerobotOptions, label: str) -> Loaded:
     """Build a policy with weights from `options.seed`, directly on its device; the global generators are left alone.
 
     Raises:
@@ -71,7 +71,7 @@ def open_gates(policy: Any) -> None:
 
 
 def load_checkpoint(
-    config: Any, family: Family, options: Options, label: str, checkpoint: Checkpoint, names: Sequence[str]
+    config: Any, family: Family, options: LerobotOptions, label: str, checkpoint: Checkpoint, names: Sequence[str]
 ) -> Loaded:
     """Load with LeRobot's own loader, which swallows its errors, and compare every tensor with the file afterwards.
 
@@ -155,7 +155,7 @@ def _attach_head(model: Any, path: Path, head: dict[str, str]) -> tuple[snapflow
     return target_time, "checkpoint"
 
 
-def _finish(policy: Any, family: Family, options: Options) -> None:
+def _finish(policy: Any, family: Family, options: LerobotOptions) -> None:
     policy.requires_grad_(False).eval()
     if options.dtype is None or family.dtype_field is not None:
         return

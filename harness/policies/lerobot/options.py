@@ -18,7 +18,7 @@ VISION = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class LerobotOptions:
     """What may follow the `?` of `lerobot:…`, or stand under `options:` in YAML."""
 
     weights: str = "checkpoint"
@@ -72,10 +72,10 @@ class Options:
         return {camera.strip(): key.strip() for camera, _, key in pairs}
 
 
-_NAMES = tuple(entry.name for entry in fields(Options) if entry.name != "config")
+_NAMES = tuple(entry.name for entry in fields(LerobotOptions) if entry.name != "config")
 
 
-def parse_options(given: Mapping[str, Any]) -> Options:
+def parse_options(given: Mapping[str, Any]) -> LerobotOptions:
     """Read the options of a policy spec.
 
     Raises:
@@ -83,7 +83,7 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     """
     named = {name: value for name, value in given.items() if name in _NAMES}
     others = {name: value for name, value in given.items() if name not in _NAMES}
-    options = Options(**named, config=others)
+    options = LerobotOptions(**named, config=others)
     if others and options.weights != "random":
         raise unknown_name("option of a lerobot policy", sorted(others)[0], _NAMES)
     _one_of("weights", options.weights, WEIGHTS)

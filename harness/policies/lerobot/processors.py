@@ -11,7 +11,7 @@ import torch
 from harness.errors import PolicyError
 from harness.policies.lerobot.batch import STATE_KEY
 from harness.policies.lerobot.hub import Checkpoint
-from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.standins import PALIGEMMA_VOCABULARY, SMOLVLM_VOCABULARY, without_hub
 
 PREPROCESSOR_FILE = "policy_preprocessor.json"
@@ -44,7 +44,7 @@ def stored_steps(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
 
 
 def load_processors(
-    config: Any, checkpoint: Checkpoint, options: Options, steps: Mapping[str, Any], *, keep_renames: bool
+    config: Any, checkpoint: Checkpoint, options: LerobotOptions, steps: Mapping[str, Any], *, keep_renames: bool
 ) -> Processors:
     """Load the pipelines that were saved with the checkpoint.
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.families import Family, Site
 from harness.policies.lerobot.graphs import CudaRecorder, GraphPool, Recorder
-from harness.policies.lerobot.options import Options
+from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.spans import resolve
 
-Part = Callable[..., Any]
+ModelPart = Callable[..., Any]
 
 
-def apply_variant(policy: Any, family: Family, options: Options, device: torch.device) -> None:
+def apply_variant(policy: Any, family: Family, options: LerobotOptions, device: torch.device) -> None:
     """Change a loaded policy in place; without any of the options nothing is touched.
 
     Args:
@@ -78,7 +78,7 @@ def quantize(policy: Any, family: Family) -> None:
     quantize_(policy, Int8WeightOnlyConfig(), filter_fn=used)
 
 
-def wrap_parts(policy: Any, family: Family, wrap: Callable[[Part, Site], Part]) -> None:
+def wrap_parts(policy: Any, family: Family, wrap: Callable[[ModelPart, Site], ModelPart]) -> None:
     """Replace each component's callable; a callable that serves prefix and suffix is replaced for the prefix alone."""
     for site in family.sites:
         owner_path, _, name = site.path.rpartition(".")
@@ -94,7 +94,7 @@ def record_parts(policy: Any, family: Family, recorder: Recorder) -> GraphPool:
     return pool
 
 
-def _prefix_only(inner: Part, changed: Part) -> Part:
+def _prefix_only(inner: ModelPart, changed: ModelPart) -> ModelPart:
     def call(*args: Any, **kwargs: Any) -> Any:
         return (inner if kwargs["inputs_embeds"][1] is not None else changed)(*args, **kwargs)
 
@@ -104,11 +104,11 @@ def _prefix_only(inner: Part, changed: Part) -> Part:
 def merge_cameras(policy: Any, family: Family) -> None:
     """Encode the images of all cameras in one batch: the tower's kernels are launched once, not once per camera."""
     encoder = resolve(policy, family.image_encoder)
-    encode: Part = encoder.embed_image
+    encode: ModelPart = encoder.embed_image
     path = next(site.path for site in family.sites if site.span == "vision")
     owner_path, _, name = path.rpartition(".")
     owner = resolve(policy, owner_path)
-    embed_prefix: Part = resolve(owner, name)
+    embed_prefix: ModelPart = resolve(owner, name)
 
     def merged(images: list[Tensor], *args: Any, **kwargs: Any) -> Any:
         features = iter(encode(torch.cat(list(images))).chunk(len(images)))
@@ -122,7 +122,7 @@ def set_products(policy: Any, family: Family, *, tf32: bool) -> None:
     """Compute the float32 products of the vision tower with or without TF32, whatever the rest does."""
     _tower(family, "vision")
 
-    def wrap(part: Part, site: Site) -> Part:
+    def wrap(part: ModelPart, site: Site) -> ModelPart:
         if site.span != "vision":
             return part
 

@@ -22,7 +22,7 @@ from harness.policies.openpi.messages import (
     encode_end,
     encode_request,
 )
-from harness.policies.openpi.options import Options
+from harness.policies.openpi.options import OpenpiOptions
 from harness.spec.observation import ACTION_DIM, CAMERAS, ActionChunks, Observation, PolicyInfo, RemoteTiming
 
 DEFAULT_REPLAN = 5
@@ -35,7 +35,7 @@ IDENTITY = ("policy_id", "checkpoint", "checkpoint_sha256", "chunk_length", "noi
 
 def connect(
     address: Address,
-    options: Options,
+    options: OpenpiOptions,
     *,
     label: str,
     token: str | None,
@@ -68,14 +68,14 @@ def connect(
     return OpenPiPolicy(link, welcome, replace(info, policy_id=label), options, token, seconds, sleep)
 
 
-def _stated(welcome: Welcome, options: Options) -> PolicyInfo:
+def _stated(welcome: Welcome, options: OpenpiOptions) -> PolicyInfo:
     """What a server of this project says, as the near end offers it: one observation at a time, without torch."""
     info = welcome.info
     replan = min(options.replan or info.replan_interval, info.chunk_length)
     return replace(info, replan_interval=replan, placement="worker", max_batch=1)
 
 
-def _found_out(link: Link, options: Options) -> PolicyInfo:
+def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
     """What any other openpi server turns out to be, from its answer to an empty scene."""
     blank = np.zeros((256, 256, 3), np.uint8)
     scene = Observation("do nothing", np.zeros(8, np.float32), dict.fromkeys(CAMERAS, blank))
@@ -107,7 +107,7 @@ class OpenPiPolicy:
         link: Link,
         welcome: Welcome | None,
         info: PolicyInfo,
-        options: Options,
+        options: OpenpiOptions,
         token: str | None,
         seconds: Callable[[], float],
         sleep: Callable[[float], None],

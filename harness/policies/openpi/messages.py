@@ -43,7 +43,7 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DecisionRequest:
     """One question, as a server reads it."""
 
     observation: Observation
@@ -120,7 +120,7 @@ def encode_request(
     return message
 
 
-def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: str, count: int) -> Request:
+def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: str, count: int) -> DecisionRequest:
     """Read a question.
 
     Without the extension the noise is keyed by the observation itself: the same question gets the same answer, on any
@@ -141,7 +141,7 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
         noise = None
         if info.noise_shape is not None:
             noise = decision_noise(_digest(observation), 0, info.noise_shape)
-        return Request(observation, noise, None)
+        return DecisionRequest(observation, noise, None)
     _require_version(said, "The client")
     try:
         history = tuple(_decode_moment(moment, info, episode="", decision=0) for moment in said["history"])
@@ -150,7 +150,7 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
             privileged=said["privileged"],
         )  # fmt: skip
         noise = _noise(said["noise"], info)
-        return Request(observation, noise, said["nfe"], int(said["request"]), bool(said.get("spans")))
+        return DecisionRequest(observation, noise, said["nfe"], int(said["request"]), bool(said.get("spans")))
     except (KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
 

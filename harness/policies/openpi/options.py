@@ -14,7 +14,7 @@ CONTROL_MODES = ("relative", "absolute")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class OpenpiOptions:
     """What may follow the `?` of `openpi://…`, or stand under `options:` in YAML."""
 
     token_env: str = TOKEN_ENV
@@ -37,19 +37,19 @@ class Options:
 _NUMBERS = ("connect_s", "reconnect_s", "answer_s")
 
 
-def parse_options(given: Mapping[str, Any]) -> Options:
+def parse_options(given: Mapping[str, Any]) -> OpenpiOptions:
     """Read the options of a policy spec.
 
     Raises:
         UsageError: Unknown option (answered with the nearest known one), or a value that the option does not take.
     """
-    names = [entry.name for entry in fields(Options)]
+    names = [entry.name for entry in fields(OpenpiOptions)]
     for name, value in given.items():
         if name not in names:
             raise unknown_name("option of an openpi policy", name, names)
         if name in _NUMBERS and not (_is_number(value) and value > 0):
             raise UsageError(f"openpi: {name} is {value!r}; it is a number of seconds above 0.")
-    options = Options(**given)
+    options = OpenpiOptions(**given)
     if options.replan is not None and not (type(options.replan) is int and options.replan >= 1):
         raise UsageError(f"openpi: replan is {options.replan!r}; it is an integer of at least 1.")
     if options.control_mode not in CONTROL_MODES:

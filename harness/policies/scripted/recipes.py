@@ -44,7 +44,7 @@ class Grasp:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where to bring an object. Heights are those of the object's lowest point over the origin of the place, m."""
 
     body: str
@@ -64,7 +64,7 @@ class Job:
     """One task: an object and its place."""
 
     grasp: Grasp
-    place: Place
+    place: Destination
 
 
 def _can(body: str) -> Grasp:
@@ -123,11 +123,11 @@ geometry."""
 HEIGHTS: Mapping[str, float] = {grasp.body: grasp.above for grasp in GRASPS.values()}
 """Object → from its origin to its highest point, m."""
 
-PLACES: Mapping[str, Place] = {
+PLACES: Mapping[str, Destination] = {
     # A bowl counts within 3 cm of the plate's centre and in contact with it.
-    "plate": Place("plate_1", carry=0.10, release=0.012, glide=0.09, tolerance=0.012),
+    "plate": Destination("plate_1", carry=0.10, release=0.012, glide=0.09, tolerance=0.012),
     # The wall is 14.6 cm high and the inside 12 cm wide; an object counts once its origin is 13.5 cm over the floor.
-    "basket": Place("basket_1", carry=0.165, release=0.06, glide=0.0, tolerance=0.03),
+    "basket": Destination("basket_1", carry=0.165, release=0.06, glide=0.0, tolerance=0.03),
 }
 
 

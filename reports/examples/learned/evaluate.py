@@ -41,14 +41,14 @@ def work(o, worker, groups, counters, results, hw):
 
     torch.set_num_threads(1)
     from dataclasses import replace
-    from harness.rollout import run_episode, LocalDecider, WallClock, Alarm
+    from harness.rollout import run_episode, LocalDecider, WallTime, Alarm
     from harness.sim import LiberoSim, SimConfig
     from harness.spec.observation import CAMERAS
     from harness.spec.protocol import Protocol
     from harness.spec.suite import Limits
 
     protocol = Protocol.model_validate("lerobot")
-    clock, alarm = WallClock(), Alarm()
+    clock, alarm = WallTime(), Alarm()
     sims, policies, deciders = {}, {}, {}
     n_tasks = o.tasks
 
@@ -131,7 +131,7 @@ def main():
     from harness.cluster.rows import episode_rows, decision_rows
     from harness.latency.node import describe_node
     from harness.ledger import LedgerWriter
-    from harness.schedule.plan import TaskCounts, plan_episodes
+    from harness.schedule.plan import SuiteCounts, plan_episodes
     from harness.sim.world import LiberoWorld
     from harness.spec import Suite
     from harness.spec.manifest import canonical_json, manifest_sha256
@@ -154,7 +154,7 @@ def main():
         n: suite.protocol.manifest(n, init_states_sha256=d.init_states_sha256, versions=d.versions, renderer=o.renderer)
         for n, d in desc.items()
     }
-    counts = {n: TaskCounts(desc[n].n_init_states, manifest_sha256(m)) for n, m in man.items()}
+    counts = {n: SuiteCounts(desc[n].n_init_states, manifest_sha256(m)) for n, m in man.items()}
     o.names = {(n, i): t for n, d in desc.items() for i, t in enumerate(d.tasks)}
     groups = []
     for n, v in order(names):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.doctor.check import Status
+from harness.doctor.check import CheckStatus
 from harness.doctor.expectations import ask, make_expectations
 from harness.doctor.observations import load_observations
 from harness.doctor.policy_checks import check_policy, expected_answers
@@ -16,7 +16,7 @@ def test_faults_of_a_lerobot_checkpoint_are_named(save, load) -> None:
     policy = load(save("pi05", size=256))
     expectations = make_expectations(policy)
     weights, answers, *_ = check_policy(policy, expectations)
-    assert (weights.status, answers.status) == (Status.OK, Status.OK)
+    assert (weights.status, answers.status) == (CheckStatus.OK, CheckStatus.OK)
 
     seen = load_observations()
     # The checkpoint's own keys the wrong way round.

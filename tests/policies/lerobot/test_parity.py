@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.policies.base import Policy
 from harness.policies.scripted import ScriptedPolicy
-from harness.rollout import Alarm, LocalDecider, WallClock, run_episode
+from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.rollout.result import EpisodeResult
 from harness.schedule.keys import decision_noise, episode_key
 from harness.schedule.units import EpisodeUnit
@@ -99,11 +99,11 @@ class World:
         try:
             result = run_episode(
                 self.sim,
-                LocalDecider(policy, alarm, WallClock()),
+                LocalDecider(policy, alarm, WallTime()),
                 self.unit(),
                 protocol,
                 policy.info,
-                clock=WallClock(),
+                clock=WallTime(),
                 limits=Limits(),
                 recorder=actions,
             )

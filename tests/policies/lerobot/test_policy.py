@@ -246,10 +246,10 @@ def test_smolvla_at_random_has_the_published_size() -> None:
     from harness.policies.lerobot.configs import random_config
     from harness.policies.lerobot.families import family_of
     from harness.policies.lerobot.loading import policy_class
-    from harness.policies.lerobot.options import Options
+    from harness.policies.lerobot.options import LerobotOptions
     from harness.policies.lerobot.standins import SMOLVLM_VOCABULARY, without_hub
 
-    config = random_config(family_of("smolvla"), Options(weights="random", device="cpu"))
+    config = random_config(family_of("smolvla"), LerobotOptions(weights="random", device="cpu"))
     with without_hub(SMOLVLM_VOCABULARY), torch.device("meta"):
         policy = policy_class("smolvla")(config)
     assert sum(parameter.numel() for parameter in policy.parameters()) == 450_046_176

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
-from harness.rollout.clock import Clock, WallClock
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan, asked_for, plan_batches
@@ -47,7 +47,7 @@ class PolicyServer:
         self._isolation.apply()
         self._spec = spec
         self._plan: BatchPlan | None = None
-        self._clock: Clock = WallClock()
+        self._clock: TimeSource = WallTime()
         self._loading = asyncio.Lock()
         self._policy: Policy | None = None
         self._batcher: Batcher | None = None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 
-class Clock(Protocol):
+class TimeSource(Protocol):
     """Reads the time of day and a stopwatch."""
 
     def now(self) -> datetime:
@@ -19,7 +19,7 @@ class Clock(Protocol):
         ...
 
 
-class WallClock:
+class WallTime:
     """The machine's clocks."""
 
     def now(self) -> datetime:

@@ -40,7 +40,7 @@ PRIVATE: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RaySession:
     """A connection to a cluster."""
 
     ray: Any
@@ -74,7 +74,7 @@ class Session:
 
 
 @contextmanager
-def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[Session]:
+def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[RaySession]:
     """Connect for the length of a `with` block. Only a cluster that was started here is shut down.
 
     Args:
@@ -88,7 +88,7 @@ def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[
         import ray
 
         if ray.is_initialized():
-            yield Session(ray, owned=False, driver_node_id=ray.get_runtime_context().get_node_id())
+            yield RaySession(ray, owned=False, driver_node_id=ray.get_runtime_context().get_node_id())
             return
         with _quiet_logger():
             if address is None:
@@ -96,7 +96,7 @@ def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[
             else:
                 _join(ray, address)
     try:
-        yield Session(ray, owned=address is None, driver_node_id=ray.get_runtime_context().get_node_id())
+        yield RaySession(ray, owned=address is None, driver_node_id=ray.get_runtime_context().get_node_id())
     finally:
         ray.shutdown()
 

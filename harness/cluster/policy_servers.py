@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.cluster.messages import PolicySetup
 from harness.cluster.placement import NodeResources, ServerSlot, place_servers
-from harness.cluster.server import MAX_RESTARTS, PolicyServer, build_policy
-from harness.cluster.session import Session
+from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
+from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, PolicyError
 from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
@@ -19,10 +19,10 @@ LIGHT = frozenset({"scripted", "noop", "random", "openpi"})
 actor first, because nobody knows what it imports before it is built."""
 
 
-class PolicyHouse:
+class PolicyServers:
     """The policies of a run, and the servers that hold some of them."""
 
-    def __init__(self, session: Session, setups: Mapping[str, PolicySetup], slots: Sequence[ServerSlot]) -> None:
+    def __init__(self, session: RaySession, setups: Mapping[str, PolicySetup], slots: Sequence[ServerSlot]) -> None:
         """Keep what `open_policies` brought up."""
         self._session, self.setups, self.slots = session, dict(setups), tuple(slots)
         self._servers = [server for setup in setups.values() for server in setup.servers]
@@ -79,8 +79,8 @@ def _light_setup(spec: PolicySpec) -> PolicySetup:
 
 
 def open_policies(
-    session: Session, nodes: Sequence[NodeResources], specs: Sequence[PolicySpec], light: Mapping[str, PolicySetup]
-) -> PolicyHouse:
+    session: RaySession, nodes: Sequence[NodeResources], specs: Sequence[PolicySpec], light: Mapping[str, PolicySetup]
+) -> PolicyServers:
     """Load every policy that is not light, each in its own servers, all at the same time.
 
     Raises:
@@ -109,10 +109,10 @@ def open_policies(
         for server in servers:
             session.ray.kill(server)
     kept = [slot for slot in slots if setups[slot.policy].servers]
-    return PolicyHouse(session, {spec.label: setups[spec.label] for spec in specs}, kept)
+    return PolicyServers(session, {spec.label: setups[spec.label] for spec in specs}, kept)
 
 
-def _start(session: Session, spec: PolicySpec, slot: ServerSlot) -> Any:
+def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot) -> Any:
     return (
         session.ray.remote(PolicyServer)
         .options(
@@ -126,7 +126,7 @@ def _start(session: Session, spec: PolicySpec, slot: ServerSlot) -> Any:
     )
 
 
-def _ask(session: Session, label: str, servers: Sequence[Any]) -> tuple[PolicyInfo, dict[str, Any]]:
+def _ask(session: RaySession, label: str, servers: Sequence[Any]) -> tuple[PolicyInfo, dict[str, Any]]:
     """What the first server of a policy says, once all have loaded it."""
     from ray.exceptions import RayError
 

@@ -19,21 +19,21 @@ from harness.policies.controls import RandomPolicy
 from harness.policies.openpi.client import OpenPiPolicy, connect
 from harness.policies.openpi.link import Address
 from harness.policies.openpi.messages import encode_request
-from harness.policies.openpi.options import Options
+from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
-from harness.rollout.clock import WallClock
+from harness.rollout.time_source import WallTime
 from harness.schedule.keys import decision_noise
-from harness.serve.server import require_token
 from harness.serve.sizing import BatchPlan
+from harness.serve.websocket import require_token
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, Observation, PolicyInfo
 
 TOKEN = "right"  # noqa: S105 - of a server that lives for a second
-QUICK = Options(connect_s=0.3, reconnect_s=1.0, answer_s=10.0)
+QUICK = OpenpiOptions(connect_s=0.3, reconnect_s=1.0, answer_s=10.0)
 
 
-def policy_at(address: Address, token: str | None = None, options: Options = QUICK) -> OpenPiPolicy:
+def policy_at(address: Address, token: str | None = None, options: OpenpiOptions = QUICK) -> OpenPiPolicy:
     return connect(address, options, label="remote", token=token)
 
 
@@ -308,7 +308,7 @@ def test_a_probe_sees_the_servers_components_and_the_way_there(serve):
         found = probe(
             policy_at(serving.address),
             observations=synthetic_observations(2),
-            clock=WallClock(),
+            clock=WallTime(),
             budget=Budget(min_seconds=0.2, min_samples=5, max_seconds=5.0, warmup_seconds=0.5),
         )
     (configuration,) = found.configurations

@@ -34,7 +34,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EpisodePart:
     """One recorded episode on disk."""
 
     path: Path
@@ -82,7 +82,7 @@ def write_part(directory: str | Path, record: EpisodeRecord) -> Path:
     return Path(path)
 
 
-def read_parts(directory: str | Path) -> list[Part]:
+def read_parts(directory: str | Path) -> list[EpisodePart]:
     """The parts below a dataset's directory, by suite, task, init state and trial.
 
     Raises:
@@ -96,13 +96,13 @@ def listed(stats: Stats) -> dict[str, Any]:
     return {name: value.tolist() for name, value in stats.items()}
 
 
-def _read(path: Path) -> Part:
+def _read(path: Path) -> EpisodePart:
     try:
         meta = json.loads((pq.read_schema(path).metadata or {})[_META])
     except (OSError, KeyError, ValueError) as error:
         raise HarnessError(f"{path} is no recorded episode ({error}); delete it and run with --resume.") from error
     stats = {key: {n: np.array(v) for n, v in values.items()} for key, values in meta["image_stats"].items()}
-    return Part(path, meta["facts"], {key: tuple(shape) for key, shape in meta["shapes"].items()}, stats)
+    return EpisodePart(path, meta["facts"], {key: tuple(shape) for key, shape in meta["shapes"].items()}, stats)
 
 
 def _facts(record: EpisodeRecord) -> dict[str, Any]:

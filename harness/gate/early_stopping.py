@@ -13,18 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.pairing import ERROR, SUCCESS, Side, describe_variants, read_sides
-from harness.cluster.messages import STOP_RECORD, StopNote
+from harness.analysis.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
 from harness.errors import LedgerError, UsageError
 from harness.gate.stopping import PairOutcome, StopDecision, decide_stop
 from harness.ledger.storage import Location
+from harness.rollout.early_stopping import STOP_RECORD, StopNote
 from harness.rollout.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.spec.manifest import require_equal_manifests
+from harness.spec.policy import PolicyAtNfe
 from harness.spec.rules import GateRules
-
-Outcome = bool | None
-"""Success, failure, or an infrastructure error that is not retried."""
 
 
 def plan_rounds(plan: Sequence[EpisodeUnit], looks: int) -> tuple[tuple[EpisodeUnit, ...], ...]:
@@ -50,16 +48,16 @@ def plan_rounds(plan: Sequence[EpisodeUnit], looks: int) -> tuple[tuple[EpisodeU
 
 
 @dataclass
-class GateWatch:
+class GateStopping:
     """Weighs the pairs of a run against a base after every round. It pickles: the controller holds it."""
 
     rules: GateRules
     base_path: str
-    base: Mapping[str, Outcome]
+    base: Mapping[str, Scored]
     """Episode key → outcome of the base."""
     plan: tuple[tuple[EpisodeUnit, ...], ...]
     """The rounds."""
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Scored] = field(default_factory=dict)
     """Episode key → outcome of the candidate, for episodes that have ended."""
     judged_rounds: int = 0
     """Complete rounds that have been weighed."""
@@ -113,15 +111,15 @@ class GateWatch:
         return [unit for members in self.plan[: self.judged_rounds] for unit in members]
 
 
-def watch_against(
+def stopping_against(
     base: str | Path,
     rules: GateRules,
     plan: Sequence[EpisodeUnit],
     manifests: Mapping[str, Mapping[str, Any]],
     *,
     out: str | Path | None = None,
-) -> GateWatch:
-    """Build the watch of a run.
+) -> GateStopping:
+    """Build the early stopping of a run.
 
     Args:
         base: Ledger to gate against.
@@ -135,7 +133,7 @@ def watch_against(
             base has none of the planned episodes, or several policies of which none is the run's.
     """
     decide_stop((), rules)  # refuses rules of fixed design
-    variants = sorted({(unit.policy, unit.nfe) for unit in plan}, key=str)
+    variants = sorted({unit.policy_at_nfe for unit in plan}, key=str)
     if len(variants) != 1:
         raise UsageError(
             f"A gated run has one policy at one NFE, so that stopping is about that one; this one has "
@@ -150,7 +148,7 @@ def watch_against(
         raise UsageError(f"{str(base)!r} has none of the {len(plan)} planned episodes, so there is nothing to pair.")
     finished = {} if out is None else _held(out, variants[0])
     planned = {unit.episode_key for unit in plan}
-    return GateWatch(
+    return GateStopping(
         rules,
         str(base),
         known,
@@ -160,7 +158,7 @@ def watch_against(
 
 
 def read_stop_record(ledger: str | Path) -> dict[str, Any] | None:
-    """What a watch had decided about a ledger's run; None when no watch stopped it.
+    """What had been decided about a ledger's run that was stopped early; None when it was not.
 
     Raises:
         LedgerError: The record is there and cannot be read.
@@ -179,7 +177,7 @@ def read_stop_record(ledger: str | Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _base_side(base: str | Path, policy: str, nfe: int | None) -> Side:
+def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:
     sides = read_sides(base)
     exact = [side for side in sides if (side.policy_id, side.nfe) == (policy, nfe)]
     same_nfe = [side for side in sides if side.nfe == nfe]
@@ -190,7 +188,7 @@ def _base_side(base: str | Path, policy: str, nfe: int | None) -> Side:
     raise UsageError(f"It is unclear what to gate {policy} against: {str(base)!r} has {listing}.")
 
 
-def _held(out: str | Path, variant: tuple[str, int | None]) -> dict[str, Outcome]:
+def _held(out: str | Path, variant: PolicyAtNfe) -> dict[str, Scored]:
     try:
         sides = read_sides(out)
     except LedgerError:
@@ -200,6 +198,6 @@ def _held(out: str | Path, variant: tuple[str, int | None]) -> dict[str, Outcome
     return {key: value for side in own for key, value in _outcomes(side).items() if value is not None}
 
 
-def _outcomes(side: Side) -> dict[str, Outcome]:
+def _outcomes(side: Side) -> dict[str, Scored]:
     decoded = {ERROR: None, SUCCESS: True}
     return {key: decoded.get(int(code), False) for key, code in zip(side.keys.to_pylist(), side.outcomes, strict=True)}

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cluster.messages import StopNote
 from harness.cluster.state import RunState
 from harness.errors import UsageError
-from harness.gate.watch import GateWatch, plan_rounds, watch_against
+from harness.gate.early_stopping import GateStopping, plan_rounds, stopping_against
+from harness.rollout.early_stopping import StopNote
 from harness.rollout.result import EpisodeResult
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
@@ -89,9 +89,9 @@ def test_a_decided_run_leases_nothing_more_and_knows_that_it_is_not_finished() -
     assert (snapshot.finished, snapshot.decided) == (False, StopNote("enough", {}))
 
 
-def watch(make_ledger: Any, base: str, rules: GateRules = RULES, **options: Any) -> GateWatch:
+def watch(make_ledger: Any, base: str, rules: GateRules = RULES, **options: Any) -> GateStopping:
     path = make_ledger("base", [base] * 10)
-    return watch_against(path, rules, units([len(base)] * 10), {"libero_spatial": MANIFEST}, **options)
+    return stopping_against(path, rules, units([len(base)] * 10), {"libero_spatial": MANIFEST}, **options)
 
 
 def test_a_round_counts_only_when_its_last_episode_has_ended(make_ledger: Any) -> None:
@@ -130,7 +130,7 @@ def test_what_a_resumed_ledger_holds_has_ended_but_its_errors_have_not(make_ledg
 
 
 def test_episodes_that_the_base_lacks_are_run_but_not_weighed(make_ledger: Any) -> None:
-    gate = watch_against(make_ledger("base", ["+" * 10] * 10), RULES, units([50] * 10), {"libero_spatial": MANIFEST})
+    gate = stopping_against(make_ledger("base", ["+" * 10] * 10), RULES, units([50] * 10), {"libero_spatial": MANIFEST})
     assert sum(map(len, gate.rounds())) == 500
     for members in gate.rounds():
         gate.take(results(members, "timeout"))
@@ -149,4 +149,4 @@ def test_episodes_that_the_base_lacks_are_run_but_not_weighed(make_ledger: Any) 
 def test_runs_that_cannot_be_gated_are_refused(make_ledger: Any, changes: dict[str, Any], message: str) -> None:
     request = {"rules": RULES, "plan": units([2]), "manifests": {"libero_spatial": MANIFEST}, **changes}
     with pytest.raises(UsageError, match=message):
-        watch_against(make_ledger("base", ["++"]), **request)
+        stopping_against(make_ledger("base", ["++"]), **request)
