@@ -1,7 +1,7 @@
 """Count lines of code: no docstrings, no comments, no blank lines.
 
-    python scripts/count_lines.py harness/cluster harness/report        # of this checkout
-    python scripts/count_lines.py --against v0.1.0 harness              # and of another commit, side by side
+`python scripts/count_lines.py harness/cluster harness/report` counts this checkout; `--against COMMIT` counts another
+commit beside it.
 """
 
 from __future__ import annotations
