@@ -215,13 +215,6 @@ def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> Su
     )
 
 
-def count_pairs(base: Codes, candidate: Codes) -> tuple[PairCounts, PairCounts]:
-    """Count aligned outcome codes: (errors left out, errors as failures)."""
-    scored = (base != ERROR) & (candidate != ERROR)
-    old, new = base == SUCCESS, candidate == SUCCESS
-    return PairCounts.of(old[scored], new[scored]), PairCounts.of(old, new)
-
-
 def _codes_of(details: pa.Table, columns: list[str]) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
     """Number the distinct values of some columns: (code of each row, values of each code), sorted by value."""
     codes = np.zeros(details.num_rows, dtype=np.int64)

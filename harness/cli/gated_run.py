@@ -14,7 +14,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
-    from harness.rollout.early_stopping import EarlyStopping
+    from harness.schedule.early_stopping import EarlyStopping
     from harness.schedule.units import EpisodeUnit
     from harness.spec.rules import GateRules
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.intervals import rate_interval
-from harness.cluster.messages import PolicyProgress, Progress
+from harness.schedule.progress import PolicyProgress, Progress
 
 LINE_EVERY_S = 10.0
 """Plain output: at most one line in this time, so that a night's log stays readable."""

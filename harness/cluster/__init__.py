@@ -5,7 +5,7 @@ Importing this package imports neither Ray nor what only the driver needs: worke
 
 from typing import TYPE_CHECKING, Any
 
-from harness.cluster.messages import PolicyProgress, Progress
+from harness.schedule.progress import PolicyProgress, Progress
 from harness.spec.policy import PolicyAtNfe
 
 if TYPE_CHECKING:

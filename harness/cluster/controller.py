@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.cluster.messages import Lease, RunSnapshot
 from harness.cluster.rows import decision_rows, episode_rows
-from harness.cluster.state import RunState
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
-from harness.rollout.early_stopping import EarlyStopping
 from harness.rollout.faults import describe_exception
-from harness.rollout.result import EpisodeResult
 from harness.rollout.time_source import TimeSource
+from harness.schedule.early_stopping import EarlyStopping
+from harness.schedule.leases import Lease
 from harness.schedule.order import TaskId
+from harness.schedule.progress import RunSnapshot
+from harness.schedule.result import EpisodeResult
+from harness.schedule.state import RunState
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
 

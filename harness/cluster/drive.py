@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.cluster.failure import Restart, decide_restart
 from harness.cluster.group import WorkerEnd, WorkerGroup
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Progress, RunSnapshot, WorkerSummary
+from harness.cluster.messages import WorkerSummary
 from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, LedgerError, NodeError, PolicyError
 from harness.rollout.faults import EpisodeTimeout
 from harness.rollout.time_source import TimeSource
+from harness.schedule.failure import Restart, decide_restart
+from harness.schedule.progress import Progress, RunSnapshot
 
 POLL_S = 0.25
 GRACE_S = 8.0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.rollout.replay import replay_frames
-from harness.rollout.result import EpisodeResult
+from harness.schedule.result import EpisodeResult
 from harness.sim.base import Simulator
 from harness.spec.observation import CAMERAS
 

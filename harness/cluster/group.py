@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.messages import WorkerSetup, WorkerSummary
-from harness.cluster.placement import WorkerSlot
 from harness.cluster.ray_session import RaySession
 from harness.cluster.worker import RolloutWorker
 from harness.errors import HarnessError
 from harness.rollout.faults import WorkerDied
+from harness.schedule.placement import WorkerSlot
 
 NODE_LOST = "NodeLost"
 WORKER_DIED = WorkerDied.__name__

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LOWEST = 19
-
 
 @dataclass(frozen=True, slots=True)
 class Isolation:

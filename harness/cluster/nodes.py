@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cluster.placement import NodeResources
 from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, NodeError
+from harness.schedule.placement import NodeResources
 from harness.sim.base import GLBackend, SuiteDescription
 
 INSPECT_S = 300.0

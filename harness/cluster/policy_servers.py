@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.cluster.messages import PolicySetup
-from harness.cluster.placement import NodeResources, ServerSlot, place_servers
 from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
 from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, PolicyError
+from harness.schedule.placement import NodeResources, ServerSlot, place_servers
 from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec

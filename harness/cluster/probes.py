@@ -9,12 +9,12 @@ from typing import Any
 
 from harness.cluster.interrupts import Interrupts
 from harness.cluster.messages import NodeIdentity
-from harness.cluster.placement import NodeResources
 from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.rollout.faults import describe_exception
+from harness.schedule.placement import NodeResources
 from harness.spec.policy import PolicySpec
 from harness.spec.suite import ProbePlan
 

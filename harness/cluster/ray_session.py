@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
-from harness.cluster.placement import NodeResources
 from harness.errors import NodeError
+from harness.schedule.placement import NodeResources
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Frames of a few dozen decisions; Ray's default would reserve a third of the memory."""

@@ -10,17 +10,18 @@ from harness.cluster.controller import Controller
 from harness.cluster.drive import DriveResult, RolloutDrive
 from harness.cluster.group import WorkerGroup
 from harness.cluster.interrupts import Interrupts
-from harness.cluster.messages import Progress, WorkerSetup
-from harness.cluster.placement import WorkerSlot
+from harness.cluster.messages import WorkerSetup
 from harness.cluster.policy_servers import PolicyServers
 from harness.cluster.ray_session import RaySession
-from harness.cluster.state import RunState
 from harness.ledger import finished_identities
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
-from harness.rollout.early_stopping import EarlyStopping
 from harness.rollout.time_source import TimeSource, WallTime
+from harness.schedule.early_stopping import EarlyStopping
 from harness.schedule.order import TaskId
+from harness.schedule.placement import WorkerSlot
+from harness.schedule.progress import Progress
+from harness.schedule.state import RunState
 from harness.schedule.units import EpisodeIdentity, EpisodeUnit
 from harness.spec import Suite
 from harness.spec.observation import PolicyInfo

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from harness.ledger.schema import TABLES
-from harness.rollout.result import EpisodeResult
+from harness.schedule.result import EpisodeResult
 from harness.spec.observation import PolicyInfo
 
 COPIED = (

@@ -16,9 +16,8 @@ from harness.cluster.drive import DriveResult
 from harness.cluster.film import cameras_for
 from harness.cluster.interrupts import Interrupts
 from harness.cluster.isolation import NO_LIMITS, Isolation
-from harness.cluster.messages import NodeIdentity, Progress, WorkerSetup
+from harness.cluster.messages import NodeIdentity, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
-from harness.cluster.placement import place_workers
 from harness.cluster.policy_servers import PolicyServers, open_policies
 from harness.cluster.prepare import RunRequest, check_infos, plan_variants, prepare, task_counts
 from harness.cluster.probes import read_probed, run_probes
@@ -30,9 +29,11 @@ from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.rollout.dataset import Dataset
-from harness.rollout.early_stopping import STOP_RECORD, EarlyStopping, StopNote
 from harness.rollout.time_source import TimeSource, WallTime
+from harness.schedule.early_stopping import STOP_RECORD, EarlyStopping, StopNote
+from harness.schedule.placement import place_workers
 from harness.schedule.plan import missing, plan_episodes
+from harness.schedule.progress import Progress
 from harness.schedule.units import EpisodeUnit
 from harness.spec import PolicySpec, Suite
 from harness.spec.manifest import canonical_json, manifest_sha256

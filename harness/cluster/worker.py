@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.cluster.film import film
-from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary, WorkItem
+from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary
 from harness.cluster.policy_server import ServerDecider, build_policy
 from harness.cluster.simulators import CAPACITY, SimulatorCache
 from harness.rollout.decide import Decider, LocalDecider
@@ -20,8 +20,9 @@ from harness.rollout.episode_parts import write_part
 from harness.rollout.faults import explain_fault
 from harness.rollout.limits import Alarm
 from harness.rollout.record import RecordPlan, filmable, record_episode
-from harness.rollout.result import EpisodeResult, lost_episode
 from harness.rollout.time_source import TimeSource, WallTime
+from harness.schedule.leases import WorkItem
+from harness.schedule.result import EpisodeResult, lost_episode
 from harness.sim.base import SimConfig, Simulator, sim_config
 from harness.sim.worlds import get_world
 from harness.spec.observation import CAMERAS

@@ -17,8 +17,8 @@ from harness.analysis.pairing import ERROR, SUCCESS, Scored, Side, describe_vari
 from harness.errors import LedgerError, UsageError
 from harness.gate.stopping import PairOutcome, StopDecision, decide_stop
 from harness.ledger.storage import Location
-from harness.rollout.early_stopping import STOP_RECORD, StopNote
-from harness.rollout.result import EpisodeResult
+from harness.schedule.early_stopping import STOP_RECORD, StopNote
+from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe

@@ -17,7 +17,7 @@ from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
 from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import RuleResult, Verdict, combine
-from harness.rollout.early_stopping import STOP_RECORD
+from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
 

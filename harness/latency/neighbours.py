@@ -5,19 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import psutil
 
 from harness.errors import UsageError
-
-
-class Accelerator(Protocol):
-    """Something that knows who computes on it."""
-
-    def compute_pids(self) -> tuple[int, ...] | None:
-        """Processes with a compute context; None when the device does not tell."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,6 @@ class ConfigurationResult:
     rows: tuple[Row, ...] = ()
     first_call_s: float | None = None
     """Duration of the very first call, seconds: lazy initialisation and compilation are in it, never in the rows."""
-    warmup_calls: int = 0
     warm: bool = False
     """Whether the latency settled before measuring began."""
     seconds: float = 0.0
@@ -288,7 +287,6 @@ class _Configuration:
             batch_size=self.batch_size,
             rows=tuple(rows),
             first_call_s=self.first_call_s,
-            warmup_calls=len(self.warmup),
             warm=self.warm,
             seconds=self.seconds,
             warnings=tuple(self.warnings),

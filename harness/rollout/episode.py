@@ -14,9 +14,9 @@ from harness.errors import SimulatorError
 from harness.rollout.actions import CheckedChunk, check_actions
 from harness.rollout.decide import Decider
 from harness.rollout.faults import EpisodeTimeout, PolicyTimeout, explain_fault
-from harness.rollout.result import DecisionLog, EpisodeResult
 from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
+from harness.schedule.result import DecisionLog, EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.sim.base import SimTimings, Simulator
 from harness.spec.observation import Observation, PolicyInfo

@@ -18,9 +18,9 @@ from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.disturb import DisturbedSimulator
 from harness.rollout.episode import run_episode
 from harness.rollout.limits import Alarm
-from harness.rollout.result import EpisodeResult
 from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.keys import episode_key
+from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.sim.base import SimTimings, Simulator, StepResult, sim_config
 from harness.sim.worlds import get_world

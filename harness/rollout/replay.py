@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
-from harness.rollout.result import EpisodeResult
+from harness.schedule.result import EpisodeResult
 from harness.sim.base import Simulator
 
 

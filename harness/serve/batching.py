@@ -16,6 +16,7 @@ from harness.policies.base import Policy
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
 from harness.rollout.time_source import TimeSource
+from harness.schedule.batching import Waiting, next_batch
 from harness.spec.observation import Observation
 
 Answer = TypeVar("Answer")
@@ -38,8 +39,7 @@ class _Batch:
 class Batcher:
     """Collects decisions, groups them by NFE, and runs them in batches, the oldest request's group first.
 
-    A batch starts when it is full, when its oldest request has waited `max_wait_s`, or when every client is waiting,
-    so that a lone client never waits. While one batch computes, the next one collects.
+    When a batch starts is for `harness.schedule.batching` to say. While one batch computes, the next one collects.
     """
 
     def __init__(
@@ -126,18 +126,19 @@ class Batcher:
             self._arrived.clear()
             wait_s: float | None = None
             if self._groups:
-                nfe = min(self._groups, key=lambda key: self._groups[key][0].since)
-                wait_s = self._max_wait_s - (self._clock.seconds() - self._groups[nfe][0].since)
-                if wait_s <= 0 or len(self._groups[nfe]) >= self._max_batch or self._all_wait():
+                nfe, wait_s = next_batch(
+                    {key: Waiting(group[0].since, len(group)) for key, group in self._groups.items()},
+                    self._clock.seconds(),
+                    max_batch=self._max_batch,
+                    max_wait_s=self._max_wait_s,
+                    n_clients=self._n_clients,
+                )
+                if wait_s == 0:
                     return nfe
             try:
                 await asyncio.wait_for(self._arrived.wait(), wait_s)
             except TimeoutError:
                 continue
-
-    def _all_wait(self) -> bool:
-        waiting = sum(len(group) for group in self._groups.values())
-        return self._n_clients is not None and waiting >= self._n_clients
 
     def _compute(self, batch: _Batch) -> Sequence[Decided | Exception]:
         """Run a batch in the compute thread; if it raises, each of its requests alone."""

@@ -12,18 +12,13 @@ from harness.latency.inputs import synthetic_observations
 from harness.policies.base import Policy
 from harness.policies.registry import SERVING_OPTIONS
 from harness.rollout.time_source import TimeSource
+from harness.schedule.batching import choose_batch
 from harness.schedule.keys import decision_noise
 
 BUDGET_S = 10.0
 """No larger batch is tried once measuring has taken this long, seconds."""
-WORTH = 1.1
-"""A larger batch has to serve this many times as many decisions a second to be worth it."""
 CALLS = 2
 """Timed calls of a batch size; the faster one counts, since whatever disturbs makes calls slower."""
-WAIT_SHARE = 0.1
-"""Share of a lone decision's own time that it may wait for company."""
-MAX_WAIT_S = 0.05
-"""Longest wait, seconds: one control step at 20 Hz."""
 DEFAULT_WAIT_S = 0.005
 """Longest wait where nothing was measured, seconds."""
 NOISE_KEY = "0" * 64
@@ -90,27 +85,9 @@ def plan_batches(
     shown = {size: seconds * 1e3 for size, seconds in measured.items()}
     if len(measured) < 2:
         return BatchPlan(limit, fallback_s, shown, "not measured: two batches would take too long, or failed")
-    size, wait_s = choose(measured)
+    size, wait_s = choose_batch(measured)
     wait_s = wait_s if max_wait_s is None else max_wait_s
     return BatchPlan(limit if max_batch else size, wait_s, shown, "chosen from measured batches")
-
-
-def choose(measured: Mapping[int, float]) -> tuple[int, float]:
-    """Choose from measured latencies.
-
-    The smallest batch that serves nearly as many decisions a second as the best one; and a wait of `WAIT_SHARE` of a
-    lone decision, so that it costs at most that much where nobody else comes. Where batching gains nothing, nobody
-    waits.
-
-    Args:
-        measured: Batch size → latency, seconds; not empty.
-
-    Returns:
-        (largest batch, longest wait in seconds).
-    """
-    rates = {size: size / max(seconds, 1e-9) for size, seconds in measured.items()}
-    best = min(size for size, rate in rates.items() if rate * WORTH >= max(rates.values()))
-    return best, min(WAIT_SHARE * measured[min(measured)], MAX_WAIT_S) if best > 1 else 0.0
 
 
 def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s: float = BUDGET_S) -> dict[int, float]:
@@ -130,7 +107,7 @@ def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s
         except Exception:
             break
         # Twice in a row, since one disturbed measurement should not decide.
-        if choose(measured)[0] < size // 2:
+        if choose_batch(measured)[0] < size // 2:
             break
         spent = clock.seconds() - began
         if spent + 2 * (CALLS + 1) * measured[size] > budget_s:

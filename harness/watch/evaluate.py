@@ -27,8 +27,8 @@ from harness.watch.outbox import write_json
 
 if TYPE_CHECKING:
     from harness.cluster import Progress
-    from harness.rollout.early_stopping import StopNote
-    from harness.rollout.result import EpisodeResult
+    from harness.schedule.early_stopping import StopNote
+    from harness.schedule.result import EpisodeResult
     from harness.schedule.units import EpisodeUnit
     from harness.spec import PolicySpec, Suite
 
@@ -131,7 +131,7 @@ class GiveWay:
         del results
         if not self.cancel_file or not os.path.exists(self.cancel_file):
             return None
-        from harness.rollout.early_stopping import StopNote
+        from harness.schedule.early_stopping import StopNote
 
         return StopNote("A newer checkpoint is there.", {}, "superseded")
 

@@ -14,11 +14,11 @@ from harness.cluster.drive import fatal_error
 from harness.cluster.group import explain_end
 from harness.cluster.interrupts import Interrupts
 from harness.cluster.simulators import SimulatorCache
-from harness.cluster.state import RunState
 from harness.errors import LedgerError, NodeError, PolicyError
 from harness.ledger import read
 from harness.rollout import WallTime
-from harness.rollout.result import EpisodeResult
+from harness.schedule.result import EpisodeResult
+from harness.schedule.state import RunState
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim, StubWorld
 from harness.spec.observation import PolicyInfo

@@ -8,7 +8,7 @@ from stub_runs import make_unit
 
 from harness.cluster.rows import decision_rows, episode_rows
 from harness.ledger import LedgerWriter, read
-from harness.rollout.result import DecisionLog, EpisodeResult
+from harness.schedule.result import DecisionLog, EpisodeResult
 from harness.spec.observation import PolicyInfo
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cluster.state import RunState
 from harness.errors import UsageError
 from harness.gate.early_stopping import GateStopping, plan_rounds, stopping_against
-from harness.rollout.early_stopping import StopNote
-from harness.rollout.result import EpisodeResult
+from harness.schedule.early_stopping import StopNote
 from harness.schedule.keys import episode_key
+from harness.schedule.result import EpisodeResult
+from harness.schedule.state import RunState
 from harness.schedule.units import EpisodeUnit
 from harness.spec.manifest import manifest_sha256
 from harness.spec.rules import GateRules, PairRule, SuccessRule

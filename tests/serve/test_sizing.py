@@ -8,7 +8,7 @@ from served_policies import Served
 
 from harness.errors import UsageError
 from harness.policies.registry import make_policy
-from harness.serve.sizing import MAX_WAIT_S, BatchPlan, asked_for, choose, measure_batches, plan_batches
+from harness.serve.sizing import BatchPlan, asked_for, measure_batches, plan_batches
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, PolicyInfo
 
@@ -31,21 +31,6 @@ class Timed:
 
     def seconds(self) -> float:
         return self.now
-
-
-@pytest.mark.parametrize(
-    ("measured", "expected"),
-    [
-        ({1: 0.1, 2: 0.1, 4: 0.1, 8: 0.1}, (8, 0.01)),  # batching costs nothing: the largest
-        ({1: 0.1, 2: 0.2, 4: 0.4}, (1, 0.0)),  # it gains nothing: nobody waits
-        ({1: 0.02, 2: 0.03, 4: 0.05, 8: 0.098}, (4, 0.002)),  # 8 serves hardly more than 4
-        ({1: 0.1, 2: 0.25, 4: 0.2, 8: 0.2}, (8, 0.01)),  # one disturbed measurement decides nothing
-        ({1: 10.0, 2: 10.0}, (2, MAX_WAIT_S)),
-        ({1: 0.1}, (1, 0.0)),
-    ],
-)
-def test_the_smallest_batch_that_serves_nearly_as_much_as_the_best(measured, expected):
-    assert choose(measured) == pytest.approx(expected)
 
 
 def test_sizes_double_until_more_does_not_pay():

@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from harness.policies.base import Policy
 from harness.policies.scripted import ScriptedPolicy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
-from harness.rollout.result import EpisodeResult
 from harness.schedule.keys import decision_noise, episode_key
+from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.sim import LiberoSim, SimConfig
 from harness.sim.package import find_package, prepare, quiet

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from harness.cluster.messages import ErrorSummary, Lease, PolicyProgress, Progress, RunSnapshot, WorkItem
-from harness.rollout.early_stopping import StopNote
-from harness.rollout.result import EpisodeResult, lost_episode
+from harness.schedule.early_stopping import StopNote
+from harness.schedule.leases import Lease, WorkItem
 from harness.schedule.order import TaskId, fill_queue, put_back, take
+from harness.schedule.progress import ErrorSummary, PolicyProgress, Progress, RunSnapshot
+from harness.schedule.result import EpisodeResult, lost_episode
 from harness.schedule.retry import Decision, decide
 from harness.schedule.units import EpisodeIdentity, EpisodeUnit
 from harness.spec.policy import PolicyAtNfe

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cluster.failure import Restart, decide_restart
-from harness.cluster.placement import NodeResources, place_servers, place_workers
 from harness.errors import NodeError
+from harness.schedule.failure import Restart, decide_restart
+from harness.schedule.placement import NodeResources, place_servers, place_workers
 
 GIB = 2**30
 

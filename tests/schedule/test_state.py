@@ -7,13 +7,19 @@ from datetime import UTC, datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_runs import make_unit
 
-from harness.cluster.state import MAX_LEASE_UNITS, RunState
-from harness.rollout.result import EpisodeResult
+from harness.schedule.keys import episode_key
+from harness.schedule.result import EpisodeResult
+from harness.schedule.state import MAX_LEASE_UNITS, RunState
+from harness.schedule.units import EpisodeUnit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DIED = ("WorkerDied", "the process died")
+
+
+def make_unit(task_id: int = 0, init_state_id: int = 0, policy: str = "p", nfe: int | None = None) -> EpisodeUnit:
+    key = episode_key("ab" * 32, "stub", task_id, init_state_id, 0)
+    return EpisodeUnit(policy, nfe, "stub", task_id, init_state_id, 0, key, "ab" * 32)
 
 
 def state_of(units, **changes) -> RunState:

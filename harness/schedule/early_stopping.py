@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.rollout.result import EpisodeResult
+from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 
 
