@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Annotated
@@ -9,11 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.examples import examples
+from harness.errors import UsageError, unknown_name
 
 EXAMPLES = examples(
-    "harness list suites", "harness list policies", "harness list profiles", "harness list tasks libero_spatial"
+    "harness list suites",
+    "harness list policies",
+    "harness list profiles",
+    "harness list tasks libero_spatial",
+    "harness list columns episodes  # the ledger's table, column by column",
 )
 
 
@@ -28,6 +36,9 @@ ABOUT = {
 }
 """Policy kind → how it is written, and what it is."""
 
+Entry = dict[str, str | int]
+"""One line of a list: what it is called, and what is said of it."""
+
 
 class What(Enum):
     """What can be listed."""
@@ -36,35 +47,60 @@ class What(Enum):
     policies = "policies"
     profiles = "profiles"
     tasks = "tasks"
+    columns = "columns"
 
 
 def command(
     what: Annotated[What, typer.Argument(help="What to list.")],
-    suite: Annotated[str, typer.Argument(help="LIBERO suite, for `tasks`.")] = "libero_spatial",
+    name: Annotated[
+        str | None,
+        typer.Argument(help="LIBERO suite, for `tasks` (else libero_spatial); table, for `columns` (else all)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List suites, policies, hardware profiles, or the tasks of a LIBERO suite."""
-    rows: dict[What, Callable[[], Iterator[tuple[str, str]]]] = {
+    """List suites, policies, hardware profiles, the tasks of a LIBERO suite, or the columns of the ledger's tables."""
+    if name is not None and what not in (What.tasks, What.columns):
+        raise UsageError(f"`harness list {what.value}` takes no name, yet it was given {name!r}. Leave it out.")
+    entries: dict[What, Callable[[], Iterator[Entry]]] = {
         What.suites: _suites,
         What.policies: _policies,
         What.profiles: _profiles,
-        What.tasks: lambda: _tasks(suite),
+        What.tasks: lambda: _tasks(name or "libero_spatial"),
+        What.columns: lambda: _columns(name),
     }
-    table = Table(what.value[:-1], "", box=None, pad_edge=False, show_header=False)
-    for name, text in rows[what]():
-        table.add_row(f"[bold]{name}[/bold]", text)
+    listed = list(entries[what]())
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+    else:
+        _print(listed)
+
+
+def _print(entries: list[Entry]) -> None:
+    """On a terminal a table that wraps; into a pipe whole lines, whatever their length."""
+    rows = [[str(value) for value in entry.values()] for entry in entries]
+    titles = list(entries[0]) if entries and len(entries[0]) > 2 else []
+    if not sys.stdout.isatty():
+        rows = [titles, *rows] if titles else rows
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    table = Table(*titles, box=None, pad_edge=False, show_header=bool(titles))
+    for row in rows:
+        table.add_row(Text(row[0], "bold"), *map(Text, row[1:]))
     Console().print(table)
 
 
-def _suites() -> Iterator[tuple[str, str]]:
+def _suites() -> Iterator[Entry]:
     from harness.spec.resolve import load_yaml, names
     from harness.spec.suite import is_parametrised
 
     for name, path in names("suites").items():
         if not is_parametrised(path):
-            yield name, str(load_yaml(path).get("description", ""))
+            yield {"name": name, "description": str(load_yaml(path).get("description", ""))}
             continue
         for variant in _variants():
-            yield f"{name}:{variant}", ""
+            yield {"name": f"{name}:{variant}", "description": ""}
 
 
 def _variants() -> list[str]:
@@ -75,24 +111,40 @@ def _variants() -> list[str]:
     return [suite for suite in get_world("libero").suites() if suite not in names("suites")]
 
 
-def _policies() -> Iterator[tuple[str, str]]:
+def _policies() -> Iterator[Entry]:
     from harness.policies.registry import POLICIES
 
     for kind in POLICIES.kinds():
-        yield ABOUT.get(kind, (kind, "from a plugin"))
+        written, about = ABOUT.get(kind, (kind, "from a plugin"))
+        yield {"name": written, "description": about}
 
 
-def _profiles() -> Iterator[tuple[str, str]]:
-    from harness.spec.profile import load_profile
-    from harness.spec.resolve import names
+def _profiles() -> Iterator[Entry]:
+    from harness.spec.profile import load_profile, profile_names
 
-    for name in names("hardware_profiles"):
-        yield name, load_profile(name).title
+    for name in profile_names():
+        yield {"name": name, "description": load_profile(name).title}
 
 
-def _tasks(suite: str) -> Iterator[tuple[str, str]]:
+def _tasks(suite: str) -> Iterator[Entry]:
     from harness.sim.worlds import get_world
 
     description = get_world("stub" if suite.startswith("stub") else "libero").describe(suite)
     for task_id, instruction in enumerate(description.instructions):
-        yield str(task_id), f"{instruction} ({description.n_init_states[task_id]} init states)"
+        yield {"task": task_id, "instruction": instruction, "init states": description.n_init_states[task_id]}
+
+
+def _columns(table: str | None) -> Iterator[Entry]:
+    from harness.ledger.schema import COLUMNS
+
+    if table is not None and table not in COLUMNS:
+        raise unknown_name("ledger table", table, COLUMNS)
+    for name, columns in COLUMNS.items():
+        for column in columns if table in (None, name) else ():
+            yield {
+                **({} if table else {"table": name}),
+                "column": column.name,
+                "type": str(column.type),
+                "unit": column.unit or "",
+                "description": column.description + (f" One of: {', '.join(column.values)}." if column.values else ""),
+            }

@@ -60,6 +60,7 @@ def decision_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
         columns["delay_steps"] += log.delay_steps
         columns["hardware"] += [place or result.hardware for place in log.hardware]
         columns["transport_ms"] += log.transport_ms
+        columns["attempt"] += [result.attempt] * n
     return _table("decisions", columns)
 
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import LedgerError, NoLedgerError
-from harness.ledger.migrate import upgrade
 from harness.ledger.schema import SCHEMA_VERSION, TABLES
 from harness.ledger.storage import Location
 
@@ -52,11 +51,10 @@ def _read_part(location: Location, table: str, path: str, columns: list[str]) ->
     try:
         with location.filesystem.open_input_file(path) as source:
             part = pq.ParquetFile(source)
-            version = _version(part)
-            # Migrations may need columns that nobody asked for; parts of today are read by column.
-            names = [name for name in columns if name in part.schema_arrow.names]
-            rows = part.read(columns=names if version == SCHEMA_VERSION else None)
-        return upgrade(table, rows, version).select(columns)
+            _check_version(part)
+            held = set(part.schema_arrow.names)
+            rows = part.read(columns=[name for name in columns if name in held])
+        return fill_missing(rows, pa.schema([TABLES[table].field(name) for name in columns]))
     except LedgerError as error:
         raise LedgerError(f"Cannot read {path!r}. {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -67,13 +65,28 @@ def _read_part(location: Location, table: str, path: str, columns: list[str]) ->
         ) from error
 
 
-def _version(part: pq.ParquetFile) -> int:
+def _check_version(part: pq.ParquetFile) -> None:
     metadata = part.schema_arrow.metadata or {}
     if VERSION_KEY not in metadata:
         raise LedgerError(
             "It states no ledger schema version, so this harness did not write it. Move it out of the ledger."
         )
-    return int(metadata[VERSION_KEY])
+    version = int(metadata[VERSION_KEY])
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"It was written with ledger schema version {version}; this harness reads up to {SCHEMA_VERSION}. "
+            "Upgrade vla-harness to read it."
+        )
+
+
+def fill_missing(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Bring rows to a schema: columns that they lack become null, so that ledgers of before still read."""
+    held = set(rows.column_names)
+    columns = [
+        rows.column(field.name).cast(field.type) if field.name in held else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def locate_ledger(path: str | Path) -> Location:

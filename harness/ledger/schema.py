@@ -1,13 +1,15 @@
-"""Arrow schemas of the ledger's tables. Raw samples only: rates and percentiles are computed by readers."""
+"""The ledger's tables, column by column. Raw samples only: rates and percentiles are computed by readers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
+#               Columns added since: decisions.attempt. Null in parts of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -15,187 +17,202 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 Row = dict[str, Any]
 """One row of a table: column to value."""
 
-TABLES: dict[str, pa.Schema] = {
-    "episodes": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("episode_key", pa.string()),
-            ("protocol_sha256", pa.string()),
-            ("suite", pa.string()),
-            ("task_id", pa.int32()),
-            ("task", pa.string()),
-            ("init_state_id", pa.int32()),
-            ("trial", pa.int32()),
-            ("policy_id", pa.string()),
-            ("checkpoint", pa.string()),
-            ("checkpoint_sha256", pa.string()),
-            ("nfe", pa.int32()),
-            ("dtype", pa.string()),
-            ("clock", pa.string()),
-            ("outcome", pa.string()),
-            ("success", pa.bool_()),
-            ("steps", pa.int32()),
-            ("decisions", pa.int32()),
-            ("clipped", pa.int32()),
-            ("sim_s", pa.float64()),
-            ("wall_s", pa.float64()),
-            ("reset_s", pa.float64()),
-            ("physics_s", pa.float64()),
-            ("render_s", pa.float64()),
-            ("policy_wait_s", pa.float64()),
-            ("attempt", pa.int32()),
-            ("node_id", pa.string()),
-            ("hardware", pa.string()),
-            ("trajectory_sha256", pa.string()),
-            ("video", pa.string()),
-            ("error_type", pa.string()),
-            ("error_message", pa.string()),
-            ("started_at", TIMESTAMP),
-        ]
-    ),
-    "decisions": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("episode_key", pa.string()),
-            ("policy_id", pa.string()),
-            ("nfe", pa.int32()),
-            ("decision", pa.int32()),
-            ("queue_ms", pa.float64()),
-            ("infer_ms", pa.float64()),
-            ("batch_size", pa.int32()),
-            ("delay_steps", pa.int32()),
-            ("hardware", pa.string()),
-            ("transport_ms", pa.float64()),
-        ]
-    ),
-    "latency": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("node_id", pa.string()),
-            ("hardware", pa.string()),
-            ("policy_id", pa.string()),
-            ("nfe", pa.int32()),
-            ("dtype", pa.string()),
-            ("compile", pa.string()),
-            ("batch_size", pa.int32()),
-            ("component", pa.string()),
-            ("sample", pa.int64()),
-            ("latency_ms", pa.float64()),
-            ("sm_clock_mhz", pa.float64()),
-            ("temperature_c", pa.float64()),
-            ("power_w", pa.float64()),
-            ("throttled", pa.bool_()),
-            ("started_at", TIMESTAMP),
-            ("memory_bytes", pa.int64()),
-            ("memory_clock_mhz", pa.float64()),
-            ("energy_j", pa.float64()),
-            ("variant", pa.string()),
-            ("compile_s", pa.float64()),
-            ("shared", pa.bool_()),
-        ]
-    ),
-    "nodes": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("node_id", pa.string()),
-            ("hardware", pa.string()),
-            ("cpu", pa.string()),
-            ("cores", pa.int32()),
-            ("memory_bytes", pa.int64()),
-            ("accelerator", pa.string()),
-            ("driver", pa.string()),
-            ("versions", pa.map_(pa.string(), pa.string())),
-            ("copy_gb_s", pa.float64()),
-            ("matmul_tflop_s", pa.float64()),
-            ("launch_us", pa.float64()),
-            ("matmul_by_format", pa.map_(pa.string(), pa.float64())),
-            ("python_us", pa.float64()),
-        ]
-    ),
-    "counts": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("node_id", pa.string()),
-            ("hardware", pa.string()),
-            ("policy_id", pa.string()),
-            ("nfe", pa.int32()),
-            ("dtype", pa.string()),
-            ("compile", pa.string()),
-            ("batch_size", pa.int32()),
-            ("component", pa.string()),
-            ("calls", pa.int32()),
-            ("flops", pa.int64()),
-            ("parameter_bytes", pa.int64()),
-            ("kv_bytes", pa.int64()),
-            ("activation_bytes", pa.int64()),
-            ("kernels", pa.int32()),
-            ("busy_ms", pa.float64()),
-            ("method", pa.string()),
-            ("started_at", TIMESTAMP),
-            ("flops_by_format", pa.map_(pa.string(), pa.float64())),
-            ("operators", pa.int32()),
-            ("elementwise_bytes", pa.int64()),
-        ]
-    ),
-    "differences": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("node_id", pa.string()),
-            ("hardware", pa.string()),
-            ("policy_id", pa.string()),
-            ("nfe", pa.int32()),
-            ("dtype", pa.string()),
-            ("compile", pa.string()),
-            ("batch_size", pa.int32()),
-            ("variant", pa.string()),
-            ("reference", pa.string()),
-            ("decisions", pa.int32()),
-            ("cosine", pa.float64()),
-            ("max_abs", pa.float64()),
-            ("rms", pa.float64()),
-            ("observation_rms", pa.float64()),
-            ("started_at", TIMESTAMP),
-        ]
-    ),
-    "runs": pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("suite", pa.string()),
-            ("protocol", pa.string()),
-            ("protocol_sha256", pa.string()),
-            ("git_revision", pa.string()),
-            ("versions", pa.map_(pa.string(), pa.string())),
-            ("started_at", TIMESTAMP),
-            ("ended_at", TIMESTAMP),
-            ("status", pa.string()),
-            ("policies", pa.string()),
-        ]
-    ),
-}
-"""Table name → schema. Contracts only grow: columns are added at the end of a version, never renamed or removed.
-
-Units: `*_s` seconds, `*_ms` milliseconds, `*_w` watts, `*_mhz` megahertz, `*_c` degrees Celsius, `*_gb_s` 1e9 bytes
-a second. `latency.memory_bytes` is the peak memory that the probed policy had taken by then: on the accelerator, or
-resident on a CPU. `runs.protocol` is a JSON object: LIBERO suite → protocol manifest. `runs.policies` is a JSON
-object: policy label → what is known of its origin (`provenance`, `warnings`, `serving`, …). `decisions.transport_ms` is
-the time to a policy server and back, null for a policy in the episode's own process. `episodes.success` is null
-exactly when `outcome` is "error".
-
-`counts` holds what each component of a policy asks of its device, per call, `calls` times a decision (row `e2e`: the
-whole): FLOPs (a multiply-add is two; by number format in `flops_by_format`), bytes of parameters, cache and
-activations (`elementwise_bytes` apart: what a compiler can fuse away), operators, and on a GPU the kernels and the time
-in which any of them ran (`busy_ms`).
-
-`latency.variant` is what sets a probed policy apart from its reference, which runs eagerly and in the dtype of the
-checkpoint; `latency.energy_j` is the device's energy in one decision (rows `e2e`); `latency.compile_s` is what the
-first call of a compiled policy took beyond a usual one; `latency.shared` tells whether another process computed on the
-accelerator. `differences` holds how far a variant's answers are from those of its reference (policy_id `reference`) on
-the same observations and noise: least cosine, largest and root mean square difference, and, for scale, the root mean
-square difference between the reference's own answers to different observations.
-
-`nodes.matmul_by_format` is 1e12 FLOP a second by number format (bf16, tf32, fp32, …); `nodes.python_us` is the host's
-time for one call of an empty module.
-"""
-
 OUTCOMES = ("success", "timeout", "error")
 COMPONENTS = ("e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport")
+RUN_STATUSES = ("running", "finished", "interrupted", "stopped", "failed", "imported")
+"""`runs.status`: a gate that stops a run early may add its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: what documentation, `harness list columns` and Parquet's field metadata say of it."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    """One line."""
+    unit: str | None = None
+    """Unit, or what is counted; None for names, digests and truth values."""
+    values: tuple[str, ...] = ()
+    """Every value that may stand here, where they are a closed list."""
+
+    @property
+    def field(self) -> pa.Field:
+        """The Arrow field, with `description`, `unit` and `values` in its metadata."""
+        metadata = {"description": self.description, "unit": self.unit or "", "values": ", ".join(self.values)}
+        return pa.field(self.name, self.type, metadata={key: text for key, text in metadata.items() if text})
+
+
+TEXT, WHOLE, LONG, REAL, TRUTH = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
+TEXTS = pa.map_(pa.string(), pa.string())
+NUMBERS = pa.map_(pa.string(), pa.float64())
+
+# Columns that mean the same in every table that has them.
+_RUN = Column("run_id", TEXT, "The run or probe that wrote the row; `runs` has a row for it.")
+_NODE = Column("node_id", TEXT, "Machine: its host name and six digits of its machine id; `nodes` has a row for it.")
+_HARDWARE = Column("hardware", TEXT, "Hardware profile of the machine; null when none matches.")
+_POLICY = Column("policy_id", TEXT, "Label of the policy: its name, or the label that the suite gives it.")
+_NFE = Column("nfe", WHOLE, "Number of function evaluations; null for a policy without a denoising loop.", "steps")
+_DTYPE = Column("dtype", TEXT, "Data type of the policy's parameters; null for a policy without weights.")
+_COMPILE = Column("compile", TEXT, "How the policy was compiled: eager, or a mode of torch.compile.")
+_BATCH = Column("batch_size", WHOLE, "Observations in one call of the policy.", "observations")
+_COMPONENT = Column("component", TEXT, "Part of a decision; e2e is the whole.", None, COMPONENTS)
+_KEY = Column("episode_key", TEXT, "SHA-256 of protocol, suite, task, init state, trial: it pairs checkpoints.")
+_PROTOCOL_SHA = Column("protocol_sha256", TEXT, "SHA-256 of the protocol's manifest.")
+_VARIANT = Column("variant", TEXT, "What sets the policy apart from its reference, option by option; null for none.")
+
+
+def _started(what: str) -> Column:
+    return Column("started_at", TIMESTAMP, f"When {what} began.", "UTC")
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "episodes": (
+        _RUN,
+        _KEY,
+        _PROTOCOL_SHA,
+        Column("suite", TEXT, "LIBERO suite of the task."),
+        Column("task_id", WHOLE, "Number of the task in its suite, from 0."),
+        Column("task", TEXT, "Name of the task."),
+        Column("init_state_id", WHOLE, "Number of the initial state among those of the task, from 0."),
+        Column("trial", WHOLE, "Repetition of the same initial state, from 0: other noise, all else equal."),
+        _POLICY,
+        Column("checkpoint", TEXT, "Resolved checkpoint: repository@revision or a path; null without weights."),
+        Column("checkpoint_sha256", TEXT, "Digest of what the policy is; null for a policy without weights."),
+        _NFE,
+        _DTYPE,
+        Column("clock", TEXT, "How simulated time passes while the policy decides, e.g. synchronous."),
+        Column("outcome", TEXT, "How it ended; an error is the infrastructure's.", None, OUTCOMES),
+        Column("success", TRUTH, "Whether the task was solved; null exactly when the outcome is error."),
+        Column("steps", WHOLE, "Control steps after settling.", "control steps"),
+        Column("decisions", WHOLE, "Decisions that the policy took.", "decisions"),
+        Column("clipped", WHOLE, "Executed actions with a component out of [-1, 1].", "actions"),
+        Column("sim_s", REAL, "Simulated time after settling.", "s"),
+        Column("wall_s", REAL, "Time that the whole episode took.", "s"),
+        Column("reset_s", REAL, "Of `wall_s`: placing objects and settling.", "s"),
+        Column("physics_s", REAL, "Of `wall_s`: physics and controller.", "s"),
+        Column("render_s", REAL, "Of `wall_s`: drawing frames.", "s"),
+        Column("policy_wait_s", REAL, "Of `wall_s`: waiting for the policy, queue and network included.", "s"),
+        Column("attempt", WHOLE, "Which attempt at the episode this is, from 1, over all runs of the ledger."),
+        _NODE,
+        _HARDWARE,
+        Column("trajectory_sha256", TEXT, "SHA-256 of qpos after every control step; null for errors."),
+        Column("video", TEXT, "Video of the episode, relative to the ledger; null when it was not filmed."),
+        Column("error_type", TEXT, "Kind of the infrastructure error; null without one."),
+        Column("error_message", TEXT, "What the infrastructure error said; null without one."),
+        _started("the attempt"),
+    ),
+    "decisions": (
+        _RUN,
+        _KEY,
+        _POLICY,
+        _NFE,
+        Column("decision", WHOLE, "Number of the decision in its episode, from 0."),
+        Column("queue_ms", REAL, "Waiting for other decisions or for a batch to fill.", "ms"),
+        Column("infer_ms", REAL, "Inside the policy; the whole batch's time.", "ms"),
+        Column("batch_size", WHOLE, "Observations that shared the call.", "observations"),
+        Column("delay_steps", WHOLE, "Steps from observation to first action; 0 when synchronous.", "control steps"),
+        Column("hardware", TEXT, "Hardware profile of the machine that the policy ran on."),
+        Column("transport_ms", REAL, "On the way to a policy server and back; null without one.", "ms"),
+        Column("attempt", WHOLE, "Attempt of the episode that the decision belongs to, as in `episodes`."),
+    ),
+    "latency": (
+        _RUN,
+        _NODE,
+        _HARDWARE,
+        _POLICY,
+        _NFE,
+        _DTYPE,
+        _COMPILE,
+        _BATCH,
+        _COMPONENT,
+        Column("sample", LONG, "Number of the decision in its configuration, from 0; its components share it."),
+        Column("latency_ms", REAL, "What the component took, the device synchronised.", "ms"),
+        Column("sm_clock_mhz", REAL, "Clock of the accelerator's cores at the middle of the sample.", "MHz"),
+        Column("temperature_c", REAL, "Temperature of the accelerator at the middle of the sample.", "°C"),
+        Column("power_w", REAL, "Power of the accelerator at the middle of the sample.", "W"),
+        Column("throttled", TRUTH, "Whether the accelerator held its clocks back; null when it does not say."),
+        _started("the sample"),
+        Column("memory_bytes", LONG, "Policy's peak memory by then: accelerator's, or a CPU's resident.", "B"),
+        Column("memory_clock_mhz", REAL, "Clock of the accelerator's memory at the middle of the sample.", "MHz"),
+        Column("energy_j", REAL, "The device's energy in one decision; rows e2e only.", "J"),
+        _VARIANT,
+        Column("compile_s", REAL, "What the first call of a compiled policy took beyond a usual one.", "s"),
+        Column("shared", TRUTH, "Whether another process computed on the accelerator; null when nobody could tell."),
+    ),
+    "nodes": (
+        _RUN,
+        Column("node_id", TEXT, "Machine: its host name and six digits of its machine id."),
+        _HARDWARE,
+        Column("cpu", TEXT, "Model of the CPU."),
+        Column("cores", WHOLE, "Cores that the process may run on.", "cores"),
+        Column("memory_bytes", LONG, "Memory of the machine.", "B"),
+        Column("accelerator", TEXT, "Product name of the accelerator; null without one."),
+        Column("driver", TEXT, "Version of the accelerator's driver, or the release of Jetson Linux."),
+        Column("versions", TEXTS, "Package → version, of those that decide scores or latencies."),
+        Column("copy_gb_s", REAL, "Cold copy of memory, bytes read plus bytes written.", "1e9 B/s"),
+        Column("matmul_tflop_s", REAL, "Dense square matmul: bfloat16 on CUDA, float32 on a CPU.", "1e12 FLOP/s"),
+        Column("launch_us", REAL, "Host time of one operation on one element, back to back.", "µs"),
+        Column("matmul_by_format", NUMBERS, "Number format (bf16, tf32, …) → dense square matmul.", "1e12 FLOP/s"),
+        Column("python_us", REAL, "Host time of one call of an empty module.", "µs"),
+    ),
+    "counts": (
+        _RUN,
+        _NODE,
+        _HARDWARE,
+        _POLICY,
+        _NFE,
+        _DTYPE,
+        _COMPILE,
+        _BATCH,
+        _COMPONENT,
+        Column("calls", WHOLE, "Calls of the component in one decision.", "calls"),
+        Column("flops", LONG, "Operations per call; a multiply-add is two.", "FLOP"),
+        Column("parameter_bytes", LONG, "Parameters read per call.", "B"),
+        Column("kv_bytes", LONG, "Attention cache written or read per call.", "B"),
+        Column("activation_bytes", LONG, "Activations of products, convolutions, attention.", "B"),
+        Column("kernels", WHOLE, "GPU kernels per call; null on a CPU.", "kernels"),
+        Column("busy_ms", REAL, "Time per call in which any kernel ran; null on a CPU.", "ms"),
+        Column("method", TEXT, "How it was counted, in words."),
+        _started("the count"),
+        Column("flops_by_format", NUMBERS, "Number format → operations per call.", "FLOP"),
+        Column("operators", WHOLE, "Operators of the framework per call.", "operators"),
+        Column("elementwise_bytes", LONG, "Elementwise activations per call: a compiler can fuse them.", "B"),
+    ),
+    "differences": (
+        _RUN,
+        _NODE,
+        _HARDWARE,
+        _POLICY,
+        _NFE,
+        _DTYPE,
+        _COMPILE,
+        _BATCH,
+        _VARIANT,
+        Column("reference", TEXT, "`policy_id` of what it is compared with: eager, the checkpoint's dtype."),
+        Column("decisions", WHOLE, "Decisions compared, on the same observations and noise.", "decisions"),
+        Column("cosine", REAL, "Least cosine similarity of two answers."),
+        Column("max_abs", REAL, "Largest difference of one number of an action.", "action units"),
+        Column("rms", REAL, "Root mean square difference.", "action units"),
+        Column("observation_rms", REAL, "The same between the reference's answers to other frames.", "action units"),
+        _started("the comparison"),
+    ),
+    "runs": (
+        Column("run_id", TEXT, "Name of the run or probe."),
+        Column("suite", TEXT, "The suite as it was run, YAML."),
+        Column("protocol", TEXT, "JSON object: LIBERO suite → protocol manifest."),
+        Column("protocol_sha256", TEXT, "SHA-256 over all manifests of the run."),
+        Column("git_revision", TEXT, "Commit of the harness, with -dirty when files differ; null for a wheel."),
+        Column("versions", TEXTS, "Package → version, of those that decide scores or latencies."),
+        _started("the run"),
+        Column("ended_at", TIMESTAMP, "When the run ended; null while it runs, or when it was killed.", "UTC"),
+        Column("status", TEXT, f"State of the run: {', '.join(RUN_STATUSES)}. The last one counts."),
+        Column("policies", TEXT, "JSON object: policy label → its origin, warnings and how it was served."),
+    ),
+}  # fmt: skip
+"""Table → its columns. Contracts only grow: columns are added at the end, never renamed or removed."""
+
+TABLES: dict[str, pa.Schema] = {
+    table: pa.schema([column.field for column in columns]) for table, columns in COLUMNS.items()
+}
+"""Table → Arrow schema."""

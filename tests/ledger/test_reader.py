@@ -17,7 +17,6 @@ import pytest
 
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter, finished_identities, read
-from harness.ledger.migrate import upgrade
 from harness.ledger.schema import TABLES
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -124,18 +123,13 @@ def test_a_newer_schema_says_to_upgrade(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_an_older_schema_is_migrated_step_by_step_and_new_columns_are_null() -> None:
-    old = pa.table({"component": ["e2e"], "seconds": [0.25]})
-
-    def to_milliseconds(table: str, rows: pa.Table) -> pa.Table:
-        assert table == "latency"
-        return rows.append_column("latency_ms", pa.array([value * 1e3 for value in rows["seconds"].to_pylist()]))
-
-    new = upgrade("latency", old, 1, migrations={2: to_milliseconds}, current=3)
-
-    assert new.schema.equals(TABLES["latency"])
-    assert new["latency_ms"].to_pylist() == [250.0]
-    assert new["power_w"].to_pylist() == [None]
+def test_columns_that_a_part_lacks_are_null(tmp_path: Path) -> None:
+    part = Path(write(tmp_path, "latency", {"component": "e2e", "latency_ms": 250.0, "power_w": 7.0}))
+    old = pq.read_table(part)
+    pq.write_table(old.drop_columns(["power_w"]), part)
+    latency = read(tmp_path).latency
+    assert latency["latency_ms"].tolist() == [250.0]
+    assert latency["power_w"].isna().tolist() == [True]
 
 
 @pytest.mark.parametrize("made", [False, True])
