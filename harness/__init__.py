@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.analysis.compare import compare as compare
+    from harness.analysis.paired.compare import compare as compare
     from harness.cluster.run import run as run
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
@@ -26,7 +26,7 @@ _HOMES = {
     "run": "harness.cluster",
     "probe": "harness.latency",
     "read": "harness.ledger",
-    "compare": "harness.analysis.compare",
+    "compare": "harness.analysis.paired.compare",
     "EvalClient": "harness.watch.client",
 }
 

@@ -1,10 +1,10 @@
 """Statistics over ledgers: pure functions of data frames."""
 
-from harness.analysis.controls import ControlFault, control_faults, control_roles
 from harness.analysis.intervals import rate_interval
-from harness.analysis.latency import decision_latency, latency_by_component
-from harness.analysis.prefix import prefix_fit
-from harness.analysis.success import error_counts, success_by_suite, success_by_task
+from harness.analysis.latency.percentiles import decision_latency, latency_by_component
+from harness.analysis.latency.prefix import prefix_fit
+from harness.analysis.success.controls import ControlFault, control_faults, control_roles
+from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
 from harness.analysis.timing import throughput, time_shares
 
 __all__ = [

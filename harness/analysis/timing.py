@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.analysis.success import VARIANT
+from harness.analysis.success.rates import VARIANT
 
 PARTS = ("reset", "physics", "render", "policy_wait", "other")
 """Causes that an episode's wall time splits into; "other" is what the first four leave."""

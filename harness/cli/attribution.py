@@ -25,7 +25,7 @@ def run_attribution(
     """
     from harness.gate import Verdict
     from harness.gate.rerun import attribute_flips
-    from harness.report.gate_tables import attribution_table
+    from harness.report.gate.tables import attribution_table
     from harness.report.markdown import table_markdown
     from harness.report.terminal import print_table
 

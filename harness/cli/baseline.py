@@ -45,7 +45,7 @@ def show_command(
 ) -> None:
     """Show the accepted baselines."""
     from harness.gate.baseline import current_baselines, read_baselines
-    from harness.report.gate_history import baseline_table
+    from harness.report.gate.history import baseline_table
     from harness.report.terminal import print_table
 
     records = read_baselines(root)
@@ -66,7 +66,7 @@ def history_command(
     import numpy as np
 
     from harness.gate.nights import list_ledgers, read_series
-    from harness.report.gate_history import plot_series, series_table
+    from harness.report.gate.history import plot_series, series_table
     from harness.report.terminal import print_table
 
     found = read_series(list_ledgers(root), np.random.default_rng(0), alpha=alpha)

@@ -12,7 +12,7 @@ from harness.cli.output import write_texts
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.analysis.matrix import Matrix
+    from harness.analysis.paired.matrix import Matrix
 
 EXAMPLES = examples(
     "harness compare reports/base reports/candidate",
@@ -41,13 +41,13 @@ def command(
     paired difference with its interval, exact McNemar, a table per task with Holm's correction, and every flip with its
     videos. Latency: ratios of the median and of p99 with bootstrap intervals.
     """
-    from harness.report.gate_json import render_json
-    from harness.report.gate_markdown import render_comparison_markdown, render_matrix_markdown
-    from harness.report.gate_terminal import print_comparison, print_matrix
+    from harness.report.gate.json import render_json
+    from harness.report.gate.markdown import render_comparison_markdown, render_matrix_markdown
+    from harness.report.gate.terminal import print_comparison, print_matrix
 
     console = Console(stderr="-" in (markdown, json))
     if len(ledgers) == 2:
-        from harness.analysis.compare import Choice, compare
+        from harness.analysis.paired.compare import Choice, compare
 
         choice = Choice(base_policy, base_nfe, policy, nfe)
         found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed)
@@ -62,8 +62,8 @@ def command(
 
 
 def _matrix(ledgers: list[str], policy: str | None, nfe: int | None) -> Matrix:
-    from harness.analysis.matrix import compare_many
-    from harness.analysis.pairing import read_sides
+    from harness.analysis.paired.matrix import compare_many
+    from harness.analysis.paired.pairing import read_sides
 
     sides = [side for path in ledgers for side in read_sides(path, policy=policy, nfe=nfe)]
     if len(sides) < 2:

@@ -15,7 +15,7 @@ from harness.cli.output import write_texts
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.analysis.compare import Choice
+    from harness.analysis.paired.compare import Choice
 
 EXAMPLES = examples(
     "harness gate reports/base reports/candidate",
@@ -65,12 +65,12 @@ def command(
     Success has to hold both with infrastructure errors left out and with them counted as failures; where the two
     disagree, or the data cannot tell, the verdict is INCONCLUSIVE.
     """
-    from harness.analysis.compare import Choice
+    from harness.analysis.paired.compare import Choice
     from harness.gate import gate
-    from harness.report.gate_json import render_json
-    from harness.report.gate_junit import render_gate_junit
-    from harness.report.gate_markdown import render_gate_markdown
-    from harness.report.gate_terminal import print_gate
+    from harness.report.gate.json import render_json
+    from harness.report.gate.junit import render_gate_junit
+    from harness.report.gate.markdown import render_gate_markdown
+    from harness.report.gate.terminal import print_gate
     from harness.spec.rules import load_rules
 
     given = load_rules(rules)
@@ -101,7 +101,7 @@ def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> t
         return ledgers[0], ledgers[1], choice
     if len(ledgers) != 1:
         raise UsageError(f"With --baseline a gate takes the candidate alone (got {len(ledgers)} ledgers).")
-    from harness.analysis.pairing import describe_variants, read_sides
+    from harness.analysis.paired.pairing import describe_variants, read_sides
     from harness.gate.baseline import find_baseline
 
     sides = read_sides(ledgers[0], policy=choice.policy, nfe=choice.nfe)

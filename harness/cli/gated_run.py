@@ -40,7 +40,7 @@ class GatedRun:
         """Print the verdict and what stopping saved, and exit with the verdict's code."""
         from harness.gate import gate
         from harness.gate.stopping import pairs_to_go
-        from harness.report.gate_terminal import print_gate
+        from harness.report.gate.terminal import print_gate
 
         found = gate(self.base, self.out, self.rules)
         print_gate(found, console)

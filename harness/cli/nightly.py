@@ -41,7 +41,7 @@ def command(
     """
     from harness.cli.live import ProgressDisplay
     from harness.cluster import run
-    from harness.report.gate_terminal import print_gate
+    from harness.report.gate.terminal import print_gate
     from harness.watch.nightly import NightlyRequest, conclude_night, open_night
     from harness.watch.notify import check_template
 

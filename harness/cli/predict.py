@@ -15,10 +15,10 @@ from harness.cli.values import parse_nfe
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.analysis.predict import MeasuredSource
+    from harness.analysis.predict.prediction import MeasuredSource
     from harness.ledger import Ledger
-    from harness.report.predict_tables import Predicted
-    from harness.report.tables import Table
+    from harness.report.tables.predict import Predicted
+    from harness.report.tables.table import Table
     from harness.spec.profile import HardwareProfile
 
 EXAMPLES = examples(
@@ -49,12 +49,12 @@ def command(
     the host's time. From an architecture's description alone: the target's roofline, and what real stacks reach of it;
     with --from, also in the stack of that ledger.
     """
-    from harness.report.predict_tables import back_test_json, back_test_table, prediction_table, predictions_json
+    from harness.report.tables.predict import back_test_json, back_test_table, prediction_table, predictions_json
 
     given = _sources(from_, policy)
     if back_test:
-        from harness.analysis.published import back_test as hold
-        from harness.analysis.published import load_published
+        from harness.analysis.predict.published import back_test as hold
+        from harness.analysis.predict.published import load_published
 
         if not from_:
             raise UsageError("--back-test predicts from a ledger; name it with --from.")
@@ -77,7 +77,7 @@ def command(
 
 
 def _sources(paths: list[str] | None, policy: str) -> list[MeasuredSource]:
-    from harness.analysis.predict import sources
+    from harness.analysis.predict.prediction import sources
     from harness.ledger import read
 
     if not paths:
@@ -103,10 +103,10 @@ def _carried(
     measured: list[str] | None,
     host_ratio: float | None,
 ) -> Iterator[Predicted]:
-    from harness.analysis.predict import predict, target_for
-    from harness.analysis.targets import given_host
+    from harness.analysis.predict.prediction import predict, target_for
+    from harness.analysis.predict.targets import given_host
     from harness.ledger import read
-    from harness.report.predict_tables import Predicted
+    from harness.report.tables.predict import Predicted
     from harness.spec.profile import load_profile
 
     profiles = [load_profile(name) for name in targets]
@@ -126,9 +126,9 @@ def _carried(
 def _described(
     names: str, targets: list[str], wanted: tuple[int, ...], given: list[MeasuredSource]
 ) -> Iterator[Predicted]:
-    from harness.analysis.predict import predict_architecture, predict_architecture_like, target_for
-    from harness.analysis.targets import target_device
-    from harness.report.predict_tables import GRAPH, Predicted
+    from harness.analysis.predict.prediction import predict_architecture, predict_architecture_like, target_for
+    from harness.analysis.predict.targets import target_device
+    from harness.report.tables.predict import GRAPH, Predicted
     from harness.spec.architecture import load_architecture
     from harness.spec.profile import load_profile
 
@@ -157,7 +157,7 @@ def _profile_of(source: MeasuredSource) -> HardwareProfile | None:
 
 
 def _median(ledger: Ledger, source: MeasuredSource, hardware: str, nfe: int | None) -> float | None:
-    from harness.analysis.roofline import same_as
+    from harness.analysis.latency.roofline import same_as
 
     rows = ledger.latency[ledger.latency["component"] == "e2e"]
     wanted = {**source.configuration, "hardware": hardware, "nfe": nfe}

@@ -32,8 +32,8 @@ def command(
     from harness.ledger import read
     from harness.report.markdown import table_markdown
     from harness.report.roofline_json import render_prefix_json
-    from harness.report.roofline_tables import prefix_tables
     from harness.report.summary import summarise
+    from harness.report.tables.roofline import prefix_tables
     from harness.report.terminal import print_table
 
     ledger = read(*ledgers)

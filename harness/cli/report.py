@@ -13,7 +13,7 @@ from harness.cli.output import write_texts
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
-    from harness.report.tables import Table
+    from harness.report.tables.table import Table
 
 EXAMPLES = examples(
     "harness report reports/demo",
@@ -58,9 +58,9 @@ def command(
 
 def _published(ledger: Ledger) -> Table:
     """Published decisions of the measured models."""
-    from harness.analysis.published import beside, load_published
+    from harness.analysis.predict.published import beside, load_published
     from harness.errors import UsageError
-    from harness.report.predict_tables import published_table
+    from harness.report.tables.predict import published_table
 
     table = published_table(beside(ledger.latency, load_published()))
     if not table.rows:

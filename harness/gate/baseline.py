@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from harness.analysis.pairing import Side, describe_variants, read_sides
+from harness.analysis.paired.pairing import Side, describe_variants, read_sides
 from harness.errors import LedgerError, UsageError
 from harness.gate.nights import SeriesKey, series_key
 from harness.ledger.storage import Location

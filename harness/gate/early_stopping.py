@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
 from harness.errors import LedgerError, UsageError
 from harness.gate.stopping import PairOutcome, StopDecision, decide_stop
 from harness.ledger.storage import Location

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.paired import PairCounts, difference_bounds, mcnemar_exact
-from harness.analysis.sequential import anytime_p, log_evidence_above, log_evidence_below, lower_sequence_bound
+from harness.analysis.paired.sequential import anytime_p, log_evidence_above, log_evidence_below, lower_sequence_bound
+from harness.analysis.paired.statistics import PairCounts, difference_bounds, mcnemar_exact
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analysis.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
-from harness.analysis.pairing import last_status
-from harness.analysis.speed import Samples, read_samples
+from harness.analysis.latency.comparison import Samples, read_samples
+from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
+from harness.analysis.paired.pairing import last_status
 from harness.errors import LedgerError
 from harness.gate.early_stopping import read_stop_record
 from harness.gate.health import judge_errors, judge_pairs

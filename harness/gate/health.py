@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.analysis.compare import SuccessComparison
 from harness.analysis.intervals import rate_interval
+from harness.analysis.paired.compare import SuccessComparison
 from harness.gate.verdict import RuleResult, Verdict
 from harness.spec.rules import ErrorRule, GateRules
 

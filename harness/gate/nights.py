@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from harness.analysis.pairing import SUCCESS, Side, read_sides
+from harness.analysis.latency.comparison import read_samples
+from harness.analysis.paired.pairing import SUCCESS, Side, read_sides
 from harness.analysis.series import Step, find_steps, log_medians
-from harness.analysis.speed import read_samples
 from harness.errors import LedgerError
 from harness.ledger.parts import read_table
 from harness.ledger.schema import TABLES

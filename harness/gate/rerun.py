@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from harness.analysis.attribution import (
+from harness.analysis.paired.attribution import (
     NEW,
     NEW_CHECKPOINT,
     NEW_RUNTIME,
@@ -19,8 +19,8 @@ from harness.analysis.attribution import (
     mostly_chance,
     stable_flips,
 )
-from harness.analysis.compare import SuccessComparison
-from harness.analysis.pairing import ERROR, SUCCESS, Scored, Side, read_sides
+from harness.analysis.paired.compare import SuccessComparison
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, read_sides
 from harness.errors import UsageError
 from harness.ledger.parts import locate_ledger, read_rows
 from harness.spec import PolicySpec, Suite

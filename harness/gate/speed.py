@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.analysis.intervals import Floats
-from harness.analysis.ratios import effective_size, quantile_bounds, ratio_bounds
-from harness.analysis.speed import LatencyComparison, Samples
+from harness.analysis.latency.comparison import LatencyComparison, Samples
+from harness.analysis.latency.ratios import effective_size, quantile_bounds, ratio_bounds
 from harness.gate.verdict import RuleResult, Verdict, combine
 from harness.spec.rules import BudgetRule, LatencyRule, MemoryRule
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.paired import PairCounts
-from harness.analysis.sequential import log_evidence_above, log_evidence_below
+from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
+from harness.analysis.paired.statistics import PairCounts
 from harness.errors import UsageError
 from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import Verdict, combine
@@ -42,7 +42,7 @@ def decide_stop(pairs_so_far: Iterable[PairOutcome], rules: GateRules) -> StopDe
 
     Args:
         pairs_so_far: Pairs in the order that was fixed before the run, up to the first unfinished one
-            (`harness.analysis.sequential.finished_prefix`): the finished ones alone would be a biased sample.
+            (`harness.analysis.paired.sequential.finished_prefix`): the finished ones alone would be a biased sample.
         rules: Rules of sequential design.
 
     Raises:

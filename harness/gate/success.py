@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.paired import PairCounts, holm
-from harness.analysis.power import pairs_for_margin
+from harness.analysis.paired.power import pairs_for_margin
+from harness.analysis.paired.statistics import PairCounts, holm
 from harness.gate.evidence import Evidence
 from harness.gate.verdict import RuleResult, Verdict
 from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule

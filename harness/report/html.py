@@ -11,16 +11,17 @@ from urllib.parse import quote
 import jinja2
 
 import harness
-from harness.analysis.latency import CONFIGURATION
+from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.analysis.timing import PARTS
 from harness.errors import HarnessError
 from harness.ledger import Ledger
-from harness.report import tables
-from harness.report.checks import check_table
 from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
 from harness.report.plots import fitted, latency_curves
-from harness.report.roofline_tables import roofline_table
 from harness.report.summary import Summary, summarise
+from harness.report.tables import ledger as tables
+from harness.report.tables.checks import check_table
+from harness.report.tables.roofline import roofline_table
+from harness.report.tables.table import Records, records
 
 COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "transport")
 """Parts of a decision, in its order; they stack to about its end-to-end latency."""
@@ -113,7 +114,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _scores(summary: Summary) -> list[dict[str, Any]]:
-    return _contestants_first(summary, [_score(row, summary) for row in tables.records(summary.suites)])
+    return _contestants_first(summary, [_score(row, summary) for row in records(summary.suites)])
 
 
 def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _grids(summary: Summary) -> list[dict[str, Any]]:
     """Per suite: the variants (columns) and per task one score for each, or None."""
     grids = []
     for suite, frame in summary.tasks.groupby("suite", sort=False):
-        rows = [_score(row, summary) | {"task": _task(row)} for row in tables.records(frame)]
+        rows = [_score(row, summary) | {"task": _task(row)} for row in records(frame)]
         columns = list({row["variant"]: row for row in _contestants_first(summary, rows)}.values())
         cells = {(row["task"], row["variant"]): row for row in rows}
         tasks = [
@@ -173,7 +174,7 @@ def _task(row: Mapping[str, Any]) -> tuple[int, str]:
 def _times(summary: Summary) -> list[dict[str, Any]]:
     """Per policy: its stacked bar of time shares."""
     bars = []
-    for row in tables.records(summary.time):
+    for row in records(summary.time):
         parts = [(part.replace("_", " "), float(row[f"{part}_share"])) for part in PARTS if known(row[f"{part}_share"])]
         if parts:
             label = f"{duration(row['wall_s'] / row['episodes'])} per episode"
@@ -183,7 +184,7 @@ def _times(summary: Summary) -> list[dict[str, Any]]:
 
 def _latency(summary: Summary) -> list[dict[str, Any]]:
     """Per policy, dtype, compilation and batch: the curve over NFE, and per hardware a stack and a table."""
-    fits = {tables.configuration_name(row): row for row in tables.records(summary.prefix)}
+    fits = {tables.configuration_name(row): row for row in records(summary.prefix)}
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for (configuration, rows), table in zip(
         tables.latency_configurations(summary), tables.latency_tables(summary), strict=True
@@ -222,7 +223,7 @@ def _curves(group: Mapping[str, Any], place: int) -> str:
     )
 
 
-def _component_stacks(rows: tables.Records) -> list[dict[str, Any]]:
+def _component_stacks(rows: Records) -> list[dict[str, Any]]:
     """Per NFE: component medians, stacked, drawn to one scale."""
     by_nfe: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -256,9 +257,7 @@ def _videos(ledger: Ledger, directory: Path) -> list[dict[str, str]]:
     """Videos that exist, failures first, with addresses relative to the page."""
     found = []
     with_video = ledger.episodes.dropna(subset=["video"])
-    for row in tables.records(
-        with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")
-    ):
+    for row in records(with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")):
         file = next((file for root in ledger.paths if (file := Path(root, row["video"])).is_file()), None)
         if file is None:
             continue

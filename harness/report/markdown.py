@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from harness.ledger import Ledger
-from harness.report.checks import check_table
 from harness.report.summary import Summary, summarise
-from harness.report.tables import (
-    Table,
+from harness.report.tables.checks import check_table
+from harness.report.tables.ledger import (
     decision_table,
     error_table,
     latency_tables,
@@ -24,6 +23,7 @@ from harness.report.tables import (
     time_table,
     version_table,
 )
+from harness.report.tables.table import Table
 
 
 def render_markdown(ledger: Ledger) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.prefix import nfe_sweep
-from harness.analysis.roofline import claims
+from harness.analysis.latency.prefix import nfe_sweep
+from harness.analysis.latency.roofline import claims
 from harness.report.summary import Summary
 
 

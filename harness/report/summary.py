@@ -20,10 +20,10 @@ from harness.analysis import (
     throughput,
     time_shares,
 )
-from harness.analysis.checks import is_far
-from harness.analysis.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
+from harness.analysis.latency.checks import is_far
+from harness.analysis.latency.roofline import roofline
 from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
-from harness.analysis.roofline import roofline
+from harness.analysis.success.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
 from harness.ledger import Ledger
 from harness.report.format import percent, variant
 

@@ -10,10 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.ledger import Ledger
-from harness.report.checks import check_table
 from harness.report.summary import Notice, summarise
-from harness.report.tables import (
-    Table,
+from harness.report.tables.checks import check_table
+from harness.report.tables.ledger import (
     decision_table,
     error_table,
     latency_tables,
@@ -23,6 +22,7 @@ from harness.report.tables import (
     throughput_table,
     time_table,
 )
+from harness.report.tables.table import Table
 
 _STYLES = {"alarm": "bold red", "warning": "yellow", "note": "cyan"}
 _MARKS = {"alarm": "!!!", "warning": "!", "note": "i"}

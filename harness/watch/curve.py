@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.intervals import Interval, quantile_interval, rate_interval
-from harness.analysis.matrix import compact_letters
-from harness.analysis.paired import holm, mcnemar_exact
-from harness.analysis.pairing import ERROR, SUCCESS, Side, read_sides
+from harness.analysis.paired.matrix import compact_letters
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, read_sides
+from harness.analysis.paired.statistics import holm, mcnemar_exact
 from harness.errors import LedgerError
 from harness.ledger.parts import read_table
 from harness.ledger.storage import Location

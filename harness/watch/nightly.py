@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from harness.analysis.pairing import Side, last_status, read_sides
+from harness.analysis.paired.pairing import Side, last_status, read_sides
 from harness.errors import EXIT_OK, HarnessError, UsageError
 from harness.gate import GateResult, gate
 from harness.gate.baseline import find_baseline, read_baselines, set_baseline
@@ -113,7 +113,7 @@ def _was_cut_off(ledger: str, policy: str) -> bool:
 
 def _write_report(out: str, result: GateResult) -> str:
     """Write the verdict as Markdown into the night's ledger; returns its path."""
-    from harness.report.gate_markdown import render_gate_markdown
+    from harness.report.gate.markdown import render_gate_markdown
 
     location = Location.of(out)
     path = f"{location.root}/gate.md"

@@ -30,7 +30,7 @@ class Judge:
 
     def __call__(self, entry: JournalEntry, state: State) -> tuple[str, str]:
         """(verdict, reason). A comparison that cannot be made is INCONCLUSIVE, and says why."""
-        from harness.analysis.compare import Choice
+        from harness.analysis.paired.compare import Choice
         from harness.gate import Verdict, gate
 
         against = None

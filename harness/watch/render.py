@@ -14,7 +14,7 @@ import harness
 from harness.ledger.storage import Location
 from harness.report.format import NONE, count, known, number, number_interval, percent, percent_interval
 from harness.report.plots import success_curve
-from harness.report.tables import Table
+from harness.report.tables.table import Table
 from harness.watch.curve import Curve, Point
 from harness.watch.journal import FOLDER, CheckpointStatus
 

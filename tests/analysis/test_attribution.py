@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.attribution import (
+from harness.analysis.paired.attribution import (
     NEW,
     NEW_CHECKPOINT,
     NEW_RUNTIME,

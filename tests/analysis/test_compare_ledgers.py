@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.compare import MAX_FLIPS, Choice, compare
-from harness.analysis.paired import PairCounts
+from harness.analysis.paired.compare import MAX_FLIPS, Choice, compare
+from harness.analysis.paired.statistics import PairCounts
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter
 

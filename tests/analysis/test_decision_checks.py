@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.analysis.checks import decision_checks, is_far
+from harness.analysis.latency.checks import decision_checks, is_far
 from harness.ledger import Ledger, LedgerWriter, read
-from harness.report.checks import FAR, check_table
 from harness.report.summary import summarise
+from harness.report.tables.checks import FAR, check_table
 
 BASE = {
     "run_id": "r",

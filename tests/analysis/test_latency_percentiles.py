@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis import decision_latency, latency_by_component, prefix_fit
-from harness.analysis.latency import samples_needed
+from harness.analysis.latency.percentiles import samples_needed
 from harness.ledger import Ledger
 
 LedgerOf = Callable[..., Ledger]

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.matrix import compact_letters, compare_many
-from harness.analysis.pairing import read_sides
+from harness.analysis.paired.matrix import compact_letters, compare_many
+from harness.analysis.paired.pairing import read_sides
 
 
 @given(

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from harness.analysis.paired import (
+from harness.analysis.paired.statistics import (
     PairCounts,
     difference_bounds,
     difference_interval,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.paired import mcnemar_exact
-from harness.analysis.power import drop_power, minimum_detectable_drop, pairs_for_margin, pairs_needed
+from harness.analysis.paired.power import drop_power, minimum_detectable_drop, pairs_for_margin, pairs_needed
+from harness.analysis.paired.statistics import mcnemar_exact
 
 
 def test_power_is_what_a_simulation_finds() -> None:

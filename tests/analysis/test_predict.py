@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from synthetic_probe import H100, H200, PARTS, Work, busy_ms, e2e_ms, write_probe
 
-from harness.analysis.predict import (
+from harness.analysis.latency.roofline import Rates
+from harness.analysis.predict.prediction import (
     MeasuredSource,
     predict,
     predict_architecture,
@@ -16,9 +17,8 @@ from harness.analysis.predict import (
     sources,
     target_for,
 )
-from harness.analysis.published import back_test, beside, is_plain, load_published, model_of
-from harness.analysis.roofline import Rates
-from harness.analysis.targets import Target, fits, given_host, target_device
+from harness.analysis.predict.published import back_test, beside, is_plain, load_published, model_of
+from harness.analysis.predict.targets import Target, fits, given_host, target_device
 from harness.errors import UsageError
 from harness.ledger import read
 from harness.spec.architecture import load_architecture

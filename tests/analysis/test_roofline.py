@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from synthetic_probe import H100, PARTS, Work, busy_ms, wall_ms, write_probe
 
-from harness.analysis.roofline import Demand, Floors, Rates, claims, floors, judge, roofline, work_of
+from harness.analysis.latency.roofline import Demand, Floors, Rates, claims, floors, judge, roofline, work_of
 from harness.ledger import Ledger, read
-from harness.report.tables import records
+from harness.report.tables.table import records
 
 RATES = Rates(1000.0, {"bf16": 100.0, "fp32": 10.0}, 5.0)
 DEMAND = Demand({"bf16": 200e9, "fp32": 10e9}, 4e9, 100, None)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.paired import PairCounts
-from harness.analysis.sequential import (
+from harness.analysis.paired.sequential import (
     FRACTIONS,
     anytime_p,
     confidence_sequence,
@@ -17,6 +16,7 @@ from harness.analysis.sequential import (
     log_evidence_below,
     lower_sequence_bound,
 )
+from harness.analysis.paired.statistics import PairCounts
 
 
 def expected_factor(bound: float, q_lost: float, q_gained: float) -> float:

@@ -27,10 +27,10 @@ from scipy.signal import lfilter
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.analysis.intervals import clopper_pearson, exact_coverage
-from harness.analysis.paired import PairCounts, difference_bounds, mcnemar_exact, newcombe_bounds
-from harness.analysis.power import drop_power, pairs_needed
-from harness.analysis.ratios import quantile_bounds, quantile_ratio, ratio_bounds
-from harness.analysis.sequential import log_evidence_above, log_evidence_below
+from harness.analysis.latency.ratios import quantile_bounds, quantile_ratio, ratio_bounds
+from harness.analysis.paired.power import drop_power, pairs_needed
+from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
+from harness.analysis.paired.statistics import PairCounts, difference_bounds, mcnemar_exact, newcombe_bounds
 from harness.analysis.series import find_steps
 from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import Verdict
@@ -333,7 +333,7 @@ def scale(quick: bool) -> Iterator[Row]:
             _write_ledger(Path(folder) / str(seed), n, seed, flips)
         script = (
             "import resource, sys, time; start = time.perf_counter()\n"
-            "from harness.analysis.compare import compare\n"
+            "from harness.analysis.paired.compare import compare\n"
             "imported = time.perf_counter(); found = compare(*sys.argv[1:])\n"
             "assert found.success[0].n == found.success[0].base.n\n"
             "print(imported - start, time.perf_counter() - start, time.process_time(),"

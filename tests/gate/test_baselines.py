@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.pairing import read_sides
+from harness.analysis.paired.pairing import read_sides
 from harness.cli.app import invoke
 from harness.errors import LedgerError, UsageError
 from harness.gate.baseline import FOLDER, current_baselines, find_baseline, read_baselines, set_baseline

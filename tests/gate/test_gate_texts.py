@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from harness.analysis.compare import compare
+from harness.analysis.paired.compare import compare
 from harness.cli.app import invoke
 from harness.gate import GateResult, gate
-from harness.report.gate_json import render_json
-from harness.report.gate_junit import render_gate_junit
-from harness.report.gate_markdown import render_comparison_markdown, render_gate_markdown
-from harness.report.gate_terminal import print_gate
+from harness.report.gate.json import render_json
+from harness.report.gate.junit import render_gate_junit
+from harness.report.gate.markdown import render_comparison_markdown, render_gate_markdown
+from harness.report.gate.terminal import print_gate
 from harness.spec.rules import GateRules, LatencyRule, SuccessRule, TaskRule
 
 RULES = GateRules(

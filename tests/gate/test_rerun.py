@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.analysis.compare import compare
+from harness.analysis.paired.compare import compare
 from harness.cli.app import invoke
 from harness.errors import UsageError
 from harness.gate.rerun import flipped, plan_cells, read_recipe

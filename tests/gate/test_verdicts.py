@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.compare import Choice
+from harness.analysis.paired.compare import Choice
 from harness.errors import UsageError
 from harness.gate import GateResult, Verdict, gate
 from harness.ledger import LedgerWriter

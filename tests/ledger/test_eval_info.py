@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.compare import compare
+from harness.analysis.paired.compare import compare
 from harness.cli.app import invoke
 from harness.errors import LedgerError, UsageError
 from harness.ledger import read

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.analysis.intervals import rate_interval
-from harness.analysis.paired import mcnemar_exact
+from harness.analysis.paired.statistics import mcnemar_exact
 from harness.ledger import LedgerWriter
 from harness.schedule.keys import episode_key
 from harness.watch.curve import read_curve

@@ -14,8 +14,8 @@ from harness.errors import UsageError
 from harness.gate.baseline import Baseline
 from harness.gate.nights import Night, Series
 from harness.report.format import NONE, count, moment, number, percent, text
-from harness.report.gate_tables import interval_text
-from harness.report.tables import Table
+from harness.report.gate.tables import interval_text
+from harness.report.tables.table import Table
 
 FORMATS = ("svg", "png", "pdf")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.latency import CONFIGURATION, FIXED_COMPONENTS, sum_components
-from harness.analysis.success import CONFIDENCE
+from harness.analysis.latency.percentiles import CONFIGURATION, FIXED_COMPONENTS, sum_components
+from harness.analysis.success.rates import CONFIDENCE
 
 RESAMPLES = 2000
 

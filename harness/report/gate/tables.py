@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis.attribution import Attribution, Flake
-from harness.analysis.compare import Comparison, Flip, GroupComparison, SuccessComparison
 from harness.analysis.intervals import Interval
-from harness.analysis.matrix import Matrix
-from harness.analysis.power import pairs_needed
-from harness.analysis.ratios import QuantileRatio
-from harness.analysis.speed import LatencyComparison
+from harness.analysis.latency.comparison import LatencyComparison
+from harness.analysis.latency.ratios import QuantileRatio
+from harness.analysis.paired.attribution import Attribution, Flake
+from harness.analysis.paired.compare import Comparison, Flip, GroupComparison, SuccessComparison
+from harness.analysis.paired.matrix import Matrix
+from harness.analysis.paired.power import pairs_needed
 from harness.gate.gate import GateResult
 from harness.gate.rerun import Plan
 from harness.report.format import NONE, count, number, percent, text
-from harness.report.tables import Table
+from harness.report.tables.table import Table
 
 MAX_LISTED = 20
 """Flips listed in each direction; the JSON has more."""

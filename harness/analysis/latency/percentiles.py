@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.intervals import quantile_interval
-from harness.analysis.success import CONFIDENCE
+from harness.analysis.success.rates import CONFIDENCE
 
 CONFIGURATION = ["hardware", "policy_id", "dtype", "compile", "batch_size"]
 """What a latency curve over NFE belongs to."""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.analysis.latency import CONFIGURATION
-from harness.analysis.roofline import Demand, NodeRates, Rates, compute_ms, demand_of, find_counts, node_rates
-from harness.analysis.targets import Target, fits, target_device
+from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.latency.roofline import Demand, NodeRates, Rates, compute_ms, demand_of, find_counts, node_rates
+from harness.analysis.predict.targets import Target, fits, target_device
 from harness.errors import UsageError
 from harness.spec.architecture import Architecture, Work
 from harness.spec.profile import HardwareProfile

@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 import yaml
 
-from harness.analysis.compare import Comparison, Flip, SuccessComparison
-from harness.analysis.matrix import Matrix
+from harness.analysis.paired.compare import Comparison, Flip, SuccessComparison
+from harness.analysis.paired.matrix import Matrix
 from harness.gate.gate import GateResult
 from harness.gate.verdict import Verdict
 from harness.report.format import NONE, count, text
-from harness.report.gate_tables import (
+from harness.report.gate.tables import (
     MAX_LISTED,
     latency_rows,
     matrix_pairs_table,

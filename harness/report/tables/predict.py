@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.analysis.predict import KERNEL_US, MODEL_SPREAD, ROOFLINE_SHARE, STEP, Prediction
-from harness.analysis.published import BackTest
+from harness.analysis.predict.prediction import KERNEL_US, MODEL_SPREAD, ROOFLINE_SHARE, STEP, Prediction
+from harness.analysis.predict.published import BackTest
 from harness.report.format import NONE, count, known, number, number_interval, percent, text
-from harness.report.tables import Table, records
+from harness.report.tables.table import Table, records
 
 
 class Predicted(NamedTuple):

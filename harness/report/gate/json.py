@@ -7,12 +7,12 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from harness.analysis.compare import Comparison, GroupComparison, SuccessComparison
 from harness.analysis.intervals import Interval
-from harness.analysis.matrix import Matrix
-from harness.analysis.pairing import Side
-from harness.analysis.ratios import QuantileRatio
-from harness.analysis.speed import LatencyComparison, Samples
+from harness.analysis.latency.comparison import LatencyComparison, Samples
+from harness.analysis.latency.ratios import QuantileRatio
+from harness.analysis.paired.compare import Comparison, GroupComparison, SuccessComparison
+from harness.analysis.paired.matrix import Matrix
+from harness.analysis.paired.pairing import Side
 from harness.gate.gate import GateResult
 
 FORMAT_VERSION = 1

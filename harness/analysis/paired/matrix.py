@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from harness.analysis.compare import SuccessComparison, compare_success
 from harness.analysis.intervals import Interval, rate_interval
-from harness.analysis.paired import holm
-from harness.analysis.pairing import ERROR, SUCCESS, Side, require_same_protocol
+from harness.analysis.paired.compare import SuccessComparison, compare_success
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, require_same_protocol
+from harness.analysis.paired.statistics import holm
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.analysis.intervals import Floats, Interval
-from harness.analysis.paired import PairCounts
+from harness.analysis.paired.statistics import PairCounts
 
 FRACTIONS = (0.3, 0.6, 0.85)
 """Fractions of the largest stake. Small ones win on weak effects, large ones on strong effects; with 4 % discordant

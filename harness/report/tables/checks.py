@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.analysis.checks import decision_checks
+from harness.analysis.latency.checks import decision_checks
 from harness.latency.differences import LARGEST_SHARE, LEAST_COSINE
 from harness.ledger import Ledger
 from harness.report.format import NONE, count, known, number, percent, text
-from harness.report.tables import Table, configuration_name, records
+from harness.report.tables.ledger import configuration_name
+from harness.report.tables.table import Table, records
 
 FAR = "DIFFERS"
 """Mark of a variant whose answers are not its reference's."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
-from harness.analysis.latency import CONFIGURATION, samples_needed
+from harness.analysis.latency.percentiles import CONFIGURATION, samples_needed
 from harness.analysis.timing import PARTS
 from harness.ledger import Ledger
 from harness.report.format import (
@@ -28,26 +26,7 @@ from harness.report.format import (
     variant,
 )
 from harness.report.summary import Summary
-
-Records = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-    """How many leading columns are text; the others hold numbers."""
-    note: str = ""
-    """How the numbers were obtained."""
-
-
-def records(frame: pd.DataFrame) -> Records:
-    """Rows as dictionaries."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+from harness.report.tables.table import Records, Table, records
 
 
 def named(row: Mapping[str, Any], summary: Summary) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from harness.analysis.compare import Comparison
-from harness.analysis.matrix import Matrix
+from harness.analysis.paired.compare import Comparison
+from harness.analysis.paired.matrix import Matrix
 from harness.gate.gate import GateResult
 from harness.gate.verdict import Verdict
-from harness.report.gate_tables import comparison_tables, matrix_pairs_table, matrix_table, rule_table
-from harness.report.tables import Table
+from harness.report.gate.tables import comparison_tables, matrix_pairs_table, matrix_table, rule_table
+from harness.report.tables.table import Table
 from harness.report.terminal import print_table
 
 _STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from harness.analysis.roofline import Rates
+from harness.analysis.latency.roofline import Rates
 from harness.spec.profile import Figure, HardwareProfile
 
 REACH_BANDWIDTH = 0.85

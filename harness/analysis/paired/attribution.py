@@ -15,7 +15,7 @@ from typing import Literal
 from scipy import stats
 
 from harness.analysis.intervals import Interval, rate_interval
-from harness.analysis.pairing import Scored
+from harness.analysis.paired.pairing import Scored
 
 Cell = tuple[Literal["base", "candidate"], Literal["base", "candidate"]]
 """(whose checkpoint, whose runtime)."""

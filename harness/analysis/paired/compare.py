@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.analysis.intervals import Interval, rate_interval
-from harness.analysis.paired import PairCounts, difference_interval, holm, mcnemar_exact
-from harness.analysis.pairing import (
+from harness.analysis.latency.comparison import LatencyComparison, compare_latency
+from harness.analysis.paired.pairing import (
     ERROR,
     SUCCESS,
     Pairing,
@@ -24,8 +24,8 @@ from harness.analysis.pairing import (
     require_same_protocol,
     restrict,
 )
-from harness.analysis.power import minimum_detectable_drop
-from harness.analysis.speed import LatencyComparison, compare_latency
+from harness.analysis.paired.power import minimum_detectable_drop
+from harness.analysis.paired.statistics import PairCounts, difference_interval, holm, mcnemar_exact
 from harness.errors import UsageError
 
 MAX_FLIPS = 1000

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.analysis.latency import CONFIGURATION
+from harness.analysis.latency.percentiles import CONFIGURATION
 
 MAJORITY = 0.5
 """A floor that explains at least this share of the time names the verdict."""

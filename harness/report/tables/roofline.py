@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.latency import CONFIGURATION
-from harness.analysis.prefix import nfe_sweep
-from harness.analysis.roofline import BOUNDS, MAJORITY, Claim, claims
+from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.latency.prefix import nfe_sweep
+from harness.analysis.latency.roofline import BOUNDS, MAJORITY, Claim, claims
 from harness.ledger import Ledger
 from harness.report.format import NONE, count, known, number, text
 from harness.report.summary import Summary
-from harness.report.tables import Table, configuration_name, prefix_table, records
+from harness.report.tables.ledger import configuration_name, prefix_table
+from harness.report.tables.table import Table, records
 
 
 def prefix_tables(summary: Summary) -> list[Table]:

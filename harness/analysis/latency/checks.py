@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.analysis.latency import CONFIGURATION
-from harness.analysis.roofline import same_as
+from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.latency.roofline import same_as
 from harness.latency.differences import is_far as answers_are_far
 
 _KEYS = [*CONFIGURATION, "nfe"]

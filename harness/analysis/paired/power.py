@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from harness.analysis.paired import difference_bounds
+from harness.analysis.paired.statistics import difference_bounds
 
 MAX_PAIRS = 10_000_000
 """Beyond this many episodes no number is searched for."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.analysis.latency import CONFIGURATION
-from harness.analysis.predict import STEP, MeasuredSource, Prediction, predict, target_for
+from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.predict.prediction import STEP, MeasuredSource, Prediction, predict, target_for
 from harness.errors import SpecError
 from harness.spec.profile import HardwareProfile, load_profile
 from harness.spec.resolve import resource_dirs

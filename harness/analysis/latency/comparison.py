@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.intervals import Floats
-from harness.analysis.ratios import QuantileRatio, quantile_ratio, slower_probability
+from harness.analysis.latency.ratios import QuantileRatio, quantile_ratio, slower_probability
 from harness.ledger.parts import locate_ledger, read_table
 
 _COLUMNS = [

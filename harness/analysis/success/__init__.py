@@ -1,0 +1,1 @@
+"""Success rates with their uncertainty, and controls whose rate is known beforehand."""

@@ -1,0 +1,1 @@
+"""Comparisons, gates and nights: tables, and their renderings."""
