@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 import harness
+from harness.cores import usable_cores
 from harness.latency.calibrate import Calibration
 from harness.latency.telemetry import NvmlSource, cuda_uuid, jetson_model
 from harness.spec.profile import match_profile
@@ -84,11 +84,6 @@ def node_name() -> str:
         identity = ""
     host = socket.gethostname()
     return f"{host}-{hashlib.sha256(f'{host}{identity}'.encode()).hexdigest()[:6]}"
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model(root: Path = Path("/")) -> str | None:
