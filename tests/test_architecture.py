@@ -14,23 +14,24 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "cores": set(),
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
     "sim": {"errors", "spec"},
     "ledger": {"errors", "spec", "schedule"},
     "policies": {"errors", "spec", "schedule"},
     "rollout": {"errors", "spec", "schedule", "sim", "ledger", "policies"},
-    "latency": {"errors", "spec", "schedule", "ledger", "policies", "rollout"},
+    "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
-    "cluster": {"errors", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
+    "cluster": {"errors", "cores", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "spec", "ledger", "latency", "analysis", "gate"},
-    "watch": {"errors", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate", "report"},
-    "doctor": {"errors", "spec", "schedule", "sim", "policies", "rollout"},
+    "watch": {"errors", "cores", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate", "report"},
+    "doctor": {"errors", "cores", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
-        "errors", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve", "cluster", "analysis",
-        "gate", "report", "watch", "doctor",
+        "errors", "cores", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve", "cluster",
+        "analysis", "gate", "report", "watch", "doctor",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does
