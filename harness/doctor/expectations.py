@@ -35,7 +35,7 @@ class Expectations:
     """A policy's answers."""
 
     policy_id: str
-    checkpoint_sha256: str | None
+    weights_sha256: str | None
     nfe: int | None
     answers: Mapping[str, NDArray[np.float32]]
     """`WELL` or a fault's name → actions, shape (N, T, 7)."""
@@ -86,7 +86,7 @@ def make_expectations(policy: Policy) -> Expectations:
         changed = any(not _same(one, other) for one, other in zip(told, seen, strict=True))
         answers[name] = fault.answer(ask(policy, told) if changed else well)
     info = policy.info
-    return Expectations(info.policy_id, info.checkpoint_sha256, info.default_nfe, answers)
+    return Expectations(info.policy_id, info.stated_identity.weights, info.default_nfe, answers)
 
 
 def write_expectations(expectations: Expectations, folder: str | Path) -> Path:
@@ -95,7 +95,7 @@ def write_expectations(expectations: Expectations, folder: str | Path) -> Path:
     data: dict[str, Any] = {
         "format": FORMAT,
         "policy_id": expectations.policy_id,
-        "checkpoint_sha256": expectations.checkpoint_sha256,
+        "checkpoint_sha256": expectations.weights_sha256,
         "nfe": expectations.nfe,
         "observations_sha256": observations_sha256(),
         "answers": {name: np.round(a.astype(float), DIGITS).tolist() for name, a in expectations.answers.items()},

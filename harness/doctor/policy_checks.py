@@ -139,7 +139,7 @@ def _unexplained(policy: Policy, answers: Actions, expectations: Expectations, d
         return Check(
             "answers", CheckStatus.FAIL, f"unnormalised actions: {off}, but linear in the expected ones", remedy
         )
-    other = policy.info.checkpoint_sha256 != expectations.checkpoint_sha256
+    other = policy.info.stated_identity.weights != expectations.weights_sha256
     correlation = float(np.corrcoef(answers.ravel(), well.ravel())[0, 1]) if answers.std() > 0 else 0.0
     if other or correlation < UNRELATED:
         which = "other weights than the expectations are of" if other else "random weights, or inputs of another kind"

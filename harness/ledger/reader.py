@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import LedgerError, UsageError
+from harness.ledger.identities import differing_parts, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
@@ -90,8 +91,7 @@ def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
     frames["runs"] = frames["runs"].drop_duplicates("run_id", keep="last", ignore_index=True)
     frames["nodes"] = frames["nodes"].drop_duplicates(["run_id", "node_id"], keep="last", ignore_index=True)
     _require_one_protocol(frames["runs"])
-    if len(locations) > 1:
-        _require_one_checkpoint(frames["episodes"])
+    _require_one_policy(frames["episodes"], frames["runs"])
     if not all_attempts:
         frames["episodes"] = _last_attempts(frames["episodes"])
     return Ledger(tuple(str(path) for path in paths), **frames)
@@ -137,12 +137,14 @@ def _require_one_protocol(runs: pd.DataFrame) -> None:
             require_equal_manifests(seen.setdefault(suite, manifest), manifest)
 
 
-def _require_one_checkpoint(episodes: pd.DataFrame) -> None:
+def _require_one_policy(episodes: pd.DataFrame, runs: pd.DataFrame) -> None:
+    stated = stated_identities(runs["policies"].dropna())
     for policy, rows in episodes.groupby("policy_id", sort=False):
         digests: Sequence[str] = sorted(rows["checkpoint_sha256"].dropna().unique())
-        if len(digests) > 1:
+        differ = differing_parts(digests, stated)
+        if differ:
             raise LedgerError(
                 f"Policy {policy!r} has {len(digests)} different checkpoints in these ledgers "
-                f"({', '.join(digest[:12] for digest in digests)}), so their episodes cannot be merged. "
-                "Report them one by one, or pair them with `harness compare`."
+                f"({', '.join(digest[:12] for digest in digests)}, which differ in {', '.join(differ)}), so their "
+                "episodes cannot be merged. Report them one by one, or pair them with `harness compare`."
             )

@@ -8,16 +8,21 @@ A target is a factory: called with the policy's spec, it returns a `Policy`. Thi
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from harness.errors import PolicyError, UsageError, unknown_name
 from harness.policies.base import Policy
+from harness.spec.identity import PolicyIdentity, digest_of
+from harness.spec.observation import PolicyInfo
 
 ENTRY_POINT_GROUP = "harness.policies"
 PYTHON_KIND = "python"
@@ -115,12 +120,15 @@ class PolicyRegistry:
             UsageError: Nothing is registered under `spec.kind`, or the kind does not take an option of `spec`.
             PolicyError: The factory cannot be imported, or what it returns is no policy.
         """
-        policy = self._factory(spec)(without_serving(spec))
+        factory = self._factory(spec)
+        policy = factory(without_serving(spec))
         if not isinstance(policy, Policy):
             raise PolicyError(
                 f"The factory of policy kind {spec.kind!r} returned a {type(policy).__name__}, which lacks `info` or "
                 "`act`; return an object that implements harness.policies.base.Policy."
             )
+        if spec.kind == PYTHON_KIND and policy.info.identity is None:
+            policy.info = replace(policy.info, identity=_source_identity(spec, policy.info))
         return policy
 
     def _factory(self, spec: PolicyRequest) -> Factory:
@@ -185,6 +193,15 @@ def load_target(target: str, *, named: str) -> Factory:
     if not callable(found):
         raise PolicyError(f"Policy {named!r} points at {target!r}, a {type(found).__name__}; it must be a factory.")
     return cast(Factory, found)
+
+
+def _source_identity(spec: PolicyRequest, info: PolicyInfo) -> PolicyIdentity:
+    """The identity of a policy that states none: the source file that makes it. Options stand in the suite."""
+    module = sys.modules.get((spec.path or "").partition(":")[0])
+    source = Path(getattr(module, "__file__", None) or "")
+    text = source.read_bytes() if source.is_file() else b""
+    settings = digest_of([hashlib.sha256(text).hexdigest(), info.chunk_length, info.replan_interval])
+    return replace(info.stated_identity, configuration=settings)
 
 
 def require_bare(spec: PolicyRequest) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.spec.identity import PolicyIdentity
+
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 """The two cameras of every LIBERO protocol, by robosuite's names: third person and wrist."""
 
@@ -94,7 +96,8 @@ class PolicyInfo:
     checkpoint: str | None = None
     """Resolved checkpoint (repository@revision or absolute path); None for policies without weights."""
     checkpoint_sha256: str | None = None
-    """Digest of the weights; None for policies without."""
+    """Digest of the identity, which it follows; of the weights alone when a policy states no `identity`; None for
+    policies without weights that state none."""
     dtype: str | None = None
     """Parameter dtype, e.g. "float32", "bfloat16"; None for policies without weights."""
     max_batch: int = 64
@@ -102,6 +105,19 @@ class PolicyInfo:
     observation_steps: int = 1
     """Consecutive control steps that one decision looks at (`n_obs_steps`): the rollout observes that many last steps
     and hands the earlier ones over as `Observation.history`."""
+    identity: PolicyIdentity | None = None
+    """Digests of weights, configuration, processors and statistics, by which two runs are of one policy or not; None
+    where nothing but `checkpoint_sha256` is known."""
+
+    def __post_init__(self) -> None:
+        """Let the digest in ledgers be that of the identity."""
+        if self.identity is not None:
+            object.__setattr__(self, "checkpoint_sha256", self.identity.sha256)
+
+    @property
+    def stated_identity(self) -> PolicyIdentity:
+        """The identity; of the weights alone where a policy states no more."""
+        return self.identity or PolicyIdentity(weights=self.checkpoint_sha256)
 
 
 ANY_NFE: tuple[int, ...] = (-1,)

@@ -27,6 +27,7 @@ from harness.doctor.policy_checks import check_policy, expected_answers
 from harness.errors import HarnessError, PolicyError
 from harness.policies.flow import FlowConfig, FlowPolicy, random_network
 from harness.policies.scripted import ScriptedPolicy
+from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import CAMERAS, ActionChunks, Observation
 
 THIRD, WRIST = CAMERAS
@@ -47,7 +48,7 @@ def flow(seed: int, *, trained: bool = True) -> FlowPolicy:
         for parameter in network.parameters():
             if parameter.ndim == 1:
                 parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return FlowPolicy(network, checkpoint=f"flow-{seed}", checkpoint_sha256=f"sha-{seed}", device="cpu")
+    return FlowPolicy(network, checkpoint=f"flow-{seed}", weights_sha256=f"sha-{seed}", device="cpu")
 
 
 class Wrapped:
@@ -161,7 +162,7 @@ def test_random_weights_are_named_by_their_declaration_by_their_look_and_by_thei
     declared = Wrapped(flow(5), checkpoint="random:seed=5")
     assert check_policy(declared, None)[0].found == "random weights (random:seed=5)"
     # The same checkpoint by name and digest, but it answers something unrelated.
-    unrelated = answers(Wrapped(flow(7), checkpoint_sha256="sha-0"), expectations)
+    unrelated = answers(Wrapped(flow(7), identity=PolicyIdentity(weights="sha-0")), expectations)
     assert unrelated.status is CheckStatus.FAIL
     assert "random weights" in unrelated.found
     other = answers(flow(7), expectations)

@@ -18,6 +18,7 @@ import pytest
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter, finished_identities, read
 from harness.ledger.schema import TABLES
+from harness.spec.identity import PolicyIdentity
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -154,6 +155,24 @@ def test_one_policy_with_two_checkpoints_is_not_merged(tmp_path: Path) -> None:
     write(tmp_path / "b", "episodes", episode("a", checkpoint_sha256="2" * 64))
     with pytest.raises(LedgerError, match=r"'flow'.*111111111111.*222222222222"):
         read(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_ledger_whose_policy_changed_between_two_runs_is_not_pooled(tmp_path: Path) -> None:
+    old, new = PolicyIdentity("w", "c", "p", "s"), PolicyIdentity("w", "c", "p", "other")
+    for run, identity in (("one", old), ("two", new)):
+        policies = json.dumps({"flow": {"identity": identity.record()}})
+        write(tmp_path, "runs", {"run_id": run, "policies": policies})
+        write(tmp_path, "episodes", episode(run, checkpoint_sha256=identity.sha256))
+    with pytest.raises(LedgerError, match="which differ in statistics"):
+        read(tmp_path)
+
+
+def test_rows_written_before_identities_were_kept_belong_to_the_policy_with_their_weights(tmp_path: Path) -> None:
+    identity = PolicyIdentity("w" * 64, "c", "p", "s")
+    write(tmp_path / "old", "episodes", episode("a", checkpoint_sha256="w" * 64))
+    write(tmp_path / "new", "episodes", episode("b", checkpoint_sha256=identity.sha256))
+    write(tmp_path / "new", "runs", {"run_id": "r", "policies": json.dumps({"flow": {"identity": identity.record()}})})
+    assert len(read(tmp_path / "old", tmp_path / "new").episodes) == 2
 
 
 def test_one_suite_under_two_protocols_is_not_merged(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from harness.errors import PolicyError, UsageError
 from harness.policies.base import Policy, TimedPolicy
 from harness.policies.registry import make_policy
+from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import CAMERAS, Observation
 from harness.spec.policy import PolicySpec, parse_policy
 
@@ -154,7 +155,7 @@ def test_a_saved_checkpoint_loads_to_the_same_actions_and_its_digest_is_that_of_
         loaded.act([observation(0)], noise(1)).actions, policy.act([observation(0)], noise(1)).actions
     )
     data = (tmp_path / "checkpoint" / "model.safetensors").read_bytes()
-    assert loaded.info.checkpoint_sha256 == hashlib.sha256(data).hexdigest()
+    assert loaded.info.stated_identity.weights == hashlib.sha256(data).hexdigest()
     assert loaded.info.checkpoint == str(tmp_path / "checkpoint")
 
 
@@ -162,7 +163,8 @@ def test_the_digest_of_random_weights_is_that_of_the_file_they_would_be_saved_as
     policy: FlowPolicy, tmp_path: Path
 ) -> None:
     policy.save_pretrained(tmp_path)
-    assert hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest() == policy.info.checkpoint_sha256
+    data = (tmp_path / "model.safetensors").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == policy.info.stated_identity.weights
 
 
 def test_a_checkpoint_with_a_missing_an_extra_and_a_misshapen_tensor_is_refused_by_their_names(tmp_path: Path) -> None:
@@ -309,3 +311,27 @@ def test_cuda_gives_the_cpus_actions(dtype: str) -> None:
     cuda, cpu = make(parse_policy(f"flow?device=cuda&dtype={dtype}")), make(parse_policy(CPU))
     error = cuda.act([observation(0)], noise(1)).actions - cpu.act([observation(0)], noise(1)).actions
     assert np.abs(error).mean() < (1e-2 if dtype == "float32" else 0.05)
+
+
+def test_the_identity_says_which_part_of_a_checkpoint_differs(tmp_path: Path) -> None:
+    def loaded(name: str, change: Callable[[FlowPolicy], None]) -> PolicyIdentity:
+        policy = make(parse_policy(f"{CPU}&seed=7"))
+        change(policy)
+        policy.save_pretrained(tmp_path / name)
+        return make(parse_policy(f"flow:{tmp_path / name}?device=cpu")).info.stated_identity
+
+    def same(policy: FlowPolicy) -> None:
+        del policy
+
+    base = loaded("base", same)
+    assert base.whole
+    assert base == loaded("copy", same)
+    other = loaded("weights", lambda policy: policy.network.expert.action_in.weight.data.add_(1.0))
+    assert base.compare(other).differ == ("weights",)
+    # Statistics lie in the weights file, whose digest changes too.
+    other = loaded("statistics", lambda policy: policy.network.normalization.action_mean.add_(5.0))
+    assert base.compare(other).differ == ("weights", "statistics")
+    config = tmp_path / "copy" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "replan_interval": 1}))
+    other = make(parse_policy(f"flow:{tmp_path / 'copy'}?device=cpu")).info.stated_identity
+    assert base.compare(other).differ == ("configuration",)

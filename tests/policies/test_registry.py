@@ -157,3 +157,16 @@ def test_a_broken_plugin_is_warned_of_by_name_and_left_out(installed: Path, name
     assert set(BUILTIN) <= set(kinds)
     assert (name in kinds) == (name in BUILTIN)
     assert registry.make(PolicySpec(kind="scripted")).info.policy_id == "scripted"
+
+
+def test_a_policy_by_python_path_that_states_no_identity_has_that_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from harness.policies.controls import NoopPolicy\ndef make(spec):\n    return NoopPolicy()\n"
+    (tmp_path / "made_one.py").write_text(source)
+    (tmp_path / "made_two.py").write_text(source + "# changed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    one, two = (make_policy(parse_policy(f"python:{name}:make")).info for name in ("made_one", "made_two"))
+    again = make_policy(parse_policy("python:made_one:make?max_batch=3")).info
+    assert one.checkpoint_sha256 == again.checkpoint_sha256 is not None
+    assert one.stated_identity.compare(two.stated_identity).differ == ("configuration",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import LedgerError, UsageError
+from harness.ledger.identities import differing_parts, stated_identities
 from harness.ledger.parts import locate_ledger, read_rows, read_table
 from harness.ledger.storage import Location
+from harness.spec.identity import PolicyIdentity
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe
 
@@ -88,14 +90,17 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
     """
     location = locate_ledger(path)
     episodes = read_table(location, "episodes", _COLUMNS)
-    manifests, status = _read_runs(location)
+    manifests, status, stated = _read_runs(location)
     present = _variants(episodes)
     wanted = [key for key in present if policy in (None, key[0]) and nfe in (None, key[1])]
     if present and not wanted:
         asked = describe_variants([(policy or "any policy", nfe)])
         raise UsageError(f"{str(path)!r} has no episodes of {asked}. It has: {describe_variants(present)}.")
     whole = len(present) == 1
-    return [_side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status) for key in wanted]
+    return [
+        _side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status, stated)
+        for key in wanted
+    ]
 
 
 def describe_variants(variants: Iterable[tuple[str | None, int | None]]) -> str:
@@ -168,13 +173,20 @@ def _rows_of(episodes: pa.Table, variant: PolicyAtNfe) -> pa.Table:
 
 
 def _side(
-    path: str, variant: PolicyAtNfe, rows: pa.Table, manifests: dict[str, dict[str, Any]], status: str | None
+    path: str,
+    variant: PolicyAtNfe,
+    rows: pa.Table,
+    manifests: dict[str, dict[str, Any]],
+    status: str | None,
+    stated: Mapping[str, PolicyIdentity],
 ) -> Side:
     digests = sorted(value for value in rows["checkpoint_sha256"].unique().to_pylist() if value)
-    if len(digests) > 1:
+    differ = differing_parts(digests, stated)
+    if differ:
         raise LedgerError(
             f"{path!r}: policy {variant[0]!r} has {len(digests)} different checkpoints "
-            f"({', '.join(digest[:12] for digest in digests)}). Evaluate each in a ledger of its own."
+            f"({', '.join(digest[:12] for digest in digests)}, which differ in {', '.join(differ)}). Evaluate each in "
+            "a ledger of its own."
         )
     kept = last_attempts(rows)
     checkpoints = sorted(value for value in rows["checkpoint"].unique().to_pylist() if value)
@@ -213,16 +225,19 @@ def last_attempts(rows: pa.Table) -> pa.Table:
     return rows.take(pa.array(np.sort(last)))
 
 
-def _read_runs(location: Location) -> tuple[dict[str, dict[str, Any]], str | None]:
-    last: dict[str, dict[str, Any]] = {
-        row["run_id"]: row for row in read_rows(location, "runs", ["run_id", "protocol", "status"])
-    }
+def _read_runs(
+    location: Location,
+) -> tuple[dict[str, dict[str, Any]], str | None, dict[str, PolicyIdentity]]:
+    """Manifests by suite, the last run's status, and the identities that runs state, by digest."""
+    rows = read_rows(location, "runs", ["run_id", "protocol", "status", "policies"])
+    last: dict[str, dict[str, Any]] = {row["run_id"]: row for row in rows}
     manifests: dict[str, dict[str, Any]] = {}
     for row in last.values():
         for suite, manifest in _parsed(row["protocol"]).items():
             require_equal_manifests(manifests.setdefault(suite, manifest), manifest)
     # Runs stand in the order in which they began: a row's place in the dictionary is that of its first state.
-    return manifests, next((row["status"] for row in reversed(last.values())), None)
+    status = next((row["status"] for row in reversed(last.values())), None)
+    return manifests, status, stated_identities(row["policies"] for row in rows)
 
 
 def _parsed(protocol: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.policies.flow.checkpoint import load_network, random_network, save_
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
 from harness.policies.registry import PolicyRequest
+from harness.spec.identity import NOTHING, PolicyIdentity, digest_of
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,7 +40,7 @@ class FlowPolicy:
         *,
         policy_id: str = "flow",
         checkpoint: str | None = None,
-        checkpoint_sha256: str | None = None,
+        weights_sha256: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
     ) -> None:
@@ -48,7 +50,7 @@ class FlowPolicy:
             network: Weights, in float32; cast in place.
             policy_id: Name in ledgers.
             checkpoint: Where the weights are from.
-            checkpoint_sha256: Digest of their file.
+            weights_sha256: Digest of their file.
             device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
             dtype: "float32" or "bfloat16".
 
@@ -71,8 +73,8 @@ class FlowPolicy:
             noise_shape=(config.chunk_length, ACTION_DIM),
             placement="server",
             checkpoint=checkpoint,
-            checkpoint_sha256=checkpoint_sha256,
             dtype=dtype,
+            identity=_identity(network, weights_sha256, dtype) if weights_sha256 else None,
         )
 
     def act(
@@ -141,6 +143,13 @@ class FlowPolicy:
         save_network(self.network, Path(path))
 
 
+def _identity(network: FlowNetwork, weights_sha256: str, dtype: str) -> PolicyIdentity:
+    """The statistics are in the weights file, so they change its digest too; their own says that it was they."""
+    statistics = {name: tensor.tolist() for name, tensor in network.normalization.state_dict().items()}
+    settings = {**asdict(network.config), "dtype": dtype}
+    return PolicyIdentity(weights_sha256, digest_of(settings), NOTHING, digest_of(statistics))
+
+
 def tokenize(instruction: str, length: int, buckets: int) -> NDArray[np.int64]:
     """Turn an instruction into word rows by CRC-32: no vocabulary, the same in every process.
 
@@ -195,16 +204,14 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         seed = _seed(options.get("seed", 0))
         network = random_network(FlowConfig(), seed)
         digest = hashlib.sha256(serialize(network)).hexdigest()
-        return FlowPolicy(
-            network, checkpoint=f"random:seed={seed}", checkpoint_sha256=digest, device=device, dtype=dtype
-        )
+        return FlowPolicy(network, checkpoint=f"random:seed={seed}", weights_sha256=digest, device=device, dtype=dtype)
     path, checkpoint = find_checkpoint(spec.path or DEFAULT)
     network, digest = load_network(path)
     return FlowPolicy(
         network,
         policy_id=f"flow:{spec.path}" if spec.path else "flow",
         checkpoint=checkpoint,
-        checkpoint_sha256=digest,
+        weights_sha256=digest,
         device=device,
         dtype=dtype,
     )

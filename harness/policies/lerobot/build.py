@@ -17,6 +17,7 @@ from harness.policies.lerobot.configs import examine, fit_to_libero, random_conf
 from harness.policies.lerobot.describe import checkpoint_provenance, describe, run_provenance
 from harness.policies.lerobot.families import FAMILIES, Family, family_of
 from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
+from harness.policies.lerobot.identity import checkpoint_identity, random_identity
 from harness.policies.lerobot.loading import Loaded, build_random, load_checkpoint
 from harness.policies.lerobot.options import LerobotOptions, parse_options
 from harness.policies.lerobot.policy import LeRobotPolicy
@@ -31,6 +32,7 @@ from harness.policies.lerobot.variants import apply_variant
 from harness.policies.lerobot.versions import check_versions, installed_version
 from harness.policies.lerobot.weights import tensor_names
 from harness.policies.registry import PolicyRequest
+from harness.spec.identity import PolicyIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class _Parts:
     loaded: Loaded
     name: str
     """What ledgers record as the checkpoint."""
-    sha256: str
+    identity: PolicyIdentity
     provenance: dict[str, str]
     warnings: list[str]
 
@@ -91,7 +93,7 @@ def _at_random(policy_type: str, options: LerobotOptions, label: str) -> _Parts:
         random_processors(config),
         loaded,
         f"random:{policy_type}:seed={options.seed}",
-        hashlib.sha256(recipe.encode()).hexdigest(),
+        random_identity(hashlib.sha256(recipe.encode()).hexdigest(), options),
         {"policy_type": policy_type, "control_mode": family.control_mode},
         ["The weights are random: latency is meaningful, success is not."],
     )
@@ -123,7 +125,8 @@ def _from_checkpoint(
     check_statistics(processors, shown, checkpoint.name)
     loaded = load_checkpoint(config, family, options, label, checkpoint, names)
     provenance = checkpoint_provenance(checkpoint, stored, family, options)
-    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, loaded.sha256, provenance, warnings)
+    identity = checkpoint_identity(checkpoint, stored, options, cameras, loaded.sha256)
+    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, identity, provenance, warnings)
 
 
 def _driven(policy_type: str, options: LerobotOptions, name: str) -> Family:
@@ -161,7 +164,7 @@ def _wire(parts: _Parts, options: LerobotOptions, label: str, cautions: tuple[st
         parts.loaded,
         label=label,
         checkpoint=parts.name,
-        sha256=parts.sha256,
+        identity=parts.identity,
         cameras=tuple(parts.cameras.keys),
         control_mode=parts.provenance["control_mode"],
     )

@@ -16,6 +16,7 @@ from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.processors import ACTION_KEY
 from harness.policies.lerobot.sampling import SEED_WORDS
 from harness.policies.lerobot.versions import installed_version
+from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import ANY_NFE, PolicyInfo
 
 
@@ -27,7 +28,7 @@ def describe(
     *,
     label: str,
     checkpoint: str,
-    sha256: str,
+    identity: PolicyIdentity,
     cameras: tuple[str, ...],
     control_mode: str,
 ) -> PolicyInfo:
@@ -50,9 +51,9 @@ def describe(
         placement="server",
         control_mode=control_mode,
         checkpoint=checkpoint,
-        checkpoint_sha256=sha256,
         dtype=_main_dtype(loaded.policy),
         observation_steps=int(config.n_obs_steps),
+        identity=identity,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.errors import PolicyError
 from harness.schedule.keys import decision_noise
+from harness.spec.identity import PARTS, PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 
 PROTOCOL_VERSION = 1
@@ -80,6 +81,8 @@ def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None
     try:
         known = {entry.name for entry in fields(PolicyInfo)}
         info = {name: _tuples(value) for name, value in said["info"].items() if name in known}
+        if info.get("identity") is not None:
+            info["identity"] = PolicyIdentity(**{part: info["identity"].get(part) for part in PARTS})
         return Welcome(PolicyInfo(**info), bool(said["stateful"]), dict(said["record"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PolicyError(f"{sender} describes its policy in a way that cannot be read ({error!r}).") from error

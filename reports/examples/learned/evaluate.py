@@ -29,7 +29,7 @@ def policy_for(label, folders, cache):
             net,
             policy_id=label,
             checkpoint="vla-harness/flow-" + ("student" if "student" in label else "teacher"),
-            checkpoint_sha256=sha,
+            weights_sha256=sha,
             device="cpu",
         )
     return cache[label]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_every_tensor_of_a_whole_checkpoint_is_compared(save: Any, load: Any, po
     policy = load(folder)
     stored = load_file(folder / "model.safetensors")
     assert policy.provenance["weights"] == f"verified, {len(stored)} tensors"
-    assert policy.info.checkpoint_sha256 == file_sha256(folder / "model.safetensors")
+    assert policy.info.stated_identity.weights == file_sha256(folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("policy_type", FAMILIES)
@@ -181,3 +182,37 @@ def test_lerobot_s_disclaimers_stay_off_the_terminal(
     with caplog.at_level(logging.ERROR):
         load(folder)
     assert capsys.readouterr().out == ""
+
+
+def test_the_identity_says_which_part_of_a_checkpoint_differs(save: Any, load: Any) -> None:
+    """The files that a training run overwrites while an evaluation is stopped."""
+
+    def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        data = json.loads((folder / name).read_text())
+        change(data)
+        (folder / name).write_text(json.dumps(data))
+
+    folder = save("act")
+    base = load(folder).info.stated_identity
+    assert base.whole
+    assert load(folder, compile_scope="parts").info.stated_identity == base
+
+    edit(folder, "config.json", lambda data: data.update(device="cuda", push_to_hub=True, optimizer_lr=1.0))
+    assert load(folder).info.stated_identity == base
+    edit(folder, "config.json", lambda data: data.update(n_action_steps=1))
+    shorter = load(folder).info
+    assert base.compare(shorter.stated_identity).differ == ("configuration",)
+    assert shorter.checkpoint_sha256 != base.sha256
+
+    (stats,) = folder.glob("policy_postprocessor*.safetensors")
+    tensors = load_file(stats)
+    save_file({**tensors, "action.mean": tensors["action.mean"] + 5}, stats)
+    moved = load(folder).info.stated_identity
+    assert shorter.stated_identity.compare(moved).differ == ("statistics",)
+
+    edit(folder, "policy_postprocessor.json", lambda data: data["steps"][0]["config"].update(eps=1e-3))
+    assert moved.compare(load(folder).info.stated_identity).differ == ("processors",)
+    rewrite(folder, lambda tensors: {name: tensor + 1 for name, tensor in tensors.items()})
+    assert base.compare(load(folder).info.stated_identity).differ == (
+        "weights", "configuration", "processors", "statistics"
+    )  # fmt: skip
