@@ -8,6 +8,7 @@ from collections.abc import Iterable
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INCONCLUSIVE = 2
+EXIT_INFRASTRUCTURE = 3
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 
@@ -16,10 +17,11 @@ class HarnessError(Exception):
     """Base of every error that a user is meant to read.
 
     The message is one or two sentences: what is wrong, with the value, and the remedy.
-    The command line prints it without a traceback and exits with `exit_code`.
+    The command line prints it without a traceback and exits with `exit_code`: 3, because an error is no verdict, and
+    no script may read it as FAIL.
     """
 
-    exit_code = EXIT_FAILED
+    exit_code = EXIT_INFRASTRUCTURE
 
 
 class UsageError(HarnessError):
@@ -40,6 +42,10 @@ class NoLedgerError(LedgerError):
     """No ledger stands where one was asked for: nothing was judged. Exit code 64, so that no gate reads it as FAIL."""
 
     exit_code = EXIT_USAGE
+
+
+class OutputError(HarnessError):
+    """What was to be written to a file or to standard output is lost."""
 
 
 class SimulatorError(HarnessError):

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cores": set(),
+    "screen": {"errors"},
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
     "sim": {"errors", "spec"},
@@ -26,11 +27,14 @@ ALLOWED: dict[str, set[str]] = {
     "cluster": {"errors", "cores", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
-    "report": {"errors", "spec", "ledger", "latency", "analysis", "gate"},
-    "watch": {"errors", "cores", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate", "report"},
+    "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
+    "watch": {
+        "errors", "cores", "screen", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate", "report",
+    },
     "doctor": {"errors", "cores", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
-        "errors", "cores", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve", "cluster",
+        "errors", "cores", "screen", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve",
+        "cluster",
         "analysis", "gate", "report", "watch", "doctor",
     },
 }  # fmt: skip
@@ -59,6 +63,21 @@ def test_a_package_imports_only_what_it_may(room: str) -> None:
     for path in files:
         wrong = imports_of(path) - {room} - ALLOWED[room]
         assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}, which {room!r} may not"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_one_place_prints(path: Path) -> None:
+    """Text that is not ours must not be read as markup, nor end a run when nobody reads it: see `harness.screen`."""
+    printing = {"rich.console.Console", "rich.markup", "typer.echo", "typer.secho", "print"}
+    if str(path.relative_to(PACKAGE)) in {"screen.py", "sim/gl_probe.py"}:
+        return
+    used = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            used |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call):
+            used.add(ast.unparse(node.func))
+    assert not used & printing
 
 
 def test_packages_form_no_circle() -> None:

@@ -6,7 +6,9 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the `harness` command. Exits 0 success, 1 failed, 2 inconclusive, 64 usage, 130 interrupted."""
+    """Entry point of the `harness` command; exit codes are those of `harness.errors`."""
     from harness.cli.app import invoke
+    from harness.screen import steady_streams
 
+    steady_streams()
     sys.exit(invoke(sys.argv[1:] if argv is None else argv))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import traceback
 
 import typer
 
@@ -25,7 +25,8 @@ from harness.cli import (
     validate,
     watch,
 )
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
+from harness.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
+from harness.screen import Screen
 
 # typer carries its own copy of click, and exports of its exceptions only the leaves
 ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -58,7 +59,7 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vla-harness {harness.__version__}")
+        Screen().say(f"vla-harness {harness.__version__}")
         raise typer.Exit
 
 
@@ -82,19 +83,19 @@ def invoke(argv: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("Interrupted.")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return EXIT_OK
     except Exception as error:
-        if not isinstance(error, ClickException):
-            raise
-        return _explain_usage(error, argv)
+        if isinstance(error, ClickException):
+            return _explain_usage(error, argv)
+        traceback.print_exc()
+        _complain("This is a fault of vla-harness, and no verdict. Please report it with the lines above.")
+        return EXIT_INFRASTRUCTURE
 
 
 def _explain_usage(error: Exception, argv: list[str]) -> int:
     """Print what was wrong with the command line; without arguments that is the help itself."""
     message = error.format_message()  # type: ignore[attr-defined]
     if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(message)
+        Screen().write(message + "\n")
     else:
         verb = next((word for word in argv if not word.startswith("-")), "")
         known = verb in {command.name for command in app.registered_commands}
@@ -105,4 +106,4 @@ def _explain_usage(error: Exception, argv: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    Screen(stderr=True).say(f"error: {message}")

@@ -6,9 +6,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.gate import GateResult
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_attribution(
-    result: GateResult, out: str | None, *, workers: int | None, address: str | None, console: Console
+    result: GateResult, out: str | None, *, workers: int | None, address: str | None, screen: Screen
 ) -> str:
     """Attribute the flips of every variant that a failed gate compared.
 
@@ -30,12 +29,12 @@ def run_attribution(
     from harness.report.terminal import print_table
 
     if result.verdict is not Verdict.FAIL:
-        console.print(f"Nothing to attribute: the verdict is {result.verdict.value}.", highlight=False)
+        screen.say(f"Nothing to attribute: the verdict is {result.verdict.value}.")
         return ""
     target = out or f"reports/attribution-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        screen.say(text)
 
     def run_cell(recipe: Recipe, ledger: str, keys: Collection[str]) -> None:
         _run_cell(recipe, ledger, keys, workers, address)
@@ -45,7 +44,7 @@ def run_attribution(
         folder = target if len(result.comparison.success) == 1 else f"{target}/{place}"
         plan, found = attribute_flips(success, folder, run_cell, say=say)
         table = attribution_table(plan, found)
-        print_table(table, console)
+        print_table(table, screen)
         blocks.append(table_markdown(table))
     say(f"Reruns: {target}")
     return "\n" + "\n\n".join(blocks) + "\n"

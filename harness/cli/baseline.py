@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.errors import EXIT_FAILED
+from harness.screen import Screen
 
 app = typer.Typer(
     help="Accept ledgers as baselines, list them, and look for step changes over many nights.",
@@ -35,7 +35,7 @@ def set_command(
 
     for record in set_baseline(root, ledger, datetime.now(UTC), name=name, policy=policy, nfe=nfe, note=note):
         nfe_text = f" at NFE {record.nfe}" if record.nfe is not None else ""
-        typer.echo(f"{record.name}: {record.ledger} ({' + '.join(record.suites)}{nfe_text})")
+        Screen().say(f"{record.name}: {record.ledger} ({' + '.join(record.suites)}{nfe_text})")
 
 
 @app.command("show", epilog=examples("harness baseline show --root reports"))
@@ -50,9 +50,9 @@ def show_command(
 
     records = read_baselines(root)
     if not records:
-        typer.echo(f"{root} has no baseline. Accept one with `harness baseline set LEDGER --root {root}`.")
+        Screen().say(f"{root} has no baseline. Accept one with `harness baseline set LEDGER --root {root}`.")
         return
-    print_table(baseline_table(records if every else current_baselines(records)), Console())
+    print_table(baseline_table(records if every else current_baselines(records)), Screen())
 
 
 @app.command("history", epilog=examples("harness baseline history --root reports --plot history.svg"))
@@ -70,13 +70,13 @@ def history_command(
     from harness.report.terminal import print_table
 
     found = read_series(list_ledgers(root), np.random.default_rng(0), alpha=alpha)
-    console = Console()
+    screen = Screen()
     for series in found:
-        print_table(series_table(series), console)
+        print_table(series_table(series), screen)
     if not found:
-        typer.echo(f"{root} holds no ledger with episodes.")
+        Screen().say(f"{root} holds no ledger with episodes.")
     if plot is not None:
         plot_series(found, plot)
-        typer.echo(f"Plot: {plot}")
+        Screen().say(f"Plot: {plot}")
     if strict and any(series.success_steps or series.latency_steps for series in found):
         raise typer.Exit(EXIT_FAILED)

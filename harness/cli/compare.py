@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.analysis.paired.matrix import Matrix
@@ -45,20 +45,20 @@ def command(
     from harness.report.gate.markdown import render_comparison_markdown, render_matrix_markdown
     from harness.report.gate.terminal import print_comparison, print_matrix
 
-    console = Console(stderr="-" in (markdown, json))
+    screen = Screen(stderr="-" in (markdown, json))
     if len(ledgers) == 2:
         from harness.analysis.paired.compare import Choice, compare
 
         choice = Choice(base_policy, base_nfe, policy, nfe)
         found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed)
-        print_comparison(found, console)
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
+        print_comparison(found, screen)
         return
     if base_policy is not None or base_nfe is not None:
         raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
     matrix = _matrix(ledgers, policy, nfe)
-    print_matrix(matrix, console)
     write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
+    print_matrix(matrix, screen)
 
 
 def _matrix(ledgers: list[str], policy: str | None, nfe: int | None) -> Matrix:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from harness.cli.examples import examples
 from harness.errors import EXIT_FAILED, UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.doctor import Check
@@ -50,13 +49,15 @@ def command(
         raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
     results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
     if as_json:
-        print(json.dumps([{**vars_of(result), "status": result.status.value} for result in results], indent=2))
+        Screen().write(json.dumps([{**vars_of(one), "status": one.status.value} for one in results], indent=2) + "\n")
     else:
-        table = Table("check", "", "found", "what to do", box=None, pad_edge=False)
-        for result in results:
-            colour = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "red"}[result.status]
-            table.add_row(result.name, f"[{colour}]{result.status.value}[/{colour}]", result.found, result.remedy)
-        Console().print(table)
+        colour = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "red"}
+        Screen().rows(
+            [
+                ("check", "", "found", "what to do"),
+                *((one.name, (one.status.value, colour[one.status]), one.found, one.remedy) for one in results),
+            ]
+        )
     if any(result.status is CheckStatus.FAIL for result in results):
         raise typer.Exit(EXIT_FAILED)
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.attribution import run_attribution
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.analysis.paired.compare import Choice
@@ -76,11 +76,10 @@ def command(
     given = load_rules(rules)
     base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
     result = gate(base, candidate, given, choice=choice, seed=seed)
-    console = Console(stderr="-" in (markdown, junit, json))
-    print_gate(result, console)
+    screen = Screen(stderr="-" in (markdown, junit, json))
     attributed = ""
     if attribute:
-        attributed = run_attribution(result, out, workers=workers, address=address, console=console)
+        attributed = run_attribution(result, out, workers=workers, address=address, screen=screen)
     write_texts(
         [
             (markdown, lambda: render_gate_markdown(result) + attributed),
@@ -88,6 +87,7 @@ def command(
             (json, lambda: render_json(result)),
         ]
     )
+    print_gate(result, screen)
     raise typer.Exit(result.verdict.exit_code)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
@@ -36,30 +36,27 @@ class GatedRun:
 
         return stopping_against(self.base, self.rules, plan, manifests, out=self.out if self.resume else None)
 
-    def conclude(self, result: RunResult, console: Console) -> None:
+    def conclude(self, result: RunResult, screen: Screen) -> None:
         """Print the verdict and what stopping saved, and exit with the verdict's code."""
         from harness.gate import gate
         from harness.gate.stopping import pairs_to_go
         from harness.report.gate.terminal import print_gate
 
         found = gate(self.base, self.out, self.rules)
-        print_gate(found, console)
+        print_gate(found, screen)
         for problem in result.errors:
-            console.print(f"error: {problem}", highlight=False, markup=False)
+            screen.say(f"error: {problem}")
         done = result.skipped + result.done
         if result.stopped is not None:
             saved = result.planned - done
             share = saved / result.planned
-            console.print(
-                f"Stopped after {done} of {result.planned} episodes: {saved} saved ({share:.0%}).", highlight=False
-            )
+            screen.say(f"Stopped after {done} of {result.planned} episodes: {saved} saved ({share:.0%}).")
         elif found.comparison.success:
             needed = pairs_to_go(found.comparison.success[0].overall.counts, self.rules)
             if found.verdict.exit_code == 2 and needed is not None:
-                console.print(
+                screen.say(
                     f"All {result.planned} episodes were needed and do not decide; about {needed} more pairs would, if "
-                    "they go on like these: add trials to the suite.",
-                    highlight=False,
+                    "they go on like these: add trials to the suite."
                 )
         raise typer.Exit(found.verdict.exit_code)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness import outputs/eval/eval_info.json --out reports/imported --policy pi05",
@@ -29,4 +30,4 @@ def command(
 
     found = import_eval_info(source, out, policy=policy)
     unknown = f", {found.unknown} of unknown outcome" if found.unknown else ""
-    typer.echo(f"{found.episodes} episodes, {found.successes} successes{unknown}. Ledger: {out}")
+    Screen().say(f"{found.episodes} episodes, {found.successes} successes{unknown}. Ledger: {out}")

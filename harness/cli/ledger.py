@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.errors import EXIT_FAILED
+from harness.screen import Screen
 
 app = typer.Typer(help="Copy ledgers, with every byte verified.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -35,11 +36,11 @@ def copy_command(
     from harness.ledger.copy import copy_ledger
 
     result = copy_ledger(source, target)
-    typer.echo(
+    Screen().say(
         f"{len(result.copied)} files copied and verified ({result.bytes_copied / 1e6:.1f} MB), "
         f"{len(result.present)} were there already, {len(result.only_there)} are only there and stay"
     )
     for name in result.differing:
-        typer.echo(f"differs, left as it is: {target.rstrip('/')}/{name}")
+        Screen().say(f"differs, left as it is: {target.rstrip('/')}/{name}")
     if result.differing:
         raise typer.Exit(EXIT_FAILED)

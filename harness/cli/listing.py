@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from harness.cli.examples import examples
 from harness.errors import UsageError, unknown_name
+from harness.screen import Part, Screen
 
 EXAMPLES = examples(
     "harness list suites",
@@ -69,26 +66,15 @@ def command(
         What.columns: lambda: _columns(name),
     }
     listed = list(entries[what]())
+    screen = Screen()
     if as_json:
-        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
-    else:
-        _print(listed)
-
-
-def _print(entries: list[Entry]) -> None:
-    """On a terminal a table that wraps; into a pipe whole lines, whatever their length."""
-    rows = [[str(value) for value in entry.values()] for entry in entries]
-    titles = list(entries[0]) if entries and len(entries[0]) > 2 else []
-    if not sys.stdout.isatty():
-        rows = [titles, *rows] if titles else rows
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        screen.write(json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
         return
-    table = Table(*titles, box=None, pad_edge=False, show_header=bool(titles))
-    for row in rows:
-        table.add_row(Text(row[0], "bold"), *map(Text, row[1:]))
-    Console().print(table)
+    rows: list[tuple[Part, ...]] = [tuple(listed[0])] if listed and len(listed[0]) > 2 else []
+    for entry in listed:
+        first, *rest = map(str, entry.values())
+        rows.append(((first, "bold"), *rest))
+    screen.rows(rows)
 
 
 def _suites() -> Iterator[Entry]:

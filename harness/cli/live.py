@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from harness.analysis.intervals import rate_interval
 from harness.schedule.progress import PolicyProgress, Progress
+from harness.screen import Screen, verbatim
 
 LINE_EVERY_S = 10.0
 """Plain output: at most one line in this time, so that a night's log stays readable."""
@@ -23,11 +24,11 @@ LINE_EVERY_S = 10.0
 class ProgressDisplay:
     """Shows `Progress` as it comes; a context manager."""
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show on `console`; lines instead of a panel when it is no terminal."""
-        self._console = console
+    def __init__(self, screen: Screen, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show on `screen`; lines instead of a panel when it is no terminal."""
+        self._screen = screen
         self._clock = clock
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = Live(console=screen.console, refresh_per_second=4, transient=True) if screen.is_terminal else None
         self._last_line: float | None = None
         self._last_shown: tuple[int, int] | None = None
 
@@ -52,7 +53,7 @@ class ProgressDisplay:
         counts = (progress.done, progress.errors)
         due = self._last_line is None or self._clock() - self._last_line >= LINE_EVERY_S
         if counts != self._last_shown and (due or progress.remaining == 0):
-            self._console.print(line(progress), highlight=False, soft_wrap=True)
+            self._screen.say(line(progress))
             self._last_line, self._last_shown = self._clock(), counts
 
 
@@ -85,7 +86,7 @@ def panel(progress: Progress) -> Group:
     table = Table("policy", "done", "success (95 %)", "errors", box=None, pad_edge=False)
     for variant, counts in progress.per_policy.items():
         errors = Text(str(counts.errors), style="red" if counts.errors else "")
-        table.add_row(variant.label, f"{counts.done}/{counts.planned}", _rate(counts), errors)
+        table.add_row(verbatim(variant.label), f"{counts.done}/{counts.planned}", _rate(counts), errors)
     return Group(head, table)
 
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_nfe, parse_policies
 from harness.errors import EXIT_INTERRUPTED
+from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness nightly --policy lerobot:me/pi05",
@@ -51,8 +51,8 @@ def command(
     values = parse_nfe(nfe) if nfe else None
     night = NightlyRequest(root, suite, rules, baseline, accept)
     out = open_night(night, spec.label, datetime.now(UTC))
-    console = Console()
-    with ProgressDisplay(console) as display:
+    screen = Screen()
+    with ProgressDisplay(screen) as display:
         result = run(
             suite,
             policies=[spec],
@@ -62,14 +62,14 @@ def command(
             address=address,
             resume=True,
             on_progress=display,
-            on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            on_message=screen.say,
         )
     if result.interrupted:
-        console.print("Interrupted; the same command goes on with this night.", highlight=False)
+        screen.say("Interrupted; the same command goes on with this night.")
         raise typer.Exit(EXIT_INTERRUPTED)
     ended = conclude_night(night, out, datetime.now(UTC), notify)
     if ended.gate is not None:
-        print_gate(ended.gate, console)
+        print_gate(ended.gate, screen)
     for line in ended.lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        screen.say(line)
     raise typer.Exit(ended.exit_code)

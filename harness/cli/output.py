@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import typer
-
 from harness.errors import UsageError
+from harness.screen import Screen
 
 
 def write_texts(wanted: Iterable[tuple[str, Callable[[], str]]]) -> None:
@@ -24,7 +23,7 @@ def write_texts(wanted: Iterable[tuple[str, Callable[[], str]]]) -> None:
         raise UsageError("Only one of the outputs can go to standard output ('-').")
     for target, render in asked:
         if target == "-":
-            typer.echo(render(), nl=False)
+            Screen().write(render())
             continue
         try:
             Path(target).parent.mkdir(parents=True, exist_ok=True)

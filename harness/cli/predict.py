@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.analysis.predict.prediction import MeasuredSource
@@ -171,11 +171,11 @@ def _write(table: Table, content: object, markdown: str, json: str) -> None:
     from harness.report.roofline_json import plain
     from harness.report.terminal import print_table
 
-    if "-" not in (markdown, json):
-        print_table(table, Console())
     write_texts(
         [
             (markdown, lambda: table_markdown(table) + "\n"),
             (json, lambda: json_module.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
         ]
     )
+    if "-" not in (markdown, json):
+        print_table(table, Screen())

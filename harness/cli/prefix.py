@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
+from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness prefix reports/latency",
@@ -41,13 +41,12 @@ def command(
         raise UsageError(f"{ledger.path} holds no latency samples; probe a policy first (`harness probe`).")
     summary = summarise(ledger)
     tables = [table for table in prefix_tables(summary) if table.rows]
-    console = Console(stderr="-" in (markdown, json))
-    if not console.stderr:
-        for table in tables:
-            print_table(table, console)
     write_texts(
         [
             (markdown, lambda: "\n\n".join(map(table_markdown, tables)) + "\n"),
             (json, lambda: render_prefix_json(summary)),
         ]
     )
+    if "-" not in (markdown, json):
+        for table in tables:
+            print_table(table, Screen())

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_axes, parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness probe --policy flow --nfe 1,2,5,10 --out reports/latency",
@@ -109,8 +109,8 @@ def command(
         Suite, {"name": "probe", "description": "harness probe", "protocol": "lerobot", "probe": plan}, "probe"
     )
     target = out or f"reports/probe-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    console = Console()
-    console.print(f"e2e: {SCOPE}", highlight=False, soft_wrap=True)
+    screen = Screen()
+    screen.say(f"e2e: {SCOPE}")
     session = probe_to_ledger(
         suite,
         target,
@@ -118,12 +118,12 @@ def command(
         hardware=hardware_of_node(hardware),
         append=resume,
         max_seconds=max_seconds,
-        on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        on_message=screen.say,
     )
-    render_terminal(read(target), console)
-    console.print(f"Ledger: {target}", highlight=False, soft_wrap=True)
+    render_terminal(read(target), screen)
+    screen.say(f"Ledger: {target}")
     if session.interrupted:
-        console.print("Interrupted: what was measured is in the ledger.", highlight=False, soft_wrap=True)
+        screen.say("Interrupted: what was measured is in the ledger.")
         raise typer.Exit(EXIT_INTERRUPTED)
     if any(result.failures for result in session.results):
         raise typer.Exit(EXIT_FAILED)

@@ -9,9 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from harness.errors import UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
@@ -81,7 +80,7 @@ def record_request(
     return RecordRequest(changed, target, f" {shlex.join(options)}" if options else "")
 
 
-def report_recorded(result: RunResult, console: Console) -> None:
+def report_recorded(result: RunResult, screen: Screen) -> None:
     """Say what was recorded, and have LeRobot read it where it is installed."""
     from harness.rollout.dataset import verify
 
@@ -92,4 +91,4 @@ def report_recorded(result: RunResult, console: Console) -> None:
     if importlib.util.find_spec("lerobot") is not None:
         verify(made.directory)
         text += ", which LeRobot reads"
-    console.print(text, highlight=False, soft_wrap=True)
+    screen.say(text)

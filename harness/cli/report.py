@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
@@ -43,17 +44,18 @@ def command(
         _write_eval_info(ledger, eval_info, policy, nfe)
     others = _published(ledger) if published else None
     if markdown == "-":
-        typer.echo(_markdown(ledger, others))
+        Screen().write(_markdown(ledger, others) + "\n")
         return
-    render_terminal(ledger, Console())
-    if others is not None:
-        print_table(others, Console())
-    if markdown:
-        Path(markdown).write_text(_markdown(ledger, others), encoding="utf-8")
-        typer.echo(f"Markdown: {markdown}")
+    write_texts([(markdown, lambda: _markdown(ledger, others))])
     if html is not None:
         write_html(ledger, html, command=report_command(ledgers, html))
-        typer.echo(f"HTML: {html}")
+    screen = Screen()
+    render_terminal(ledger, screen)
+    if others is not None:
+        print_table(others, screen)
+    for kind, path in (("Markdown", markdown), ("HTML", html)):
+        if path:
+            screen.say(f"{kind}: {path}")
 
 
 def _published(ledger: Ledger) -> Table:
@@ -82,9 +84,9 @@ def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | 
     content = export_eval_info(ledger, policy=policy, nfe=nfe)
     write_texts([(str(path), lambda: render_eval_info(content))])
     written = content["overall"]["n_episodes"]
-    typer.echo(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)", err=True)
+    Screen(stderr=True).say(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)")
 
 
 def report_command(ledgers: list[str], html: Path) -> str:
     """The command that makes this report again."""
-    return f"harness report {' '.join(ledgers)} --html {html}"
+    return shlex.join(["harness", "report", *ledgers, "--html", str(html)])

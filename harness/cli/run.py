@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
 from harness.cli.recording import Failures, Placements, record_request, report_recorded
 from harness.cli.values import Video, parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
@@ -92,8 +92,8 @@ def command(
         raise UsageError("--resume continues a ledger: name it with --out.")
     target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     gated = prepare_gate(gate_against, rules, target, resume=resume)
-    console = Console()
-    with ProgressDisplay(console) as display:
+    screen = Screen()
+    with ProgressDisplay(screen) as display:
         result = run(
             loaded,
             policies=policies,
@@ -104,47 +104,44 @@ def command(
             resume=resume,
             video=video.value if video else None,
             on_progress=display,
-            on_message=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            on_message=screen.say,
             early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
         )
-    _show(result, console, html)
-    report_recorded(result, console)
+    _show(result, screen, html)
+    report_recorded(result, screen)
     if gated is not None and not result.interrupted:
-        gated.conclude(result, console)
+        gated.conclude(result, screen)
     resume_command = _resume_command(suite, policy, nfe, target, workers, address, video)
-    _conclude(result, console, resume_command + recording.options + (gated.options if gated else ""))
+    _conclude(result, screen, resume_command + recording.options + (gated.options if gated else ""))
 
 
-def _show(result: RunResult, console: Console, html: Path | None) -> None:
+def _show(result: RunResult, screen: Screen, html: Path | None) -> None:
     """Print the tables and write the report of a whole ledger."""
     from harness.ledger import read
     from harness.report import render_terminal, write_html
 
     ledger = read(result.out)
-    render_terminal(ledger, console)
+    render_terminal(ledger, screen)
     path = html if html is not None else (None if "://" in result.out else Path(result.out) / "report.html")
     if path is not None:
         write_html(ledger, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(str(path))}")
-        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
-    console.print(f"Ledger: {result.out}", highlight=False, soft_wrap=True)
+        screen.say(f"Report: {path}")
+    screen.say(f"Ledger: {result.out}")
 
 
-def _conclude(result: RunResult, console: Console, resume: str) -> None:
+def _conclude(result: RunResult, screen: Screen, resume: str) -> None:
     """Say what is left, and exit with the code that scripts rely on."""
     finished = result.skipped + result.done
     if result.interrupted:
-        console.print(
-            f"Interrupted: {finished} of {result.planned} episodes are in the ledger. To run the rest:\n  {resume}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        screen.say(
+            f"Interrupted: {finished} of {result.planned} episodes are in the ledger. To run the rest:\n  {resume}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     if result.errors:
         for problem in result.errors:
-            console.print(f"error: {problem}", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"To try the failed parts again:\n  {resume}", highlight=False, markup=False, soft_wrap=True)
+            screen.say(f"error: {problem}")
+        screen.say(f"To try the failed parts again:\n  {resume}")
         raise typer.Exit(EXIT_FAILED)
 
 

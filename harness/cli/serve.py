@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_policies
 from harness.errors import UsageError
+from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness serve --policy flow",
@@ -53,9 +53,9 @@ def command(
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
     require_token(host, token)
     (spec,) = parse_policies([policy])
-    console, clock = Console(), WallTime()
+    screen, clock = Screen(), WallTime()
     named = hardware_of_node(hardware)
-    console.print(f"Loading {spec.label}", highlight=False, markup=False, soft_wrap=True)
+    screen.say(f"Loading {spec.label}")
     served = make_policy(spec)
     asked_batch, asked_wait_s = asked_for(spec.options)
     plan = plan_batches(
@@ -67,15 +67,10 @@ def command(
     service = PolicyService(served, plan, clock=clock, hardware=named)
 
     def ready(address: object) -> None:
-        console.print(
+        screen.say(
             f"Batches of up to {plan.max_batch}, waiting up to {plan.max_wait_s * 1e3:.3g} ms ({plan.why}).\n"
-            f"Serving {spec.label} at {address}. Ctrl-C ends it.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"Serving {spec.label} at {address}. Ctrl-C ends it."
         )
 
     run_server(service, host, port, token=token, on_ready=ready)
-    console.print(
-        f"Ended: {service.decisions} decisions for {service.clients} clients.", highlight=False, soft_wrap=True
-    )
+    screen.say(f"Ended: {service.decisions} decisions for {service.clients} clients.")

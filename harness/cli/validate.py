@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.screen import Screen
 
 EXAMPLES = examples("harness validate suites/mine.yaml", "harness validate libero_pro:libero_spatial_swap")
 
@@ -25,4 +26,7 @@ def command(
         for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
             if policy.kind not in POLICIES.kinds():
                 raise unknown_name("policy", policy.kind, POLICIES.kinds())
-        typer.echo(suite.to_yaml() if resolved else f"{name}: valid ({suite.description})")
+        if resolved:
+            Screen().write(suite.to_yaml())
+        else:
+            Screen().say(f"{name}: valid ({suite.description})")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.examples import examples
 from harness.cli.values import Video, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
+from harness.screen import Screen
 from harness.watch.backlog import BacklogOrder
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ def command(
     if explain:
         _explain(settings, read_gpus(), wanted)
         return
-    console = Console()
+    screen = Screen()
     given = load_rules(rules) if rules else None
     # A GPU that may not be used is refused at once, not after the first checkpoint.
     choose_gpus(read_gpus(), wanted=wanted, share=share_gpu)
-    hooks = _hooks(settings, console, given, base, notify, log_to or [], wanted)
+    hooks = _hooks(settings, screen, given, base, notify, log_to or [], wanted)
     watcher = Watcher(settings, ProcessEvaluator(), WallTime(), hooks)
     if retry:
         watcher.retry()
@@ -144,12 +144,12 @@ def command(
         )
         watcher.stop()
         interrupted = interrupts.count > 0
-    raise typer.Exit(_conclude(watcher, console, ended=ended, interrupted=interrupted))
+    raise typer.Exit(_conclude(watcher, screen, ended=ended, interrupted=interrupted))
 
 
 def _hooks(
     settings: Settings,
-    console: Console,
+    screen: Screen,
     rules: GateRules | None,
     base: str | None,
     template: str | None,
@@ -161,37 +161,31 @@ def _hooks(
     from harness.watch.service import Hooks, resume_command
     from harness.watch.sinks import open_sink
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     share = settings.gpu_memory_fraction
     sinks = [open_sink(text, Path(settings.out.rstrip("/")).name) for text in trackers]
     return Hooks(
-        say=say,
+        say=screen.say,
         choose_gpus=lambda: choose_gpus(read_gpus(), wanted=wanted, share=share).devices,
         judge=Judge(settings.out, rules, base, settings.nfe) if rules is not None else lambda entry, state: ("", ""),
         publish=Publisher(
-            settings.out, settings.outbox, settings.nfe, resume_command(), tuple(sinks), template, say, console
+            settings.out, settings.outbox, settings.nfe, resume_command(), tuple(sinks), template, screen
         ),
     )
 
 
-def _conclude(watcher: Watcher, console: Console, *, ended: bool, interrupted: bool) -> int:
+def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: bool) -> int:
     """Say where everything is, and the exit code."""
     from harness.gate.verdict import Verdict
     from harness.watch.journal import CheckpointStatus
     from harness.watch.service import resume_command
 
     settings = watcher.settings
-    console.print(f"Ledger: {settings.out}", highlight=False, soft_wrap=True)
+    screen.say(f"Ledger: {settings.out}")
     if not ended:
         waiting = len(watcher.state.with_status(CheckpointStatus.WAITING))
-        console.print(
+        screen.say(
             f"{'Interrupted' if interrupted else 'Ended'} with {waiting} checkpoints waiting. To go on:\n"
-            f"  {resume_command()}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"  {resume_command()}"
         )
         return EXIT_INTERRUPTED if interrupted else EXIT_FAILED
     judged = [entry for entry in watcher.state.with_status(CheckpointStatus.EVALUATED) if entry.verdict]
@@ -210,7 +204,7 @@ def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] 
     except HarnessError as error:
         choice = str(error)
     for line in explain(settings, gpus, choice):
-        typer.echo(line)
+        Screen().say(line)
 
 
 def _sleeper(stopped: Callable[[], bool]) -> Callable[[float], None]:

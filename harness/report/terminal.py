@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,24 +21,23 @@ from harness.report.tables.ledger import (
     time_table,
 )
 from harness.report.tables.table import Table
+from harness.screen import Screen, verbatim
 
 _STYLES = {"alarm": "bold red", "warning": "yellow", "note": "cyan"}
 _MARKS = {"alarm": "!!!", "warning": "!", "note": "i"}
 
 
-def render_terminal(ledger: Ledger, console: Console) -> None:
+def render_terminal(ledger: Ledger, screen: Screen) -> None:
     """Print a ledger's tables.
 
     Args:
         ledger: From `harness.read`.
-        console: Where to print. When it is no terminal, lines are as long as they need to be: nothing is cut or folded.
+        screen: Where to print. When it is no terminal, lines are as long as they need to be: nothing is cut or folded.
     """
     summary = summarise(ledger)
-    console.print(
-        f"[bold]{escape(summary.title)}[/bold]: {escape(summary.sentence)}", soft_wrap=not console.is_terminal
-    )
+    screen.say((summary.title, "bold"), f": {summary.sentence}", prose=True)
     for notice in summary.notices:
-        _print_notice(notice, console)
+        _print_notice(notice, screen)
     tables = [
         success_table(summary),
         *task_tables(summary),
@@ -54,44 +51,46 @@ def render_terminal(ledger: Ledger, console: Console) -> None:
     ]
     for table in tables:
         if table.rows:
-            print_table(table, console)
+            print_table(table, screen)
 
 
-def _print_notice(notice: Notice, console: Console) -> None:
+def _print_notice(notice: Notice, screen: Screen) -> None:
     mark, style = _MARKS[notice.level], _STYLES[notice.level]
-    console.print(
-        f"[{style}]{mark} {escape(notice.title)}.[/{style}] {escape(notice.text)}", soft_wrap=not console.is_terminal
-    )
+    screen.say((f"{mark} {notice.title}.", style), f" {notice.text}", prose=True)
 
 
-def print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, screen: Screen) -> None:
     """Print one table: boxed on a terminal, aligned with spaces elsewhere."""
-    console.print()
-    if not console.is_terminal:
-        console.print(Text(_aligned(table)), soft_wrap=True)
+    screen.say()
+    if not screen.is_terminal:
+        screen.say(_aligned(table))
         return
     rendered = RichTable(
-        title=escape(table.title),
+        title=verbatim((table.title, "bold")),
         title_justify="left",
-        title_style="bold",
-        caption=escape(table.note) or None,
+        caption=verbatim((table.note, "dim")) if table.note else None,
         caption_justify="left",
-        caption_style="dim",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     for place, column in enumerate(table.columns):
         numeric = place >= table.left
-        rendered.add_column(escape(column), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        rendered.add_column(verbatim(column), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in table.rows:
         # Task names are sentences: the id beside them tells them apart when a line is too short.
         rendered.add_row(
             *(
-                Text(cell, no_wrap=True, overflow="ellipsis") if column == "task" else Text(cell)
+                _one_line(cell) if column == "task" else verbatim(cell)
                 for column, cell in zip(table.columns, row, strict=True)
             )
         )
-    console.print(rendered)
+    screen.console.print(rendered)
+
+
+def _one_line(cell: str) -> Text:
+    text = verbatim(cell)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _aligned(table: Table) -> str:

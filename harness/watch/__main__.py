@@ -2,7 +2,9 @@
 
 import sys
 
+from harness.screen import steady_streams
 from harness.watch.evaluate import main
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main(sys.argv[1:]))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, NodeError
 from harness.ledger.storage import Location
+from harness.screen import Screen
 from harness.watch.outbox import write_json
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
             resume=True,
             video=request.video,
             on_progress=_Progress(request),
-            on_message=lambda text: print(f"{request.name}: {text}", flush=True),
+            on_message=lambda text: Screen().say(f"{request.name}: {text}"),
             early_stopping=lambda plan, _: GiveWay(request.cancel_file, tuple(plan)),
             isolation=Isolation(request.nice, request.cpus, request.gpu_memory_fraction),
         )
@@ -357,7 +358,7 @@ class _Progress:
         due = time.monotonic() - self._last >= LINE_EVERY_S or progress.remaining == 0
         if due and held != self._shown:
             errors = f", {progress.errors} errors" if progress.errors else ""
-            print(f"{self._name}: {held}/{progress.planned} episodes{errors}", flush=True)
+            Screen().say(f"{self._name}: {held}/{progress.planned} episodes{errors}")
             self._last, self._shown = time.monotonic(), held
 
 

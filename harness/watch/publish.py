@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.errors import HarnessError
 from harness.report.terminal import print_table
+from harness.screen import Screen
 from harness.spec.rules import GateRules
 from harness.watch.curve import Curve, read_curve
 from harness.watch.journal import CheckpointStatus, JournalEntry, State
@@ -58,8 +56,7 @@ class Publisher:
     command: str
     sinks: tuple[Sink, ...]
     template: str | None
-    say: Callable[[str], None]
-    console: Console
+    screen: Screen
 
     def __call__(self, state: State, entry: JournalEntry | None) -> None:
         """Publish; `entry` has just got its result, None at the start of a watch."""
@@ -73,11 +70,11 @@ class Publisher:
                 self.outbox.mkdir(parents=True, exist_ok=True)
                 write_json(self.outbox / RESULTS, curve.as_json())
         except (HarnessError, OSError) as error:
-            self.say(f"The learning curve could not be written: {error}")
+            self.screen.say(f"The learning curve could not be written: {error}")
             return
         if entry is not None:
-            print_table(curve_table(curve), self.console)
-            self.say(best_sentence(curve))
+            print_table(curve_table(curve), self.screen)
+            self.screen.say(best_sentence(curve))
             self._tell(curve, entry, page)
 
     def _tell(self, curve: Curve, entry: JournalEntry, page: str) -> None:
@@ -87,7 +84,7 @@ class Publisher:
                 try:
                     sink.log(point.step, figures(point))
                 except Exception as error:
-                    self.say(
+                    self.screen.say(
                         f"{type(sink).__name__.strip('_')} did not take the result: {type(error).__name__}: {error}"
                     )
         if self.template is not None and entry.status is not CheckpointStatus.WAITING:
@@ -96,4 +93,4 @@ class Publisher:
             news = News(entry.verdict, page, self.out, entry.name, summary, str(entry.step))
             fault = notify(self.template, news)
             if fault is not None:
-                self.say(f"The notification failed: {fault}")
+                self.screen.say(f"The notification failed: {fault}")

@@ -19,6 +19,7 @@ from harness.report.gate.json import render_json
 from harness.report.gate.junit import render_gate_junit
 from harness.report.gate.markdown import render_comparison_markdown, render_gate_markdown
 from harness.report.gate.terminal import print_gate
+from harness.screen import Screen
 from harness.spec.rules import GateRules, LatencyRule, SuccessRule, TaskRule
 
 RULES = GateRules(
@@ -84,7 +85,7 @@ def test_json_of_an_empty_comparison_has_nulls_and_no_nan(make_ledger: Any) -> N
 
 def test_the_terminal_ends_with_the_verdict(failed: GateResult) -> None:
     stream = io.StringIO()
-    print_gate(failed, Console(file=stream, width=100))
+    print_gate(failed, Screen(Console(file=stream, width=100)))
     lines = stream.getvalue().rstrip().splitlines()
     assert lines[-1] == "FAIL: night"
     assert any(line.startswith("success") and "FAIL" in line for line in lines)

@@ -12,6 +12,7 @@ from harness.ledger import LedgerWriter, read
 from harness.report import render_terminal
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
+from harness.screen import Screen
 
 RECORD = {
     "flow": {
@@ -34,7 +35,7 @@ def ledger(build_ledger):
 
 def terminal(ledger) -> str:
     console = Console(file=StringIO(), width=200)
-    render_terminal(ledger, console)
+    render_terminal(ledger, Screen(console))
     return console.file.getvalue()
 
 

@@ -14,13 +14,14 @@ from rich.console import Console
 from harness.ledger import LedgerWriter, read
 from harness.report import render_markdown, render_terminal
 from harness.report.format import duration, number, percent
+from harness.screen import Screen
 
 BuildLedger = Callable[..., Path]
 
 
 def printed(path: Path, *, terminal: bool = False, width: int = 80) -> str:
     stream = io.StringIO()
-    render_terminal(read(path), Console(file=stream, force_terminal=terminal, width=width, color_system=None))
+    render_terminal(read(path), Screen(Console(file=stream, force_terminal=terminal, width=width, color_system=None)))
     return stream.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from checkpoints import write_checkpoint
 from harness.cli.app import invoke
+from harness.screen import Screen
 from harness.spec.rules import load_rules
 from harness.watch.client import EvalClient
 from harness.watch.journal import Event, Journal, Kind, fold
@@ -84,7 +86,7 @@ def test_a_gpu_that_training_holds_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("harness.watch.machine.read_gpus", lambda: (Gpu(0, "H100", 2**36, 2**35, (4711,)),))
     code = invoke(["watch", str(tmp_path / "run"), "--suite", suite, "--out", str(tmp_path / "out"), "--once"])
-    assert code == 1
+    assert code == 3, "nothing was judged"
     assert "process 4711" in capsys.readouterr().err
 
 
@@ -136,10 +138,9 @@ def test_a_result_reaches_the_client_the_page_and_the_people_though_a_tracker_is
     make_ledger, tmp_path: Path
 ) -> None:
     ledger = make_ledger("ledger", ["+" * 6 + "-" * 4], policy="step-000001")
-    state, said = evaluated(ledger, 1), []
-    publish = Publisher(
-        str(ledger), tmp_path / "outbox", None, "harness watch", (Broken(),), "false", said.append, Console(quiet=True)
-    )
+    state, said = evaluated(ledger, 1), io.StringIO()
+    screen = Screen(Console(file=said, width=200))
+    publish = Publisher(str(ledger), tmp_path / "outbox", None, "harness watch", (Broken(),), "false", screen)
     publish(state, state.entries["step-000001"])
     (result,) = EvalClient(tmp_path / "outbox").poll()
     assert (result["step"], result["rate"], result["verdict"]) == (1, 0.6, "PASS")
@@ -147,20 +148,21 @@ def test_a_result_reaches_the_client_the_page_and_the_people_though_a_tracker_is
     assert best is not None
     assert best["name"] == "step-000001"
     assert "step-000001" in (ledger / "watch" / "learning_curve.html").read_text()
-    assert any("Broken did not take the result" in line for line in said)
-    assert any("The notification failed: the command exited with 1" in line for line in said)
+    assert "Broken did not take the result" in said.getvalue()
+    assert "The notification failed: the command exited with 1" in said.getvalue()
 
 
 def test_a_full_disk_under_the_outbox_does_not_end_the_watch(
     make_ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = make_ledger("ledger", ["+"], policy="step-000001")
-    state, said = evaluated(ledger, 1), []
+    state, said = evaluated(ledger, 1), io.StringIO()
+    screen = Screen(Console(file=said, width=200))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("harness.watch.publish.write_json", full)
-    publish = Publisher(str(ledger), tmp_path / "o", None, "harness watch", (), None, said.append, Console(quiet=True))
+    publish = Publisher(str(ledger), tmp_path / "o", None, "harness watch", (), None, screen)
     publish(state, state.entries["step-000001"])
-    assert said == ["The learning curve could not be written: [Errno 28] No space left on device"]
+    assert said.getvalue() == "The learning curve could not be written: [Errno 28] No space left on device\n"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.markup import escape
-
 from harness.analysis.paired.compare import Comparison
 from harness.analysis.paired.matrix import Matrix
 from harness.gate.gate import GateResult
@@ -12,28 +9,29 @@ from harness.gate.verdict import Verdict
 from harness.report.gate.tables import comparison_tables, matrix_pairs_table, matrix_table, rule_table
 from harness.report.tables.table import Table
 from harness.report.terminal import print_table
+from harness.screen import Screen
 
 _STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 
 
-def print_gate(result: GateResult, console: Console) -> None:
+def print_gate(result: GateResult, screen: Screen) -> None:
     """Print a gate: the comparison, the rules, and the verdict last, where the eye ends up."""
-    _print(comparison_tables(result.comparison), console)
-    _print([rule_table(result)], console)
+    _print(comparison_tables(result.comparison), screen)
+    _print([rule_table(result)], screen)
     style = _STYLES[result.verdict]
-    console.print(f"\n[{style}]{result.verdict.value}[/{style}]: {escape(result.rules.name)}", highlight=False)
+    screen.say("\n", (result.verdict.value, style), f": {result.rules.name}")
 
 
-def print_comparison(comparison: Comparison, console: Console) -> None:
+def print_comparison(comparison: Comparison, screen: Screen) -> None:
     """Print a comparison."""
-    _print(comparison_tables(comparison), console)
+    _print(comparison_tables(comparison), screen)
 
 
-def print_matrix(matrix: Matrix, console: Console) -> None:
+def print_matrix(matrix: Matrix, screen: Screen) -> None:
     """Print several checkpoints."""
-    _print([matrix_table(matrix), matrix_pairs_table(matrix)], console)
+    _print([matrix_table(matrix), matrix_pairs_table(matrix)], screen)
 
 
-def _print(tables: list[Table], console: Console) -> None:
+def _print(tables: list[Table], screen: Screen) -> None:
     for table in tables:
-        print_table(table, console)
+        print_table(table, screen)
