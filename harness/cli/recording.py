@@ -15,7 +15,7 @@ from harness.screen import Screen
 if TYPE_CHECKING:
     from harness.cluster import RunResult
     from harness.cluster.recording import Recording
-    from harness.spec import Suite
+    from harness.spec import Protocol, Suite
 
 
 class Placements(StrEnum):
@@ -43,6 +43,18 @@ class RecordRequest:
     """The options again, for the command that resumes."""
 
 
+def _changed(protocol: Protocol, placements: Placements | None, noise: float) -> dict[str, Any]:
+    """The rules with placements and noise as asked."""
+    rules = protocol.model_dump()
+    if placements is Placements.SAMPLED and protocol.placement_seeding != "fixed":
+        del rules["placement_seed"], rules["placement_seeding"]
+    return {
+        **rules,
+        **({"placements": placements.value} if placements is not None else {}),
+        **({"action_noise": noise} if noise else {}),
+    }
+
+
 def record_request(
     suite: Suite,
     episodes: int | None,
@@ -63,8 +75,7 @@ def record_request(
         raise UsageError("--record-noise and --record-failures say how to record: say where with --record DIR.")
     changes: dict[str, Any] = {}
     if placements is not None or noise:
-        rules = {"placements": placements.value} if placements is not None else {}
-        changes["protocol"] = {**suite.protocol.model_dump(), **rules, **({"action_noise": noise} if noise else {})}
+        changes["protocol"] = _changed(suite.protocol, placements, noise)
     if episodes is not None:
         changes["tasks"] = tuple({**task_set.model_dump(), "init_states": episodes} for task_set in suite.tasks)
     target = Recording(str(record), failures is Failures.KEEP) if record is not None else None

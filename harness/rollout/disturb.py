@@ -73,10 +73,12 @@ class DisturbedSimulator:
         """Generalised positions, shape (nq,), a copy."""
         return self.inner.qpos
 
-    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
+    def reset(
+        self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
+    ) -> Observation | None:
         """Start an episode; its key decides the noise."""
         self.executed, self._key = [], episode_key
-        return self.inner.reset(init_state_id, episode_key=episode_key, observe=observe)
+        return self.inner.reset(init_state_id, trial=trial, episode_key=episode_key, observe=observe)
 
     def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
         """Execute the action with its noise, clipped to [-1, 1]."""

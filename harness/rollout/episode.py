@@ -121,7 +121,8 @@ class _Course:
 
     def run(self) -> str:
         """Run to the end and say "success" or "timeout"."""
-        observation = self.sim.reset(self.unit.init_state_id, episode_key=self.unit.episode_key, observe=True)
+        unit = self.unit
+        observation = self.sim.reset(unit.init_state_id, trial=unit.trial, episode_key=unit.episode_key, observe=True)
         # The simulator replaces or clears its timings at a reset; before one they are another episode's.
         self.timings = self.sim.timings
         if observation is not None:

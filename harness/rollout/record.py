@@ -143,11 +143,13 @@ class RecordingSimulator:
         """Actions executed since the last reset, each of shape (7,)."""
         return self._inner.executed
 
-    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
+    def reset(
+        self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
+    ) -> Observation | None:
         """Start an episode and its record."""
         self._rows = _Rows(frames={camera: [] for camera in self._plan.cameras})
         self._camera.cameras = self._all
-        seen = self._inner.reset(init_state_id, episode_key=episode_key, observe=True)
+        seen = self._inner.reset(init_state_id, trial=trial, episode_key=episode_key, observe=True)
         self._note(0, seen)
         return seen if observe else None
 

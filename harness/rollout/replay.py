@@ -40,7 +40,7 @@ def replay_frames(
         SimulatorError: At the end, if the trajectory was not the same: the frames then show another episode.
     """
     unit = result.unit
-    sim.reset(unit.init_state_id, episode_key=unit.episode_key, observe=False)
+    sim.reset(unit.init_state_id, trial=unit.trial, episode_key=unit.episode_key, observe=False)
     trajectory = hashlib.sha256()
     yield _frame(sim, cameras, resolution)
     for action in actions:

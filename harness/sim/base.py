@@ -34,6 +34,8 @@ class SimConfig:
     placement_seed: int = 0
     """Seed under which fixtures (cabinets, stoves) are placed: init states hold every joint, but not these bodies,
     which LIBERO draws from numpy's global generator at each reset. Same seed, same scene, whatever ran before."""
+    placement_seeding: str = "fixed"
+    """When that generator is seeded; see `Protocol.placement_seeding`."""
     placements: str = "init_states"
     """"init_states": `reset(n)` sets the task's n-th stored init state; "sampled": the n-th of endless placements drawn
     from the task's regions, fixtures too, none of them a stored one. For demonstrations."""
@@ -56,6 +58,7 @@ def sim_config(protocol: Rules, cameras: Iterable[str], *, privileged: bool) -> 
         cameras=tuple(cameras),
         privileged=privileged,
         placement_seed=protocol.placement_seed,
+        placement_seeding=protocol.placement_seeding,
         placements=protocol.placements,
     )
 
@@ -118,8 +121,13 @@ class Simulator(Protocol):
         """Generalised positions of the whole model, shape (nq,), a copy."""
         ...
 
-    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
-        """Start an episode: set the init state and settle. Returns the first observation; None if not `observe`."""
+    def reset(
+        self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
+    ) -> Observation | None:
+        """Start an episode: set the init state and settle. Returns the first observation; None if not `observe`.
+
+        `trial` counts repetitions of an init state, which may differ in what init states do not hold.
+        """
         ...
 
     def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:

@@ -7,25 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
 from harness.sim.base import SimConfig
+from harness.sim.engine import mujoco
 from harness.sim.package import quiet
 from harness.sim.resources import TaskFiles
 
 _ATTEMPTS = 100
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _HORIZON = 10**9
 """The harness ends episodes itself; robosuite's own horizon (1000) would raise."""
 
 
 def build_environment(task: TaskFiles, config: SimConfig) -> Any:
-    """Build a task's environment and reset it once.
+    """Build a task's environment and reset it once, up to where LIBERO would place objects and fixtures.
 
-    Objects are placed under `config.placement_seed`, on a private stretch of numpy's global generator, which robosuite
-    insists on.
+    What robosuite draws meanwhile comes from a private stretch of numpy's global generator, which it insists on.
 
     Returns:
-        A `libero.libero.envs` domain, freshly reset, with no observables and no GL context.
+        A `libero.libero.envs` domain with no observables and no GL context, and with nothing placed yet: objects and
+        fixtures are where their own models have them. `harness.sim.placements` goes on from there.
 
     Raises:
         SimulatorError: LIBERO cannot build the scene.
@@ -46,9 +49,43 @@ def build_environment(task: TaskFiles, config: SimConfig) -> Any:
             task,
         )
         _forward_as_with_a_renderer(env)
-        np.random.seed(config.placement_seed)
-        _retry(env.reset, task)
+        _reset_but_place_nothing(env)
     return env
+
+
+def _reset_but_place_nothing(env: Any) -> None:
+    """Run a hard reset as far as robosuite's part of it: the model rebuilt, the arm in its pose, nothing placed.
+
+    What LIBERO appends to that (`BDDLBaseDomain._reset_internal`) is left out, and so is the forward that would follow
+    it, since the solver's warm start remembers it.
+    """
+    from libero.libero.envs.bddl_base_domain import BDDLBaseDomain
+
+    model_state: list[NDArray[np.float64]] = []
+
+    def reset_internal() -> None:
+        super(BDDLBaseDomain, env)._reset_internal()
+        model_state.append(integration_state(env))
+
+    env._reset_internal = reset_internal
+    try:
+        env.reset()
+    finally:
+        del env._reset_internal
+    set_integration_state(env, model_state[-1])
+
+
+def integration_state(env: Any) -> NDArray[np.float64]:
+    """All that MuJoCo integrates from: positions, velocities, the solver's warm start, controls and forces."""
+    model, data = env.sim.model._model, env.sim.data._data
+    state = np.empty(mujoco.mj_stateSize(model, _STATE))
+    mujoco.mj_getState(model, data, state, _STATE)
+    return state
+
+
+def set_integration_state(env: Any, state: NDArray[np.float64]) -> None:
+    """Put that back; derived quantities (poses, contacts) follow at the next forward."""
+    mujoco.mj_setState(env.sim.model._model, env.sim.data._data, state, _STATE)
 
 
 def _forward_as_with_a_renderer(env: Any) -> None:

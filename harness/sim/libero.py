@@ -14,7 +14,7 @@ from harness.sim.cameras import Renderer
 from harness.sim.engine import mujoco
 from harness.sim.environment import build_environment
 from harness.sim.package import find_package, prepare
-from harness.sim.placements import MAX_DRAWS, PlacementSampler
+from harness.sim.placements import MAX_DRAWS, EvaluatorPlacements, PlacementSampler, SceneSampler
 from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep, substeps
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
@@ -71,13 +71,19 @@ class LiberoSim:
                 f"Init states of {suite} task {task_id} have {self._states.shape[1]} numbers, but the scene needs "
                 f"{expected}: BDDL file and init states come from different packages. Reinstall LIBERO."
             )
-        self._snapshot = Snapshot(self._env)
+        seeding, seed = self.config.placement_seeding, self.config.placement_seed
+        scene = SceneSampler(self._env)
+        self._placements = EvaluatorPlacements(
+            self._env, scene, seeding=seeding, seed=seed, task=f"{suite} task {task_id}"
+        )
+        self._placements.place(0)
+        self._placed = Snapshot(self._env)
         self._stepper = OscStepper(self._env)
         self._sensors = Sensors(self._env, self.config)
         self._renderer = Renderer(self._model)
         self._sampler: PlacementSampler | None = None
         if self.config.placements == "sampled":
-            self._sampler = PlacementSampler(self._env, f"{suite}:{task_id}:{self.config.placement_seed}")
+            self._sampler = PlacementSampler(self._env, scene, f"{suite}:{task_id}:{seed}")
         self._episode_key = ""
         self._started = False
 
@@ -96,11 +102,15 @@ class LiberoSim:
         """Number of init states of the task."""
         return len(self._states)
 
-    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
-        """Start an episode: set the init state and settle.
+    def reset(
+        self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
+    ) -> Observation | None:
+        """Start an episode: place fixtures, set the init state and settle.
 
         Args:
             init_state_id: Which init state; with sampled placements, which of them.
+            trial: Which repetition. Where fixtures stand follows the evaluators' count of episodes, in which init
+                states come round again and seeds go on: `init_state_id + trial * n_init_states`.
             episode_key: Key that observations carry.
             observe: Whether to render and return the first observation.
 
@@ -108,14 +118,16 @@ class LiberoSim:
             The first observation, or None when `observe` is False.
 
         Raises:
-            UsageError: No such init state.
+            UsageError: No such init state or trial.
         """
         if self._sampler is None or init_state_id < 0:
             require_init_state(self._states, init_state_id, f"{self.suite} task {self.task_id}")
+        if trial < 0:
+            raise UsageError(f"Trial {trial} does not exist; trials count from 0.")
         self.timings = SimTimings()
         self._episode_key = episode_key
         began = time.perf_counter()
-        images = self._start(init_state_id, observe=observe)
+        images = self._start(init_state_id, trial, observe=observe)
         if self.config.control_mode == "absolute":
             self._env.robots[0].controller.use_delta = False
         self._started = True
@@ -156,10 +168,13 @@ class LiberoSim:
         self._renderer.close()
         self._started = False
 
-    def _start(self, init_state_id: int, *, observe: bool) -> dict[str, NDArray[np.uint8]]:
+    def _start(self, init_state_id: int, trial: int, *, observe: bool) -> dict[str, NDArray[np.uint8]]:
         """Put everything where the episode begins and let it settle; its frames, when they are wanted."""
         for attempt in range(MAX_DRAWS):
-            self._snapshot.restore()
+            if self._sampler is not None or self.config.placement_seeding == "fixed":
+                self._placed.restore()
+            else:
+                self._placements.place(init_state_id + trial * self.n_init_states)
             self._stepper.restart()
             state = self._states[init_state_id] if self._sampler is None else self._sampler.draw(init_state_id, attempt)
             self._set_init_state(state)

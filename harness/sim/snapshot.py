@@ -10,28 +10,25 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
-
-from harness.sim.engine import mujoco
-
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+from harness.sim.environment import integration_state, set_integration_state
 
 
 class Snapshot:
-    """What an episode changes in MuJoCo's data, in the model and in LIBERO's objects, as it was after a hard reset."""
+    """What an episode changes in MuJoCo's data, in the model and in LIBERO's objects, as it was at one moment."""
 
     def __init__(self, env: Any) -> None:
-        """Take a snapshot of a LIBERO environment right after its hard reset."""
-        self._model, self._data = env.sim.model._model, env.sim.data._data
-        self._state = np.empty(mujoco.mj_stateSize(self._model, _STATE))
-        mujoco.mj_getState(self._model, self._data, self._state, _STATE)
+        """Take a snapshot of a LIBERO environment that was reset and has not stepped since."""
+        self._env, self._model = env, env.sim.model._model
+        self._state = integration_state(env)
         self._site_rgba = self._model.site_rgba.copy()
+        self._body_pos, self._body_quat = self._model.body_pos.copy(), self._model.body_quat.copy()
         items = (*env.fixtures_dict.values(), *env.objects_dict.values())
         self._looks = [(item, copy.deepcopy(dict(item.object_properties["vis_site_names"]))) for item in items]
 
     def restore(self) -> None:
         """Put the environment back; derived quantities (poses, contacts) follow at the next forward."""
-        mujoco.mj_setState(self._model, self._data, self._state, _STATE)
+        set_integration_state(self._env, self._state)
         self._model.site_rgba[:] = self._site_rgba
+        self._model.body_pos[:], self._model.body_quat[:] = self._body_pos, self._body_quat
         for item, visible in self._looks:
             item.object_properties["vis_site_names"].update(visible)

@@ -48,8 +48,11 @@ class StubSim:
         """The counter's state, shape (2,): sum so far, target."""
         return np.array([self._sum, self._target])
 
-    def reset(self, init_state_id: int, *, episode_key: str = "", observe: bool = True) -> Observation | None:
-        """Start counting towards the target of an init state."""
+    def reset(
+        self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
+    ) -> Observation | None:
+        """Start counting towards the target of an init state, the same in every trial."""
+        del trial
         if init_state_id < 0 or (init_state_id >= N_INIT_STATES and self.config.placements == "init_states"):
             raise UsageError(f"Init state {init_state_id} does not exist; {self.suite} has 0 to {N_INIT_STATES - 1}.")
         self.timings = SimTimings()

@@ -15,6 +15,7 @@ from harness.spec.resolve import PACKAGE, SpecModel, load_yaml
 PHYSICS_HZ = 500
 """LIBERO's MuJoCo time step is 2 ms (robosuite's SIMULATION_TIMESTEP)."""
 
+_SEEDING = ("placement_seed", "placement_seeding")
 SAMPLED = "sampled:1"
 """What manifests say instead of the init states' digest when placements are sampled: the version of the procedure."""
 
@@ -29,7 +30,8 @@ class Protocol(SpecModel):
     """The rules of an evaluation. Written in YAML as a preset's name, or as a mapping that may change one."""
 
     preset: str | None = None
-    """Preset that unset keys come from: "lerobot" or "openpi"."""
+    """Preset that unset keys come from: "lerobot" or "openpi", the evaluators of these names; "lerobot-seed0" is what
+    this harness called "lerobot" while it placed fixtures with one seed in every episode."""
     source: str = "user"
     """Where the rules come from: code or paper."""
     max_steps: dict[str, Annotated[int, Field(ge=1)]]
@@ -49,6 +51,12 @@ class Protocol(SpecModel):
     """OSC_POSE deltas or absolute targets."""
     placement_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of LIBERO's sampler, which decides where fixtures (cabinets, stoves) stand: no init state sets them."""
+    placement_seeding: Literal["fixed", "per_episode", "per_task"] = "fixed"
+    """When LIBERO's sampler is seeded. "fixed": before every episode, with `placement_seed`. "per_episode": before
+    every episode, with `placement_seed` + the episode's number, as lerobot-eval does. "per_task": once, when the task's
+    environment was built, and it runs on from episode to episode, as in openpi. The number of an episode is init state
+    + trial × the task's number of init states: evaluators take init states in order, and begin again at the first.
+    A preset's seeding is its own seed's: whoever sets `placement_seed` sets this too, or it is "fixed"."""
     placements: Literal["init_states", "sampled"] = "init_states"
     """Where episodes begin: at LIBERO's stored init states, which are the test set; or at placements sampled from the
     same regions, for demonstrations and training. Init state n then means placement n, of endlessly many."""
@@ -71,6 +79,10 @@ class Protocol(SpecModel):
         if name not in presets():
             raise ValueError(str(unknown_name("protocol preset", str(name), presets())))
         preset = presets()[name]
+        if data.get("placements") == "sampled" or "placement_seed" in data:
+            # Sampled placements draw fixtures too, under keys of their own: how an evaluator seeds is nothing to them.
+            # And a seed that is given alone is every episode's: ledgers say it so that were written before seeding.
+            preset = {key: value for key, value in preset.items() if key not in _SEEDING}
         lengths = data.get("max_steps", {})
         merged = {**preset["max_steps"], **lengths} if isinstance(lengths, dict) else lengths
         return {**preset, **data, "max_steps": merged}
@@ -84,6 +96,11 @@ class Protocol(SpecModel):
             raise ValueError(
                 f"replan_interval {self.replan_interval} exceeds max_steps {shortest}: no episode would reach a second "
                 "decision; lower replan_interval or raise max_steps"
+            )
+        if self.placements == "sampled" and self.placement_seeding != "fixed":
+            raise ValueError(
+                f"placement_seeding {self.placement_seeding!r} says how fixtures are placed beside stored init states, "
+                "but sampled placements draw fixtures too; leave it out"
             )
         if PHYSICS_HZ % self.control_hz:
             raise ValueError(
@@ -132,6 +149,7 @@ class Protocol(SpecModel):
             "clock": self.clock,
             "renderer": renderer,
             **({"action_noise": self.action_noise} if self.action_noise else {}),
+            **({"placement_seeding": self.placement_seeding} if self.placement_seeding != "fixed" else {}),
             **{f"version.{name}": version for name, version in sorted(versions.items())},
         }
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from harness.sim.package import find_package, prepare, quiet
@@ -69,6 +70,75 @@ class PlainLibero:
 
     def close(self) -> None:
         self.env.close()
+
+
+class OpenpiLibero:
+    """A task's environment as openpi's examples/libero/main.py makes and resets it, 10 settle steps included."""
+
+    SEED = 7
+
+    def __init__(self, suite: str, task_id: int, resolution: int) -> None:
+        """`_get_libero_env`."""
+        prepare()
+        from libero.libero.envs import OffScreenRenderEnv
+
+        resources = Resources(find_package())
+        task = resources.task(suite, task_id)
+        self._states = resources.init_states(task)
+        with quiet():
+            self.env = OffScreenRenderEnv(bddl_file_name=task.bddl, camera_heights=resolution, camera_widths=resolution)
+            self.env.seed(self.SEED)
+
+    def reset(self, episode: int) -> Mapping[str, Any]:
+        """The evaluator's next episode; they have to come in order."""
+        with quiet():
+            self.env.reset()
+        observation = self.env.set_init_state(self._states[episode])
+        for _ in range(10):
+            observation, *_ = self.env.step(SETTLE_ACTION)
+        return observation
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class LerobotLibero:
+    """A task's environment as lerobot-eval makes and resets it: LeRobot's own `LiberoEnv`, one episode at a time."""
+
+    SEED = 1000
+
+    def __init__(self, suite: str, task_id: int, resolution: int) -> None:
+        """Build LeRobot's environment; init states are handed to it, since it reads another package's files."""
+        prepare()
+        from lerobot.envs import libero
+
+        resources = Resources(find_package())
+        states = resources.init_states(resources.task(suite, task_id))
+        with quiet(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(libero, "get_task_init_states", lambda *args, **kwargs: states)
+            self._lerobot = libero.LiberoEnv(
+                libero._get_suite(suite),
+                task_id,
+                suite,
+                obs_type="pixels_agent_pos",
+                observation_width=resolution,
+                observation_height=resolution,
+            )
+
+    @property
+    def env(self) -> Any:
+        """LIBERO's environment below LeRobot's, there after the first reset."""
+        return self._lerobot._env
+
+    def reset(self, episode: int) -> Mapping[str, Any]:
+        """An episode; in order, init states follow by themselves."""
+        self._lerobot.init_state_id = episode
+        with quiet():
+            self._lerobot.reset(seed=self.SEED + episode)
+        return self.env.env._get_observations()
+
+    def close(self) -> None:
+        self._lerobot.close()
 
 
 def images(observation: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:

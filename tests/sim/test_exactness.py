@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from plain import PlainLibero, images, state
+from plain import LerobotLibero, OpenpiLibero, PlainLibero, images, state
 
 from harness.sim import LiberoSim, SimConfig
+from harness.sim.base import sim_config
+from harness.spec import Protocol
 from harness.spec.observation import CAMERAS, Observation
 
 RESOLUTION = 64
@@ -182,4 +184,96 @@ def test_absolute_control_equals_plain_robosuite_with_absolute_goals() -> None:
             sim.step(target)
             np.testing.assert_array_equal(sim.qpos, qpos)
             np.testing.assert_array_equal(sim.qvel, qvel)
+    sim.close()
+
+
+EVALUATORS = {"lerobot": LerobotLibero, "openpi": OpenpiLibero}
+"""Preset → how its evaluator makes and resets environments."""
+PLACED = {
+    "libero_spatial": 4,  # a cabinet with an open drawer, and a bowl in it
+    "libero_goal": 7,  # a cabinet, a stove and a rack
+    "libero_10": 9,  # a microwave with an open door
+    "libero_10-caddy": 5,
+    "libero_spatial-0": 0,
+}
+"""Tasks whose scenes hold fixtures, some with doors and drawers, which LIBERO draws more often at every reset."""
+EPISODES = (0, 1, 3)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an evaluator's episode begins, after settling, and how it goes on for one step."""
+
+    qpos: NDArray[np.float64]
+    warm_start: NDArray[np.float64]
+    """What MuJoCo's solver begins with."""
+    bodies: NDArray[np.float64]
+    """Position and quaternion of every body in the model, shape (nbody, 7): fixtures' among them."""
+    images: Mapping[str, NDArray[np.uint8]]
+    after: NDArray[np.float64]
+    """qpos after `ACTION`."""
+
+
+ACTION = np.array([0.7, -0.4, -0.9, 0.2, -0.1, 0.3, 1], np.float32)
+
+
+def bodies(model: object) -> NDArray[np.float64]:
+    return np.hstack([model.body_pos, model.body_quat])  # type: ignore[attr-defined]
+
+
+def evaluator_starts(preset: str, suite: str, task_id: int) -> dict[int, Start]:
+    """Episodes 0, 1 and 3, in an environment that ran 2 as well."""
+    evaluator = EVALUATORS[preset](suite, task_id, RESOLUTION)
+    starts = {}
+    for episode in range(max(EPISODES) + 1):
+        seen = images(evaluator.reset(episode))
+        sim = evaluator.env.sim
+        qpos, warm = np.array(sim.data.qpos), np.array(sim.data._data.qacc_warmstart)
+        evaluator.env.step(ACTION)
+        starts[episode] = Start(qpos, warm, bodies(sim.model._model), seen, np.array(sim.data.qpos))
+    evaluator.close()
+    return starts
+
+
+def assert_starts_as(sim: LiberoSim, start: Start, episode: int, trial: int = 0) -> None:
+    seen = sim.reset(episode, trial=trial)
+    assert seen is not None
+    np.testing.assert_array_equal(bodies(sim._model), start.bodies)
+    np.testing.assert_array_equal(sim.qpos, start.qpos)
+    np.testing.assert_array_equal(sim._data.qacc_warmstart, start.warm_start)
+    for camera in CAMERAS:
+        np.testing.assert_array_equal(seen.images[camera], start.images[camera])
+    sim.step(ACTION)
+    np.testing.assert_array_equal(sim.qpos, start.after)
+
+
+def as_preset(preset: str, suite: str, task_id: int) -> LiberoSim:
+    protocol = Protocol.model_validate({"preset": preset, "resolution": RESOLUTION})
+    return LiberoSim(suite, task_id, config=sim_config(protocol, CAMERAS, privileged=False))
+
+
+@pytest.mark.parametrize("task", PLACED)
+@pytest.mark.parametrize("preset", EVALUATORS)
+def test_episodes_begin_as_in_the_presets_evaluator_in_whatever_order(preset: str, task: str) -> None:
+    suite, task_id = task.split("-")[0], PLACED[task]
+    starts = evaluator_starts(preset, suite, task_id)
+    assert (starts[0].bodies != starts[1].bodies).any()
+    sim = as_preset(preset, suite, task_id)
+    for episode in (*reversed(EPISODES), EPISODES[-1]):
+        assert_starts_as(sim, starts[episode], episode)
+    sim.close()
+
+
+def test_seeds_go_on_where_lerobot_begins_again_at_the_first_init_state() -> None:
+    evaluator = LerobotLibero("libero_goal", 7, RESOLUTION)
+    seen = images(evaluator.reset(51))
+    data, model = evaluator.env.sim.data, evaluator.env.sim.model._model
+    qpos, warm = np.array(data.qpos), np.array(data._data.qacc_warmstart)
+    evaluator.env.step(ACTION)
+    start = Start(qpos, warm, bodies(model), seen, np.array(data.qpos))
+    evaluator.close()
+    sim = as_preset("lerobot", "libero_goal", 7)
+    assert_starts_as(sim, start, episode=1, trial=1)
+    sim.reset(1, observe=False)
+    assert (bodies(sim._model) != start.bodies).any()
     sim.close()

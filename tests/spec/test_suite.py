@@ -106,6 +106,8 @@ def test_presets_carry_the_published_lengths_and_their_source() -> None:
     for protocol in (lerobot, openpi):
         assert (protocol.settle_steps, protocol.resolution, protocol.control_hz) == (10, 256, 20)
         assert protocol.image_orientation == "rotated_180"
+    assert (lerobot.placement_seeding, lerobot.placement_seed) == ("per_episode", 1000)
+    assert (openpi.placement_seeding, openpi.placement_seed) == ("per_task", 7)
     assert all(preset["source"] for preset in presets().values())
 
 
