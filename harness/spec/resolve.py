@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import SpecError, unknown_name
+from harness.spec.strict_yaml import read_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -22,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 class SpecModel(BaseModel):
     """Base of every model read from YAML: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def resource_dirs(kind: str) -> list[Path]:
@@ -74,22 +75,30 @@ def find(kind: str, singular: str, name: str) -> Path:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping with `yaml.safe_load`.
+    """Read a YAML mapping; see `harness.spec.strict_yaml` for what is refused.
 
     Raises:
         SpecError: Unreadable, not YAML, or not a mapping; the message names the file and, for syntax, the line.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise SpecError(f"{path} is not valid YAML: {_explain_yaml(error)}.") from error
     if not isinstance(data, dict):
         raise SpecError(f"{path} holds {type(data).__name__} at the top; a mapping of keys is expected.")
     return data
+
+
+def _explain_yaml(error: yaml.YAMLError) -> str:
+    """What is wrong, and in which line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    what = ": ".join(part for part in (error.context, error.problem) if part)
+    return what if error.problem_mark is None else f"{what} (line {error.problem_mark.line + 1})"
 
 
 def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], where: str) -> M:
@@ -112,7 +121,9 @@ def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], where: str) -> 
 def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
     """One validation problem as (where, what)."""
     # pydantic names the members of a union in the location ("tuple[int, ...]", "constrained-int"): not for users
-    location = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    unknown = problem["loc"][-1:] if problem["type"] == "extra_forbidden" else ()
+    named = problem["loc"][: len(problem["loc"]) - len(unknown)]
+    location = [*(part for part in named if isinstance(part, int) or str(part).isidentifier()), *unknown]
     path = ".".join(str(part) for part in location) or "the file"
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
