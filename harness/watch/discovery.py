@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.watch.files import File, FolderEntry, Tree, open_tree
+from harness.watch.steps import AmbiguousNameError, step_in
 from harness.watch.weights import WEIGHTS, BrokenCheckpointError, digest
 
 CHECKPOINTS, MODEL, LAST = "checkpoints", "pretrained_model", "last"
 """LeRobot's names."""
 
-_STEP = re.compile(r"(\d+)(?!.*\d)")
+MAX_NESTED = 4
+"""How deep below a folder without checkpoints its runs are looked for: RUNS/DATE/TIME_NAME/checkpoints (Hydra)."""
+MAX_FOLDERS = 200
 
 Signature = tuple[File, ...]
 """What `stat` says of a checkpoint's files: it changes while training writes."""
@@ -48,7 +50,7 @@ class UnusableCheckpoint:
 
 
 def scan(tree: Tree, marker: str | None = None) -> tuple[list[CheckpointCandidate], list[UnusableCheckpoint]]:
-    """Look for checkpoints: `checkpoints/NNNNNN/pretrained_model` (LeRobot), `step_1000/`, `epoch-3.pt`.
+    """Look for checkpoints: `checkpoints/NNNNNN/pretrained_model` (LeRobot), `step_1000/`, `epoch-3.pt`; see `step_in`.
 
     Args:
         tree: The output folder of a training run, or its folder of checkpoints.
@@ -69,7 +71,12 @@ def scan(tree: Tree, marker: str | None = None) -> tuple[list[CheckpointCandidat
     faults: list[UnusableCheckpoint] = []
     for entry in entries:
         path = f"{base}/{entry.name}" if base else entry.name
-        step = step_of(entry)
+        try:
+            step = step_of(entry)
+        except AmbiguousNameError as error:
+            if not entry.is_dir or _holds_weights(tree, path):
+                faults.append(UnusableCheckpoint(tree.place(path), str(error)))
+            continue
         if entry.fault is not None and (step is not None or entry.name == LAST):
             faults.append(UnusableCheckpoint(tree.place(path), entry.fault))
         if step is None or entry.fault is not None or entry.link is not None:
@@ -78,11 +85,68 @@ def scan(tree: Tree, marker: str | None = None) -> tuple[list[CheckpointCandidat
             found.append(_candidate(tree, entry, base, step, marker, finished.get(entry.name, 0)))
         except OSError as error:
             faults.append(UnusableCheckpoint(tree.place(path), f"cannot be read ({error.strerror or error})"))
+    found, copies = _without_copies(found)
+    faults += copies
+    if not found and not faults and (runs := nested_runs(tree)):
+        reason = (
+            f"holds no checkpoint itself, but runs: watch one of them ({', '.join(tree.place(run) for run in runs)})"
+        )
+        faults.append(UnusableCheckpoint(tree.label, reason))
     return sorted(found, key=lambda one: (one.step, one.place)), faults
 
 
+def nested_runs(tree: Tree) -> list[str]:
+    """Folders below a watched one that hold a folder of checkpoints, as LeRobot and Hydra nest them by date."""
+    found: list[str] = []
+    level, seen = [""], 0
+    for _ in range(MAX_NESTED):
+        below: list[str] = []
+        for path in level:
+            seen += 1
+            if seen > MAX_FOLDERS:
+                return found
+            try:
+                inside = [entry.name for entry in tree.entries(path) if entry.is_dir and entry.link is None]
+            except OSError:
+                continue
+            if path and CHECKPOINTS in inside:
+                found.append(path)
+            else:
+                below += [f"{path}/{name}" if path else name for name in inside]
+        level = below
+    return found
+
+
+def _without_copies(
+    found: list[CheckpointCandidate],
+) -> tuple[list[CheckpointCandidate], list[UnusableCheckpoint]]:
+    """Leave out averaged copies (EMA) that stand beside the weights of the same step: one step has one result."""
+    kept: dict[int, CheckpointCandidate] = {}
+    left: list[UnusableCheckpoint] = []
+    for one in sorted(found, key=lambda one: ("ema" in one.place.rpartition("/")[2].lower(), one.place)):
+        name = one.place.rpartition("/")[2].lower()
+        if one.step in kept and "ema" in name:
+            reason = f"is a copy of step {one.step}, of which {kept[one.step].place} is evaluated; submit it by an EvalClient"
+            left.append(UnusableCheckpoint(one.place, reason))
+        else:
+            kept.setdefault(one.step, one)
+    dropped = {one.place for one in left}
+    return [one for one in found if one.place not in dropped], left
+
+
+def _holds_weights(tree: Tree, path: str) -> bool:
+    try:
+        return any(entry.name.endswith(WEIGHTS) or entry.name == MODEL for entry in tree.entries(path))
+    except OSError:
+        return False
+
+
 def step_of(entry: FolderEntry) -> int | None:
-    """The training step in a name: its last number. None for names without, and for files that hold no weights."""
+    """The training step in the name of something in a folder. None for names without, and for files without weights.
+
+    Raises:
+        AmbiguousNameError: Its name has several numbers.
+    """
     name = entry.name
     if name.startswith("."):
         return None
@@ -91,8 +155,7 @@ def step_of(entry: FolderEntry) -> int | None:
         if ending is None and entry.fault is None:
             return None
         name = name.removesuffix(ending or "")
-    match = _STEP.search(name)
-    return int(match.group(1)) if match else None
+    return step_in(name)
 
 
 def is_settled(

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from harness.watch.files import File
 
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack")
-"""Endings of files that hold weights."""
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".ocdbt")
+"""Endings of files that hold weights; `.ocdbt` is orbax (openpi)."""
 WHOLE_BYTES = 64 * 2**20
 """Files up to this size are digested byte by byte."""
 SAMPLE_BYTES = 4096
