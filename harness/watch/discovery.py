@@ -126,7 +126,7 @@ def _without_copies(
     for one in sorted(found, key=lambda one: ("ema" in one.place.rpartition("/")[2].lower(), one.place)):
         name = one.place.rpartition("/")[2].lower()
         if one.step in kept and "ema" in name:
-            reason = f"is a copy of step {one.step}, of which {kept[one.step].place} is evaluated; submit it by an EvalClient"
+            reason = f"is a copy of step {one.step}, of which {kept[one.step].place} is evaluated; submit it yourself"
             left.append(UnusableCheckpoint(one.place, reason))
         else:
             kept.setdefault(one.step, one)
