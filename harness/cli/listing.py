@@ -22,17 +22,6 @@ EXAMPLES = examples(
 )
 
 
-ABOUT = {
-    "scripted": ("scripted", "expert on object poses; the positive control (libero_spatial, libero_object)"),
-    "noop": ("noop", "does nothing; the negative control"),
-    "random": ("random", "uniform actions, keyed by episode; a negative control"),
-    "flow": ("flow[:PATH]", "small flow-matching chunk policy in torch; the trained teacher, flow:student, or yours"),
-    "lerobot": ("lerobot:REPO_OR_PATH", "any LeRobot policy; lerobot:pi05?weights=random for latency only"),
-    "openpi": ("openpi://HOST:PORT", "a policy behind `harness serve`, or behind any server of openpi's protocol"),
-    "python": ("python:MODULE:FACTORY", "a policy of your own, from an importable factory"),
-}
-"""Policy kind → how it is written, and what it is."""
-
 Entry = dict[str, str | int]
 """One line of a list: what it is called, and what is said of it."""
 
@@ -101,7 +90,7 @@ def _policies() -> Iterator[Entry]:
     from harness.policies.registry import POLICIES
 
     for kind in POLICIES.kinds():
-        written, about = ABOUT.get(kind, (kind, "from a plugin"))
+        written, about = POLICIES.describe(kind)
         yield {"name": written, "description": about}
 
 

@@ -16,16 +16,20 @@ def command(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Names or paths of suites.")],
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the suite with everything filled in.")] = False,
 ) -> None:
-    """Check suite files, their policies' kinds and their protocols, without running anything."""
-    from harness.errors import unknown_name
+    """Check suite files, their policies and their protocols, without running anything."""
+    from harness.policies.ability import require_able
     from harness.policies.registry import POLICIES
     from harness.spec import load_suite
 
     for name in suites:
         suite = load_suite(name)
         for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
-            if policy.kind not in POLICIES.kinds():
-                raise unknown_name("policy", policy.kind, POLICIES.kinds())
+            POLICIES.check(policy)
+        asked = {each.suite: None if each.tasks == "all" else each.tasks for each in suite.tasks}
+        for policy in suite.policies:
+            info = POLICIES.stated_info(policy)
+            if info is not None:
+                require_able(policy.label, info, asked, suite.protocol.control_mode)
         if resolved:
             Screen().write(suite.to_yaml())
         else:

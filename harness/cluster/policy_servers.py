@@ -9,14 +9,11 @@ from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
 from harness.cluster.ray_session import RaySession
 from harness.errors import HarnessError, PolicyError
+from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
 from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
-
-LIGHT = frozenset({"scripted", "noop", "random", "openpi"})
-"""Kinds that the driver may build itself: they import neither torch nor a simulator. Any other kind is built in an
-actor first, because nobody knows what it imports before it is built."""
 
 
 class PolicyServers:
@@ -64,7 +61,7 @@ def light_setups(specs: Sequence[PolicySpec]) -> dict[str, PolicySetup]:
         UsageError: A policy refuses its path or options.
         PolicyError: A policy cannot be built.
     """
-    return {spec.label: _light_setup(spec) for spec in specs if spec.kind in LIGHT}
+    return {spec.label: _light_setup(spec) for spec in specs if POLICIES.is_light(spec.kind)}
 
 
 def _light_setup(spec: PolicySpec) -> PolicySetup:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_servers import light_setups
 from harness.cluster.recording import Recording, check_recording
-from harness.errors import LedgerError, UsageError, unknown_name
+from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.claim import check_claim
 from harness.ledger.parts import read_rows
+from harness.policies.ability import require_able
 from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.sim.base import SuiteDescription
 from harness.sim.worlds import get_world
 from harness.spec import PolicySpec, Suite, load_suite, parse_policy
-from harness.spec.observation import ANY_NFE, CAMERAS, PolicyInfo
+from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import Protocol
 
@@ -54,8 +55,9 @@ def prepare(
     video: str | None,
     workers: int | None,
     record: Recording | None = None,
+    local: bool = True,
 ) -> RunRequest:
-    """Check a request.
+    """Check a request; `local` says whether policies are built on this machine, so that their files have to be here.
 
     Raises:
         UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume; a
@@ -68,13 +70,14 @@ def prepare(
     effective = loaded.replace(
         policies=tuple(spec.model_dump() for spec in specs) or None, nfe=tuple(nfe) if nfe else None, video=video
     )
-    _require_policies(effective)
+    _require_policies(effective, local=local)
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; at least one rollout worker is needed.")
     target = str(out)
     if effective.video != "none" and "://" in target:
         raise UsageError(f"Videos go to local disks only, but --out is {target!r}; drop --video, or change --out.")
     light = light_setups(effective.policies)
+    check_infos({label: setup.info for label, setup in light.items()}, effective)
     if nfe and specs:
         _refuse_nfe({label: setup.info for label, setup in light.items()})
     world = get_world(effective.world)
@@ -114,28 +117,19 @@ def plan_variants(infos: Mapping[str, PolicyInfo], nfe: Sequence[int], *, asked:
             variants.append(PolicyAtNfe(label, None))
             continue
         for value in nfe or (info.default_nfe,):
-            if value is not None and info.nfe_options != ANY_NFE and value not in info.nfe_options:
-                offered = ", ".join(map(str, info.nfe_options))
-                raise UsageError(f"Policy {label!r} does not run at NFE {value}; it offers {offered}.")
-            variants.append(PolicyAtNfe(label, value))
+            variants.append(PolicyAtNfe(label, info.resolve_nfe(value)))
     return tuple(variants)
 
 
-def check_infos(infos: Mapping[str, PolicyInfo], protocol: Protocol) -> None:
-    """Check that policies and protocol fit together.
+def check_infos(infos: Mapping[str, PolicyInfo], suite: Suite) -> None:
+    """Check that policies can do what the suite asks.
 
     Raises:
-        UsageError: Another control mode, or a camera that LIBERO does not have.
+        UsageError: See `require_able`.
     """
+    asked = {each.suite: None if each.tasks == "all" else each.tasks for each in suite.tasks}
     for label, info in infos.items():
-        if info.control_mode != protocol.control_mode:
-            raise UsageError(
-                f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says "
-                f"{protocol.control_mode!r}; set `control_mode: {info.control_mode}` in the protocol."
-            )
-        for camera in info.cameras:
-            if camera not in CAMERAS:
-                raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
+        require_able(label, info, asked, suite.protocol.control_mode)
 
 
 def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:
@@ -146,15 +140,13 @@ def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:
         )
 
 
-def _require_policies(suite: Suite) -> None:
+def _require_policies(suite: Suite, *, local: bool) -> None:
     from harness.policies.registry import POLICIES
 
     if suite.tasks and not suite.policies:
         raise UsageError(f"Suite {suite.name!r} names no policy; give one with --policy, e.g. --policy scripted.")
-    known = POLICIES.kinds()
     for spec in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
-        if spec.kind not in known:
-            raise unknown_name("policy", spec.kind, known)
+        POLICIES.check(spec, local=local)
 
 
 def _require_space(out: str) -> None:

@@ -123,7 +123,15 @@ def run(
         HarnessError: The request is wrong, or it is useless to go on; what is finished is in the ledger.
     """
     request = prepare(
-        suite, policies=policies, nfe=nfe, out=out, resume=resume, video=video, workers=workers, record=record
+        suite,
+        policies=policies,
+        nfe=nfe,
+        out=out,
+        resume=resume,
+        video=video,
+        workers=workers,
+        record=record,
+        local=address is None,
     )
     say = on_message or _nobody
     if request.recording is not None and request.suite.protocol.placements == "init_states":
@@ -187,7 +195,7 @@ class _Run:
         try:
             for warning in house.warnings:
                 self.say(f"warning: {warning}")
-            check_infos(house.infos, self.suite.protocol)
+            check_infos(house.infos, self.suite)
             variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
             reports = self._inspect(house)
             plan = self._claim(house, variants, reports)

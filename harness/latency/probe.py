@@ -25,7 +25,7 @@ from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
 from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
-from harness.spec.observation import ACTION_DIM, ANY_NFE, Observation, PolicyInfo
+from harness.spec.observation import ACTION_DIM, Observation, PolicyInfo
 
 SCOPE = (
     "e2e is one call of `act`: from observations in host memory (frames already rendered) to the action chunk in host "
@@ -163,12 +163,7 @@ def resolve_nfes(info: PolicyInfo, nfes: Sequence[int]) -> tuple[int | None, ...
             raise UsageError(f"NFE {nfe} is below 1; ask for 1 or more function evaluations.")
     if not info.nfe_options:
         return (None,)
-    if info.nfe_options != ANY_NFE:
-        for nfe in nfes:
-            if nfe not in info.nfe_options:
-                offered = ", ".join(map(str, info.nfe_options))
-                raise UsageError(f"{info.policy_id} does not run at NFE {nfe}; it offers {offered}.")
-    return tuple(dict.fromkeys(nfes)) or (info.default_nfe,)
+    return tuple(dict.fromkeys(map(info.resolve_nfe, nfes))) or (info.default_nfe,)
 
 
 def probe(

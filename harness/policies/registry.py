@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from harness.errors import PolicyError, UsageError, unknown_name
 from harness.policies.base import Policy
+from harness.policies.options import ServingOptions, read_options
 from harness.spec.identity import PolicyIdentity, digest_of
 from harness.spec.observation import PolicyInfo
 
@@ -28,14 +29,77 @@ ENTRY_POINT_GROUP = "harness.policies"
 PYTHON_KIND = "python"
 """The kind whose `path` is itself the target: `PolicySpec(kind="python", path="package.module:Factory")`."""
 
-BUILTIN: Mapping[str, str] = {
-    "scripted": "harness.policies.scripted:make",
-    "noop": "harness.policies.controls:make_noop",
-    "random": "harness.policies.controls:make_random",
-    "flow": "harness.policies.flow:make",
-    "lerobot": "harness.policies.lerobot:make",
-    "openpi": "harness.policies.openpi:make",
+
+@dataclass(frozen=True, slots=True)
+class PolicyKind:
+    """What is known of a kind before any policy of it is built."""
+
+    target: str
+    """Its factory, "module:attribute"."""
+    written: str
+    """How it is written on a command line."""
+    about: str
+    """What it is, in a line."""
+    check: str = ""
+    """What can be checked before it is built, as "module:function": called with the request and whether the policy will
+    be built on this machine. Imports no torch."""
+    light: bool = False
+    """Whether a driver may build it: it imports neither torch nor a simulator. Any other kind is built in an actor
+    first, because nobody knows what it imports before it is built."""
+    remote: bool = False
+    """Whether building it opens a connection."""
+
+
+BUILTIN: Mapping[str, PolicyKind] = {
+    "scripted": PolicyKind(
+        "harness.policies.scripted:make",
+        "scripted",
+        "expert on object poses; the positive control (libero_spatial, libero_object)",
+        "harness.policies.registry:require_bare",
+        light=True,
+    ),
+    "noop": PolicyKind(
+        "harness.policies.controls:make_noop",
+        "noop",
+        "does nothing; the negative control",
+        "harness.policies.registry:require_bare",
+        light=True,
+    ),
+    "random": PolicyKind(
+        "harness.policies.controls:make_random",
+        "random",
+        "uniform actions, keyed by episode; a negative control",
+        "harness.policies.registry:require_bare",
+        light=True,
+    ),
+    "flow": PolicyKind(
+        "harness.policies.flow:make",
+        "flow[:PATH]",
+        "small flow-matching chunk policy in torch; the trained teacher, flow:student, or yours",
+        "harness.policies.flow.options:check",
+    ),
+    "lerobot": PolicyKind(
+        "harness.policies.lerobot:make",
+        "lerobot:REPO_OR_PATH",
+        "any LeRobot policy; lerobot:pi05?weights=random for latency only",
+        "harness.policies.lerobot.check:check",
+    ),
+    "openpi": PolicyKind(
+        "harness.policies.openpi:make",
+        "openpi://HOST:PORT",
+        "a policy behind `harness serve`, or behind any server of openpi's protocol",
+        "harness.policies.openpi:check",
+        light=True,
+        remote=True,
+    ),
+    PYTHON_KIND: PolicyKind(
+        "",
+        "python:MODULE:FACTORY",
+        "a policy of your own, from an importable factory",
+        "harness.policies.importable:check",
+    ),
 }
+"""The kinds that come with the harness."""
 
 
 class PolicyRequest(Protocol):
@@ -59,8 +123,7 @@ class PolicyRequest(Protocol):
 
 Factory = Callable[[Any], Policy]
 
-SERVING_OPTIONS = ("max_batch", "max_wait_ms")
-"""Options that every policy takes, and no factory sees: how a server batches it (see `harness.serve.sizing`)."""
+SERVING_OPTIONS = tuple(ServingOptions.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +134,16 @@ class _Request:
     path: str | None
     options: Mapping[str, Any]
     label: str
+
+
+def serving_options(options: Mapping[str, Any]) -> ServingOptions:
+    """Those of a policy's options that say how a server batches it.
+
+    Raises:
+        UsageError: A value that is no size or no time.
+    """
+    given = {name: value for name, value in options.items() if name in SERVING_OPTIONS}
+    return read_options(ServingOptions, "policy option", given)
 
 
 def without_serving(spec: PolicyRequest) -> PolicyRequest:
@@ -84,14 +157,15 @@ def without_serving(spec: PolicyRequest) -> PolicyRequest:
 class PolicyRegistry:
     """Factories of policies by kind: built-in ones, plugins from entry points, and those registered at run time."""
 
-    def __init__(self, targets: Mapping[str, str | Factory], plugins: Iterable[EntryPoint] | None = None) -> None:
-        """Start from `targets`.
+    def __init__(self, kinds: Mapping[str, PolicyKind], plugins: Iterable[EntryPoint] | None = None) -> None:
+        """Start from `kinds`.
 
         Args:
-            targets: Kind → "module:attribute" or a factory.
+            kinds: By name.
             plugins: Entry points to offer as well; None discovers those of the installed packages when first needed.
         """
-        self._targets: dict[str, str | Factory] = dict(targets)
+        self._kinds = dict(kinds)
+        self._targets: dict[str, str | Factory] = {name: kind.target for name, kind in kinds.items()}
         self._plugins = plugins
         self._discovered: dict[str, str] | None = None
 
@@ -105,13 +179,49 @@ class PolicyRegistry:
         Raises:
             UsageError: The kind is taken by another target.
         """
-        if kind == PYTHON_KIND or self._targets.get(kind, target) != target:
+        if self._targets.get(kind, target) != target:
             raise UsageError(f"Policy kind {kind!r} is already registered; choose another name.")
         self._targets[kind] = target
 
     def kinds(self) -> tuple[str, ...]:
         """Every kind that can be asked for, sorted. Imports no policy."""
-        return tuple(sorted({*self._targets, *self._discover(), PYTHON_KIND}))
+        return tuple(sorted({*self._targets, *self._discover()}))
+
+    def describe(self, kind: str) -> tuple[str, str]:
+        """How a kind is written, and what it is."""
+        known = self._kinds.get(kind)
+        return (known.written, known.about) if known is not None else (kind, "from a plugin")
+
+    def is_light(self, kind: str) -> bool:
+        """Whether a driver may build policies of this kind; see `PolicyKind.light`."""
+        return kind in self._kinds and self._kinds[kind].light
+
+    def check(self, spec: PolicyRequest, *, local: bool = True) -> None:
+        """Check a request as far as that is cheap: kind, options, that its files or its module are there. No torch.
+
+        Args:
+            spec: The request.
+            local: Whether the policy will be built on this machine; else only what is the same everywhere is checked.
+
+        Raises:
+            UsageError: An unknown kind or option, or a value that it does not take.
+            PolicyError: What it names is not there.
+        """
+        if spec.kind not in self.kinds():
+            raise unknown_name("policy", spec.kind, self.kinds())
+        serving_options(spec.options)
+        known = self._kinds.get(spec.kind)
+        if known is not None and known.check:
+            load_target(known.check, named=spec.kind)(without_serving(spec), local)
+
+    def stated_info(self, spec: PolicyRequest) -> PolicyInfo | None:
+        """What a policy says of itself, where that is known without torch, files or a connection; else None.
+
+        Raises:
+            UsageError: The kind does not take an option of `spec`.
+        """
+        known = self._kinds.get(spec.kind)
+        return self.make(spec).info if known is not None and known.light and not known.remote else None
 
     def make(self, spec: PolicyRequest) -> Policy:
         """Build the policy that a spec asks for.
@@ -155,7 +265,7 @@ class PolicyRegistry:
         return self._discovered
 
     def _plugin_fault(self, plugin: EntryPoint) -> str | None:
-        if plugin.name in self._targets or plugin.name == PYTHON_KIND:
+        if plugin.name in self._targets:
             return f"the kind {plugin.name!r} is taken"
         module, colon, attribute = plugin.value.partition(":")
         if not (module and colon and attribute):
@@ -166,7 +276,7 @@ class PolicyRegistry:
         return None
 
 
-def load_target(target: str, *, named: str) -> Factory:
+def load_target(target: str, *, named: str) -> Callable[..., Any]:
     """Import the factory that "module:attribute" points at.
 
     Args:
@@ -192,7 +302,7 @@ def load_target(target: str, *, named: str) -> Factory:
         raise PolicyError(f"Policy {named!r} cannot be loaded from {target!r}: {error!r}.") from error
     if not callable(found):
         raise PolicyError(f"Policy {named!r} points at {target!r}, a {type(found).__name__}; it must be a factory.")
-    return cast(Factory, found)
+    return found
 
 
 def _source_identity(spec: PolicyRequest, info: PolicyInfo) -> PolicyIdentity:
@@ -204,12 +314,13 @@ def _source_identity(spec: PolicyRequest, info: PolicyInfo) -> PolicyIdentity:
     return replace(info.stated_identity, configuration=settings)
 
 
-def require_bare(spec: PolicyRequest) -> None:
+def require_bare(spec: PolicyRequest, local: bool = True) -> None:
     """Refuse a path or options on a policy that takes neither.
 
     Raises:
         UsageError: Names what was given.
     """
+    del local
     given = [*([f"path {spec.path!r}"] if spec.path else []), *(f"option {name!r}" for name in sorted(spec.options))]
     if given:
         raise UsageError(f"Policy {spec.kind!r} takes no path and no options, but got {', '.join(given)}; remove it.")

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.errors import UsageError
 from harness.latency.inputs import synthetic_observations
 from harness.policies.base import Policy
-from harness.policies.registry import SERVING_OPTIONS
+from harness.policies.registry import serving_options
 from harness.rollout.time_source import TimeSource
 from harness.schedule.batching import choose_batch
 from harness.schedule.keys import decision_noise
@@ -54,12 +53,8 @@ def asked_for(options: Mapping[str, object]) -> tuple[int | None, float | None]:
     Raises:
         UsageError: A value that is no size or no time.
     """
-    size, wait_ms = (options.get(name) for name in SERVING_OPTIONS)
-    if size is not None and (type(size) is not int or size < 1):
-        raise UsageError(f"Policy option max_batch is {size!r}; it is an integer of at least 1.")
-    if wait_ms is not None and (isinstance(wait_ms, bool) or not isinstance(wait_ms, int | float) or wait_ms < 0):
-        raise UsageError(f"Policy option max_wait_ms is {wait_ms!r}; it is a number of milliseconds, 0 or more.")
-    return size, None if wait_ms is None else wait_ms / 1e3
+    asked = serving_options(options)
+    return asked.max_batch, None if asked.max_wait_ms is None else asked.max_wait_ms / 1e3
 
 
 def plan_batches(

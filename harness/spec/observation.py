@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import UsageError
 from harness.spec.identity import PolicyIdentity
+
+ControlMode = Literal["relative", "absolute"]
+"""OSC_POSE deltas, or absolute poses."""
+
+Placement = Literal["worker", "server"]
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 """The two cameras of every LIBERO protocol, by robosuite's names: third person and wrist."""
@@ -89,9 +96,9 @@ class PolicyInfo:
     """NFE used when none is asked for; None for policies without."""
     noise_shape: tuple[int, ...] | None = None
     """Shape of one decision's noise, e.g. (chunk, action dim); None when the policy draws none."""
-    placement: str = "worker"
+    placement: Placement = "worker"
     """"worker": cheap and torch-free, runs inside the rollout worker. "server": runs in a policy server."""
-    control_mode: str = "relative"
+    control_mode: ControlMode = "relative"
     """"relative" (OSC_POSE deltas) or "absolute"."""
     checkpoint: str | None = None
     """Resolved checkpoint (repository@revision or absolute path); None for policies without weights."""
@@ -105,6 +112,10 @@ class PolicyInfo:
     observation_steps: int = 1
     """Consecutive control steps that one decision looks at (`n_obs_steps`): the rollout observes that many last steps
     and hands the earlier ones over as `Observation.history`."""
+    suites: tuple[str, ...] = ()
+    """LIBERO suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
+    tasks: tuple[tuple[str, int], ...] = ()
+    """(suite, task id) it can do, where that is not all of its suites; empty: all."""
     identity: PolicyIdentity | None = None
     """Digests of weights, configuration, processors and statistics, by which two runs are of one policy or not; None
     where nothing but `checkpoint_sha256` is known."""
@@ -118,6 +129,27 @@ class PolicyInfo:
     def stated_identity(self) -> PolicyIdentity:
         """The identity; of the weights alone where a policy states no more."""
         return self.identity or PolicyIdentity(weights=self.checkpoint_sha256)
+
+    def resolve_nfe(self, asked: int | None) -> int | None:
+        """The NFE that a decision runs at.
+
+        Args:
+            asked: Number of function evaluations; None for the policy's own default.
+
+        Raises:
+            UsageError: A value that the policy does not offer.
+        """
+        if asked is None:
+            return self.default_nfe
+        options = self.nfe_options
+        if not options:
+            raise UsageError(f"Policy {self.policy_id!r} has no denoising loop, so it cannot run at NFE {asked}.")
+        if (options == ANY_NFE and asked >= 1) or (options != ANY_NFE and asked in options):
+            return asked
+        whole = options == tuple(range(1, len(options) + 1))
+        listed = f"1 to {len(options)}" if whole and len(options) > 3 else ", ".join(map(str, options))
+        offered = "any of at least 1" if options == ANY_NFE else listed
+        raise UsageError(f"Policy {self.policy_id!r} does not run at NFE {asked}; it offers {offered}.")
 
 
 ANY_NFE: tuple[int, ...] = (-1,)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import UsageError, unknown_name
 from harness.spec.manifest import manifest_sha256
+from harness.spec.observation import ControlMode
 from harness.spec.resolve import PACKAGE, SpecModel, load_yaml
 
 PHYSICS_HZ = 500
@@ -47,7 +48,7 @@ class Protocol(SpecModel):
     """Orientation of the frames that policies see."""
     control_hz: Annotated[int, Field(ge=1, le=PHYSICS_HZ)] = 20
     """Control rate, Hz."""
-    control_mode: Literal["relative", "absolute"] = "relative"
+    control_mode: ControlMode = "relative"
     """OSC_POSE deltas or absolute targets."""
     placement_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of LIBERO's sampler, which decides where fixtures (cabinets, stoves) stand: no init state sets them."""

@@ -14,7 +14,6 @@ from harness.cluster.prepare import check_infos, plan_variants, prepare
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter
 from harness.spec.observation import ANY_NFE, PolicyInfo
-from harness.spec.protocol import Protocol
 
 NOTHING = {"policies": None, "nfe": None, "resume": False, "video": None, "workers": None}
 
@@ -140,9 +139,9 @@ def test_nfe_asked_for_when_nobody_has_a_loop_is_refused():
 
 def test_policy_and_protocol_must_agree_on_the_control_mode():
     with pytest.raises(UsageError, match="control mode 'absolute', but the protocol says 'relative'"):
-        check_infos({"p": PolicyInfo("p", control_mode="absolute")}, Protocol.model_validate("stub"))
+        check_infos({"p": PolicyInfo("p", control_mode="absolute")}, stub_suite())
 
 
 def test_a_camera_that_libero_lacks_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="Did you mean 'agentview'"):
-        check_infos({"p": PolicyInfo("p", cameras=("agentviev",))}, Protocol.model_validate("stub"))
+        check_infos({"p": PolicyInfo("p", cameras=("agentviev",))}, stub_suite())

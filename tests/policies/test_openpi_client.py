@@ -20,8 +20,9 @@ from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost, Usag
 from harness.policies.openpi.client import OpenPiPolicy, connect
 from harness.policies.openpi.link import LONGEST_PAUSE_S, Address, parse_address, pause_s
 from harness.policies.openpi.messages import Welcome, encode_welcome
-from harness.policies.openpi.options import OpenpiOptions, parse_options
+from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
+from harness.policies.options import read_options
 from harness.policies.registry import make_policy
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, Observation, PolicyInfo
@@ -96,7 +97,7 @@ def test_anything_else_is_refused_with_an_example(text):
 )
 def test_an_option_that_cannot_be_honoured_is_named(given, message):
     with pytest.raises(UsageError, match=message):
-        parse_options(given)
+        read_options(OpenpiOptions, "openpi", given)
 
 
 def test_pauses_double_up_to_a_limit():

@@ -7,9 +7,22 @@ v = noise - actions (Black et al. 2024, arXiv 2410.24164; layer-wise joint atten
 Pi0.5, arXiv 2504.16054).
 """
 
-from harness.policies.flow.checkpoint import load_network, random_network, save_network
-from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
-from harness.policies.flow.policy import FlowPolicy, make, tokenize
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.policies.flow.checkpoint import load_network, random_network, save_network
+    from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
+    from harness.policies.flow.policy import FlowPolicy, make, tokenize
+
+# By name, so that a request can be checked where torch is not installed.
+_HOMES = {
+    "checkpoint": ("load_network", "random_network", "save_network"),
+    "network": ("Batch", "Cache", "FlowConfig", "FlowNetwork"),
+    "policy": ("FlowPolicy", "make", "tokenize"),
+}
 
 __all__ = [
     "Batch",
@@ -23,3 +36,10 @@ __all__ = [
     "save_network",
     "tokenize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

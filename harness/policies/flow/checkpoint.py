@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from harness.errors import PolicyError
 from harness.policies.flow.network import FlowConfig, FlowNetwork, Normalization
+from harness.policies.flow.options import CONFIG_FILE, WEIGHTS_FILE
 
 FORMAT = "vla-harness-flow"
 FORMAT_VERSION = 1
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 
 
 def initialize(network: FlowNetwork, generator: torch.Generator) -> None:

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +19,13 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
+from harness.policies.flow.options import parse_options
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
 from harness.policies.registry import PolicyRequest
 from harness.spec.identity import NOTHING, PolicyIdentity, digest_of
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OPTIONS = ("device", "dtype", "seed", "weights")
 # Start value of the word hash, chosen so that every word of LIBERO's instructions gets a row of its own among 1,024.
 WORD_SALT = 3
 
@@ -86,9 +85,7 @@ class FlowPolicy:
             UsageError: `nfe` is below 1.
             PolicyError: The noise is missing or of another shape, or a camera is missing.
         """
-        steps = self.info.default_nfe if nfe is None else nfe
-        if steps is None or steps < 1:
-            raise UsageError(f"flow: nfe {nfe} is below 1; ask for 1 or more function evaluations.")
+        steps = self.info.resolve_nfe(nfe) or 1
         expected = (len(observations), *(self.info.noise_shape or ()))
         if noise is None or noise.shape != expected:
             raise PolicyError(f"flow: noise has shape {None if noise is None else noise.shape}, expected {expected}.")
@@ -195,13 +192,10 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         UsageError: Unknown option, dtype or device, or a seed without random weights.
         PolicyError: There is no such checkpoint, or it does not load whole.
     """
-    options = dict(spec.options)
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise UsageError(f"flow: unknown option {', '.join(unknown)}; it takes {', '.join(OPTIONS)}.")
-    device, dtype = str(options.get("device", "auto")), str(options.get("dtype", "float32"))
-    if _wants_random(spec):
-        seed = _seed(options.get("seed", 0))
+    options = parse_options(spec)
+    device, dtype = options.device, options.dtype
+    if options.weights is not None:
+        seed = options.seed or 0
         network = random_network(FlowConfig(), seed)
         digest = hashlib.sha256(serialize(network)).hexdigest()
         return FlowPolicy(network, checkpoint=f"random:seed={seed}", weights_sha256=digest, device=device, dtype=dtype)
@@ -215,21 +209,3 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         device=device,
         dtype=dtype,
     )
-
-
-def _wants_random(spec: PolicyRequest) -> bool:
-    weights = spec.options.get("weights")
-    if weights not in (None, "random"):
-        raise UsageError(f"flow: weights {weights!r} is not 'random'; a checkpoint is named as flow:PATH.")
-    if weights is not None and spec.path is not None:
-        raise UsageError(f"flow: random weights were asked for, but a checkpoint is given ({spec.path}).")
-    if weights is None and "seed" in spec.options:
-        raise UsageError("flow: option seed is for random weights; write flow?weights=random&seed=N.")
-    return weights is not None
-
-
-def _seed(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"flow: seed {value!r} is not an integer.") from None

@@ -13,26 +13,23 @@ import torch
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.batch import ObservationReader
 from harness.policies.lerobot.cameras import CameraPlan, plan_cameras
+from harness.policies.lerobot.check import refuse_type, require_path
 from harness.policies.lerobot.configs import examine, fit_to_libero, random_config, read_config, read_stored
-from harness.policies.lerobot.describe import checkpoint_provenance, describe, run_provenance
+from harness.policies.lerobot.describe import checkpoint_provenance, control_mode_of, describe, run_provenance
 from harness.policies.lerobot.families import FAMILIES, Family, family_of
 from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
 from harness.policies.lerobot.identity import checkpoint_identity, random_identity
 from harness.policies.lerobot.loading import Loaded, build_random, load_checkpoint
+from harness.policies.lerobot.normalization import check_normalization
 from harness.policies.lerobot.options import LerobotOptions, parse_options
 from harness.policies.lerobot.policy import LeRobotPolicy
-from harness.policies.lerobot.processors import (
-    Processors,
-    check_statistics,
-    load_processors,
-    random_processors,
-    stored_steps,
-)
+from harness.policies.lerobot.processors import Processors, load_processors, random_processors, stored_steps
 from harness.policies.lerobot.variants import apply_variant
 from harness.policies.lerobot.versions import check_versions, installed_version
 from harness.policies.lerobot.weights import tensor_names
 from harness.policies.registry import PolicyRequest
 from harness.spec.identity import PolicyIdentity
+from harness.spec.observation import ControlMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,7 @@ class _Parts:
     name: str
     """What ledgers record as the checkpoint."""
     identity: PolicyIdentity
+    control_mode: ControlMode
     provenance: dict[str, str]
     warnings: list[str]
 
@@ -64,14 +62,13 @@ def build(spec: PolicyRequest, *, endpoint: str | None = None, cache_dir: Path |
         PolicyError: The checkpoint cannot be fetched, read, verified or run here.
     """
     options = parse_options(spec.options)
-    if not spec.path:
-        raise UsageError("lerobot needs a path: lerobot:OWNER/NAME, lerobot:FOLDER or lerobot:pi05?weights=random.")
+    path = require_path(spec)
     cautions = check_versions(installed_version("lerobot"), installed_version("transformers"))
-    label = getattr(spec, "label", "") or f"lerobot:{spec.path}"
+    label = getattr(spec, "label", "") or f"lerobot:{path}"
     if options.weights == "random":
-        parts = _at_random(spec.path, options, label)
+        parts = _at_random(path, options, label)
     else:
-        parts = _from_checkpoint(spec.path, options, label, endpoint, cache_dir)
+        parts = _from_checkpoint(path, options, label, endpoint, cache_dir)
     return _wire(parts, options, label, cautions)
 
 
@@ -94,6 +91,7 @@ def _at_random(policy_type: str, options: LerobotOptions, label: str) -> _Parts:
         loaded,
         f"random:{policy_type}:seed={options.seed}",
         random_identity(hashlib.sha256(recipe.encode()).hexdigest(), options),
+        family.control_mode,
         {"policy_type": policy_type, "control_mode": family.control_mode},
         ["The weights are random: latency is meaningful, success is not."],
     )
@@ -102,14 +100,17 @@ def _at_random(policy_type: str, options: LerobotOptions, label: str) -> _Parts:
 def _from_checkpoint(
     path: str, options: LerobotOptions, label: str, endpoint: str | None, cache_dir: Path | None
 ) -> _Parts:
-    if path in FAMILIES and not Path(path).exists():
-        raise UsageError(
-            f"lerobot:{path} is a policy type, not a checkpoint; add ?weights=random or name a checkpoint."
-        )
+    refuse_type(path)
     checkpoint = find_checkpoint(
         path, options.revision, redirect=options.redirect, endpoint=endpoint, cache_dir=cache_dir
     )
     stored = read_stored(checkpoint)
+    if stored["type"] not in FAMILIES:
+        raise PolicyError(
+            f"{checkpoint.name} is of type {stored['type']!r}, which this version does not drive (it drives "
+            f"{', '.join(name for name, known in FAMILIES.items() if not known.refusal)}). Serve it with its own "
+            "server and use openpi://HOST:PORT."
+        )
     family = _driven(str(stored["type"]), options, checkpoint.name)
     # Cheap refusals first: building a model can take minutes.
     names = tensor_names(checkpoint.folder / WEIGHTS_FILE)
@@ -122,11 +123,12 @@ def _from_checkpoint(
     processors = load_processors(config, checkpoint, options, steps, keep_renames=cameras.stored)
     warnings += fit_to_libero(config, processors, checkpoint.name)
     shown = {renames.get(key, key) if cameras.stored else key for key in cameras.keys.values()}
-    check_statistics(processors, shown, checkpoint.name)
+    warnings += check_normalization(config, processors, shown, checkpoint.name, strict=family.tested)
     loaded = load_checkpoint(config, family, options, label, checkpoint, names)
     provenance = checkpoint_provenance(checkpoint, stored, family, options)
     identity = checkpoint_identity(checkpoint, stored, options, cameras, loaded.sha256)
-    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, identity, provenance, warnings)
+    mode = control_mode_of(checkpoint, family)
+    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, identity, mode, provenance, warnings)
 
 
 def _driven(policy_type: str, options: LerobotOptions, name: str) -> Family:
@@ -166,7 +168,7 @@ def _wire(parts: _Parts, options: LerobotOptions, label: str, cautions: tuple[st
         checkpoint=parts.name,
         identity=parts.identity,
         cameras=tuple(parts.cameras.keys),
-        control_mode=parts.provenance["control_mode"],
+        control_mode=parts.control_mode,
     )
     device = torch.device(parts.config.device)
     apply_variant(parts.loaded.policy, parts.family, options, device)

@@ -113,7 +113,7 @@ def read_config(checkpoint: Checkpoint, family: Family, options: LerobotOptions)
         said = f"; it declares LeRobot {declared}" if declared else ""
         raise PolicyError(
             f"{checkpoint.name}: {CONFIG_FILE} does not fit LeRobot {installed_version('lerobot')}{said} "
-            f"({first_line(error)}). Use a checkpoint saved by LeRobot 0.6."
+            f"({_cause(error)}). Mend its {CONFIG_FILE}, or use a checkpoint saved by LeRobot 0.6."
         ) from error
     config.device = device_name(options.device)
     config.pretrained_path = checkpoint.folder
@@ -121,6 +121,13 @@ def read_config(checkpoint: Checkpoint, family: Family, options: LerobotOptions)
     for name, value in _overrides(family, options, known).items():
         setattr(config, name, value)
     return config
+
+
+def _cause(error: BaseException) -> str:
+    """What made LeRobot refuse: its parser hides the configuration's complaint behind "Couldn't instantiate class"."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error).rstrip(".")
 
 
 def _overrides(family: Family, options: LerobotOptions, known: set[str]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.cameras import CameraPlan
 from harness.policies.lerobot.configs import stored_nfe
 from harness.policies.lerobot.families import Family
@@ -17,7 +17,7 @@ from harness.policies.lerobot.processors import ACTION_KEY
 from harness.policies.lerobot.sampling import SEED_WORDS
 from harness.policies.lerobot.versions import installed_version
 from harness.spec.identity import PolicyIdentity
-from harness.spec.observation import ANY_NFE, PolicyInfo
+from harness.spec.observation import ANY_NFE, ControlMode, PolicyInfo
 
 
 def describe(
@@ -30,7 +30,7 @@ def describe(
     checkpoint: str,
     identity: PolicyIdentity,
     cameras: tuple[str, ...],
-    control_mode: str,
+    control_mode: ControlMode,
 ) -> PolicyInfo:
     """Declare a policy.
 
@@ -101,7 +101,7 @@ def checkpoint_provenance(
 ) -> dict[str, str]:
     """Record where a checkpoint came from, and for each setting whether the checkpoint stores it."""
     train = checkpoint.json(TRAIN_CONFIG_FILE)
-    mode = ((train or {}).get("env") or {}).get("control_mode")
+    mode = _stored_mode(train)
     facts = {
         "policy_type": family.type,
         "asked": checkpoint.asked,
@@ -115,6 +115,27 @@ def checkpoint_provenance(
         "nfe_source": _source(family.nfe_key, stored, options.nfe) if family.nfe_key else "no denoising loop",
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def control_mode_of(checkpoint: Checkpoint, family: Family) -> ControlMode:
+    """Control mode of a checkpoint: the one it was trained in, where it says so, else that of its type.
+
+    Raises:
+        PolicyError: It says another than there are.
+    """
+    mode = _stored_mode(checkpoint.json(TRAIN_CONFIG_FILE)) or family.control_mode
+    for known in get_args(ControlMode):
+        if mode == known:
+            return known  # type: ignore[no-any-return]
+    raise PolicyError(
+        f"{checkpoint.name}: {TRAIN_CONFIG_FILE} says control mode {mode!r}, which is none of "
+        f"{', '.join(get_args(ControlMode))}; mend it."
+    )
+
+
+def _stored_mode(train: dict[str, Any] | None) -> Any:
+    environment = (train or {}).get("env")
+    return environment.get("control_mode") if isinstance(environment, dict) else None
 
 
 def _source(key: str, stored: dict[str, Any], option: int | None) -> str:

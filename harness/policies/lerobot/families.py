@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import unknown_name
+from harness.spec.observation import ControlMode
 
 NfeRoute = Literal["argument", "config", "attribute"]
 NoiseRoute = Literal["argument", "intercepted", "none"]
@@ -56,7 +57,7 @@ class Family:
     """Whether it pads and masks the image of a camera that is not there."""
     dtype_field: str | None = None
     """Configuration field that sets the parameter dtype."""
-    control_mode: str = "relative"
+    control_mode: ControlMode = "relative"
     """Control mode of its published LIBERO checkpoints; LeRobot stores it with the environment, not the policy."""
     sites: tuple[Site, ...] = ()
     tower: tuple[str, ...] = ()

@@ -17,6 +17,10 @@ FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TRAIN_CONFIG_FILE = "train_config.json"
+LFS_HEADER = b"version https://git-lfs.github.com/spec"
+"""How the file begins that stands in for another where `git lfs` has not fetched it."""
+LOOK_UP_S = 10.0
+"""How long the hub may take to say whether a repository is there, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +90,80 @@ def find_checkpoint(
         PolicyError: No such folder, repository or revision; gated; redirected; no network and nothing cached.
     """
     if looks_local(path):
-        return _local(path, revision)
-    repository, _, tagged = path.partition("@")
-    if tagged and revision and tagged != revision:
-        raise UsageError(f"lerobot:{path} names revision {tagged!r}, its options name {revision!r}; keep one.")
-    return _from_hub(repository, tagged or revision, redirect, endpoint, cache_dir)
+        return find_local(path, revision)
+    repository, revision = _split(path, revision)
+    return _from_hub(repository, revision, redirect, endpoint, cache_dir)
 
 
-def _local(path: str, revision: str | None) -> Checkpoint:
+def find_local(path: str, revision: str | None = None) -> Checkpoint:
+    """Find a checkpoint in a folder of this machine.
+
+    Raises:
+        UsageError: A revision, which a folder has none of.
+        PolicyError: No such folder, one that holds no checkpoint (names the one beneath it that does), or files that
+            Git LFS has not fetched.
+    """
     folder = Path(path).expanduser().resolve()
     if revision is not None:
         raise UsageError(f"lerobot:{path} is a local folder, which has no revision {revision!r}; remove it.")
+    if folder.is_file():
+        raise PolicyError(f"{folder} is a file; a checkpoint is the folder that it lies in: lerobot:{folder.parent}")
     if not folder.is_dir():
         raise PolicyError(f"There is no checkpoint folder {folder}; give a folder, or OWNER/NAME for the hub.")
+    if not (folder / CONFIG_FILE).exists():
+        beneath = _beneath(folder)
+        if beneath is not None:
+            raise PolicyError(f"{folder} holds checkpoints, but is none itself; name one: lerobot:{beneath}")
+    _refuse_pointers(folder)
     return Checkpoint(folder, asked=path, served=str(folder))
+
+
+def _beneath(folder: Path) -> Path | None:
+    """The checkpoint that a training folder most likely stands for: its last one."""
+    for pattern in ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model"):
+        if (folder / pattern / CONFIG_FILE).is_file():
+            return folder / pattern
+    steps = [*folder.glob("*/pretrained_model"), *folder.glob("checkpoints/*/pretrained_model")]
+    held = [found for found in steps if (found / CONFIG_FILE).is_file()]
+    return max(held, key=lambda found: (len(found.parent.name), found.parent.name), default=None)
+
+
+def _refuse_pointers(folder: Path) -> None:
+    for file in sorted(file for pattern in FILES for file in folder.glob(pattern) if file.is_file()):
+        with file.open("rb") as opened:
+            if opened.read(len(LFS_HEADER)) == LFS_HEADER:
+                raise PolicyError(
+                    f"{file} is a Git LFS pointer, not the file itself: run `git lfs install && git lfs pull` in "
+                    f"{folder}, or give the hub's OWNER/NAME."
+                )
+
+
+def look_up(path: str, revision: str | None, redirect: str) -> None:
+    """Ask the hub whether a repository is there, without downloading it.
+
+    Raises:
+        UsageError: Two different revisions, or no hub id at all.
+        PolicyError: No such repository or revision; gated; redirected; no network and nothing cached.
+    """
+    from huggingface_hub import HfApi
+
+    repository, revision = _split(path, revision)
+    with _clear_errors(repository, revision):
+        try:
+            served = HfApi().model_info(repository, revision=revision, timeout=LOOK_UP_S)
+        except Exception as error:
+            if not _is_unreachable(error):
+                raise
+            _from_cache(repository, revision, None, None, error)
+            return
+    _judge_redirect(repository, served.id, redirect)
+
+
+def _split(path: str, revision: str | None) -> tuple[str, str | None]:
+    repository, _, tagged = path.partition("@")
+    if tagged and revision and tagged != revision:
+        raise UsageError(f"lerobot:{path} names revision {tagged!r}, its options name {revision!r}; keep one.")
+    return repository, tagged or revision
 
 
 def _from_hub(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.errors import PolicyError, UsageError
+from harness.errors import PolicyError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.lerobot.batch import ObservationReader
 from harness.policies.lerobot.families import Family
@@ -20,7 +20,7 @@ from harness.policies.lerobot.processors import Processors
 from harness.policies.lerobot.sampling import Sampler
 from harness.policies.lerobot.snapflow import TargetTime
 from harness.policies.lerobot.spans import install
-from harness.spec.observation import ACTION_DIM, ANY_NFE, ActionChunks, Observation, PolicyInfo
+from harness.spec.observation import ACTION_DIM, ActionChunks, Observation, PolicyInfo
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class LeRobotPolicy:
             UsageError: An NFE that the policy does not offer.
             PolicyError: Noise of another shape, a camera that is missing, out of memory, or a chunk of another shape.
         """
-        steps = self._steps(nfe)
+        steps = self.info.resolve_nfe(nfe)
         self._check_noise(noise, len(observations))
         try:
             with torch.inference_mode(), self._numerics(), ExitStack() as self._before_parts:
@@ -124,17 +124,6 @@ class LeRobotPolicy:
         """Time a component. The first of a decision ends its preprocessing, of which LeRobot does a part itself."""
         self._before_parts.close()
         return self.span(name)
-
-    def _steps(self, nfe: int | None) -> int | None:
-        if nfe is None:
-            return self.info.default_nfe
-        options = self.info.nfe_options
-        if not options:
-            raise UsageError(f"{self.info.policy_id} has no denoising loop, so it cannot run at NFE {nfe}; remove it.")
-        if nfe < 1 or (options != ANY_NFE and nfe not in options):
-            allowed = "at least 1" if options == ANY_NFE else f"in {min(options)}..{max(options)}"
-            raise UsageError(f"{self.info.policy_id} cannot run at NFE {nfe}; it has to be {allowed}.")
-        return nfe
 
     def _check_noise(self, noise: NDArray[np.float32] | None, batch: int) -> None:
         expected = None if self.info.noise_shape is None else (batch, *self.info.noise_shape)

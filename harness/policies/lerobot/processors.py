@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from harness.errors import PolicyError
-from harness.policies.lerobot.batch import STATE_KEY
 from harness.policies.lerobot.hub import Checkpoint
 from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.standins import PALIGEMMA_VOCABULARY, SMOLVLM_VOCABULARY, without_hub
@@ -91,38 +90,6 @@ def _identity(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     low = dict.fromkeys(("min", "q01", "q10"), -ones)
     high = dict.fromkeys(("max", "q99", "q90"), ones)
     return {"mean": zeros, "std": ones, **low, **high}
-
-
-def check_statistics(processors: Processors, cameras: Iterable[str], checkpoint: str) -> None:
-    """Refuse pipelines that would hand a value on unnormalised.
-
-    Args:
-        processors: The loaded pipelines.
-        cameras: Image keys that the policy reads.
-        checkpoint: Its name, for the message.
-
-    Raises:
-        PolicyError: Names the features without statistics.
-    """
-    read = {STATE_KEY, *cameras}
-    lacking = [
-        key
-        for pipeline, keys in ((processors.pre, read), (processors.post, {ACTION_KEY}))
-        for step in pipeline.steps
-        if hasattr(step, "_tensor_stats")
-        for key, feature in step.features.items()
-        if key in keys and _is_normalised(step, feature) and key not in step._tensor_stats
-    ]
-    if lacking:
-        raise PolicyError(
-            f"{checkpoint} stores no statistics for {', '.join(sorted(set(lacking)))}, which it normalises: the policy "
-            "would see or answer raw values. Save it again with its dataset's statistics."
-        )
-
-
-def _is_normalised(step: Any, feature: Any) -> bool:
-    mode = step.norm_map.get(feature.type)
-    return mode is not None and mode.value != "IDENTITY"
 
 
 def statistic_size(pipeline: Any, key: str) -> int | None:

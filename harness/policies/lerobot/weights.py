@@ -110,7 +110,13 @@ def verify(
     problems = _list("not in the file", _without_aliases(state, missing, may_lack))
     problems += _list("not in the model", [name for name in ignored if name not in set(may_ignore)])
     pairs = {key: sources[key] for key in state if key in sources}
-    problems += _compare(state, pairs, path)
+    differing, infinite = _compare(state, pairs, path)
+    problems += differing
+    if infinite:
+        raise PolicyError(
+            f"{path} holds weights that are NaN or infinite: {_list('not finite', infinite)[0]}. Training diverged, or "
+            "the file is damaged; use an earlier checkpoint."
+        )
     if problems:
         raise PolicyError(
             f"{path} was not loaded whole: {'; '.join(problems)}. The policy would act with random weights; use a "
@@ -137,7 +143,8 @@ def _storage(tensor: Tensor) -> tuple[str, int, tuple[int, ...]]:
     return str(tensor.device), tensor.data_ptr(), tuple(tensor.shape)
 
 
-def _compare(state: Mapping[str, Tensor], pairs: Mapping[str, str], path: Path) -> list[str]:
+def _compare(state: Mapping[str, Tensor], pairs: Mapping[str, str], path: Path) -> tuple[list[str], list[str]]:
+    """What differs from the file, in words, and the tensors that are not finite there."""
     shapes: list[str] = []
     values: list[str] = []
     infinite: list[str] = []
@@ -152,7 +159,7 @@ def _compare(state: Mapping[str, Tensor], pairs: Mapping[str, str], path: Path) 
                     (values if finite else infinite).append(key)
     except (SafetensorError, OSError) as error:
         raise PolicyError(f"{path} is truncated or corrupted ({error}); fetch the checkpoint again.") from error
-    return _list("of another shape", shapes) + _list("different in value", values) + _list("not finite", infinite)
+    return _list("of another shape", shapes) + _list("different in value", values), infinite
 
 
 def _list(what: str, names: Sequence[str]) -> list[str]:

@@ -26,7 +26,8 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
     """
     import os
 
-    from harness.policies.openpi.options import parse_options
+    from harness.policies.openpi.options import OpenpiOptions
+    from harness.policies.options import read_options
 
     try:
         from harness.policies.openpi.client import connect
@@ -36,6 +37,17 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
             f"openpi:// needs the module {error.name!r}, which is not installed here; install websockets and msgpack "
             "(the extra `policies` brings both)."
         ) from error
-    options = parse_options(spec.options)
+    options = read_options(OpenpiOptions, "openpi", spec.options)
     label = getattr(spec, "label", "") or f"openpi://{spec.path}"
     return connect(parse_address(spec.path), options, label=label, token=os.environ.get(options.token_env))
+
+
+def check(spec: PolicyRequest, local: bool) -> None:
+    """Check address and options; whether somebody answers is found out when the policy is made."""
+    from harness.policies.openpi.link import parse_address
+    from harness.policies.openpi.options import OpenpiOptions
+    from harness.policies.options import read_options
+
+    del local
+    read_options(OpenpiOptions, "openpi", spec.options)
+    parse_address(spec.path)

@@ -22,7 +22,7 @@ __all__ = ["SUPPORTED_SUITES", "ScriptedPolicy", "make"]
 class ScriptedPolicy:
     """Picks the named object and places it; keeps one `Expert` per running episode."""
 
-    info = PolicyInfo(policy_id="scripted", privileged=True)
+    info = PolicyInfo(policy_id="scripted", privileged=True, suites=SUPPORTED_SUITES)
 
     def __init__(self) -> None:
         """Start without episodes."""

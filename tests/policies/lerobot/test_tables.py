@@ -91,7 +91,7 @@ def test_only_the_tested_version_is_accepted_without_a_word() -> None:
         ({"nfe": 0}, "nfe is 0; it is an integer of at least 1"),
         ({"seed": "one"}, "seed is 'one'"),
         ({"n_action_steps": True}, "n_action_steps is True"),
-        ({"snapflow": "on"}, "say true or false"),
+        ({"snapflow": "on"}, "snapflow is 'on'; it is true or false"),
         ({"rename": "agentview"}, "CAMERA=KEY"),
     ],
 )

@@ -1,0 +1,50 @@
+"""Whether a policy can do what a run asks of it, from what it says of itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from harness.errors import UsageError, unknown_name
+from harness.spec.observation import CAMERAS, ControlMode, PolicyInfo
+
+
+def require_able(
+    label: str, info: PolicyInfo, suites: Mapping[str, Collection[int] | None], control_mode: ControlMode
+) -> None:
+    """Refuse a policy that cannot do what is asked.
+
+    Args:
+        label: Name of the policy.
+        info: What it says of itself.
+        suites: LIBERO suite → task ids; None for all of them.
+        control_mode: Of the protocol.
+
+    Raises:
+        UsageError: A suite or task that it cannot do, another control mode, or a camera that LIBERO does not have; says
+            what it can do.
+    """
+    for suite, task_ids in suites.items():
+        _require_tasks(label, info, suite, task_ids)
+    if info.control_mode != control_mode:
+        raise UsageError(
+            f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says {control_mode!r}; set "
+            f"`control_mode: {info.control_mode}` in the protocol."
+        )
+    for camera in info.cameras:
+        if camera not in CAMERAS:
+            raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
+
+
+def _require_tasks(label: str, info: PolicyInfo, suite: str, task_ids: Collection[int] | None) -> None:
+    # LIBERO-PRO's suites are named for the one that they perturb: libero_spatial_swap.
+    if info.suites and not any(suite == known or suite.startswith(f"{known}_") for known in info.suites):
+        raise UsageError(
+            f"Policy {label!r} cannot do suite {suite!r}; it can do {', '.join(info.suites)}. Choose another policy, "
+            "or one of these suites."
+        )
+    able = {task_id for known, task_id in info.tasks if known == suite}
+    if not info.tasks or (task_ids is not None and able >= set(task_ids)):
+        return
+    listed = ", ".join(map(str, sorted(able))) or "none"
+    asked = "all" if task_ids is None else ", ".join(map(str, sorted(set(task_ids) - able)))
+    raise UsageError(f"Policy {label!r} cannot do tasks {asked} of suite {suite!r}; it can do {listed} of them.")
