@@ -1,14 +1,15 @@
-# make setup | demo | test | bench | lint — each works alone on a fresh clone.
+# make setup | demo | test | bench | lint | docs | wheel — each works alone on a fresh clone.
 # `setup` is a chain of stamps: the second run of any target checks a few files and goes on.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint lock clean
+.PHONY: help setup demo test test-slow bench lint docs wheel lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 STAMP := $(VENV)/.installed
+SPHINX := sphinx-build --fail-on-warning --keep-going --quiet
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,10 +36,20 @@ bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
 	@$(RUN) $(PY) tests/benchmarks/bench_gate.py
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## ruff, mypy --strict, and a strict build of the documentation
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) $(SPHINX) -b dummy -D run_notebooks=0 -d site/.doctrees-lint docs site/lint
+
+docs: setup ## The documentation as site/index.html, with the example notebooks run; reads offline
+	@$(RUN) $(SPHINX) -E -b html -d site/.doctrees docs site/html
+	@# A page that fetches fonts or scripts would not read offline.
+	@! grep -rEn '<(script|link|img)[^>]*(src|href)="(https?:)?//' site/html --include='*.html'
+	@echo "site/html/index.html"
+
+wheel: setup ## Build wheel and source archive, check both, install the wheel into a fresh environment
+	@$(RUN) scripts/check_wheel.sh
 
 lock: scripts/uv ## Write requirements.lock anew (versions and hashes, no addresses)
 	@UV=$$(scripts/uv) && "$$UV" pip compile --quiet --python-version 3.12 --extra all --generate-hashes \
@@ -53,4 +64,4 @@ $(STAMP): requirements.lock pyproject.toml scripts/uv
 	@touch $@
 
 clean: ## Remove what make made (never reports)
-	rm -rf $(VENV) .uv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .uv .pytest_cache .mypy_cache .ruff_cache site dist

@@ -36,7 +36,7 @@ class Policy(Protocol):
 
         Args:
             observations: B observations; the batch may mix tasks and episodes.
-            noise: Shape (B, *info.noise_shape), standard normal, keyed by episode and decision; None when
+            noise: Shape `(B, *info.noise_shape)`, standard normal, keyed by episode and decision; None when
                 `info.noise_shape` is None. A policy never draws noise of its own.
             nfe: Number of function evaluations; None for `info.default_nfe`.
 
