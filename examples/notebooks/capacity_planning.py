@@ -8,8 +8,8 @@
 # %% [markdown]
 # # Capacity planning
 #
-# Which device holds the control rate, what would another device do, and how many robots can one server serve? All from measured
-# samples; a prediction has a band, and says so.
+# Which device holds the control rate, what would another device do, and how many robots can one server serve? All
+# from measured samples; a prediction has a band, and says so.
 
 # %%
 import json
@@ -46,12 +46,13 @@ for row in predicted:
     print(f"{row['device']:<21} {band:<22} waits for {row['waits_for']:<9}  {row['policy']}")
 
 # %% [markdown]
-# Eager configurations wait for the host. No profile of a GPU knows the host, so their bands are wide; measure before you buy.
+# Eager configurations wait for the host. No profile of a GPU knows the host, so their bands are wide; measure before
+# you buy.
 #
 # ## How many robots one server can serve
 #
-# `tests/benchmarks/bench_serving.py` lets concurrent clients ask one server (Pi0.5, eager, NFE 10, one H100). A robot that executes
-# ten actions of a chunk at 20 Hz asks twice a second; each of these clients asks as fast as it can.
+# `tests/benchmarks/bench_serving.py` lets concurrent clients ask one server (Pi0.5, eager, NFE 10, one H100). A robot
+# that executes ten actions of a chunk at 20 Hz asks twice a second; each of these clients asks as fast as it can.
 
 # %%
 serving = json.loads(Path("reports/examples/h100-serving/bench_serving.json").read_text())
@@ -59,8 +60,9 @@ DECISIONS_PER_S = 2.0
 print(serving["device"])
 for row in serving["rows"]:
     robots = int(row["per_s"] / DECISIONS_PER_S)
-    print(f"batch {row['batch']:4.0f}: {row['per_s']:5.1f} decisions/s = {robots:2} robots, {row['infer_ms']:.0f} ms a decision")
+    wait = f"{row['infer_ms']:.0f} ms a decision"
+    print(f"batch {row['batch']:4.0f}: {row['per_s']:5.1f} decisions/s = {robots:2} robots, {wait}")
 
 # %% [markdown]
-# Batching multiplies the throughput and lengthens each decision: the last column is what a robot waits. At a chunk of ten actions
-# (500 ms at 20 Hz) a batch of 16 still arrives in time; a batch of 32 does not.
+# Batching multiplies the throughput and lengthens each decision: the last column is what a robot waits. At a chunk of
+# ten actions (500 ms at 20 Hz) a batch of 16 still arrives in time; a batch of 32 does not.

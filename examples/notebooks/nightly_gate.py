@@ -8,14 +8,14 @@
 # %% [markdown]
 # # A nightly gate
 #
-# A gate turns two ledgers and a list of rules into PASS, FAIL or INCONCLUSIVE. Here the shipped ledger plays both nights: the base is
-# the teacher at ten steps, the candidate its one-step student.
+# A gate turns two ledgers and a list of rules into PASS, FAIL or INCONCLUSIVE. Here the shipped ledger plays both
+# nights: the base is the teacher at ten steps, the candidate its one-step student.
 
 # %%
 import pandas as pd
-
 from harness.analysis.compare import Choice
 from harness.analysis.power import minimum_detectable_drop
+
 from harness.gate import gate
 from harness.spec.rules import load_rules
 
@@ -36,7 +36,8 @@ print("→", result.verdict.name)
 # %% [markdown]
 # ## The nightly rules
 #
-# They ask about latency too. These ledgers hold no probes, so the gate does not know, and says so: a rule passes on evidence only.
+# They ask about latency too. These ledgers hold no probes, so the gate does not know, and says so: a rule passes on
+# evidence only.
 
 # %%
 result = gate(LEDGER, LEDGER, load_rules("nightly"), choice=candidate)

@@ -19,7 +19,10 @@ def render() -> str:
 
 
 def _row(column: pa.Field) -> str:
-    unit, about = (_metadata(column.metadata, key).replace("|", "\\|") for key in ("unit", "description"))
+    unit, about, values = (
+        _metadata(column.metadata, key).replace("|", "\\|") for key in ("unit", "description", "values")
+    )
+    about += f" One of: {values}." if values else ""
     return f"| `{column.name}` | {column.type} | {unit} | {about} |"
 
 

@@ -61,7 +61,9 @@ def _kind(parameter: Any) -> str:
     """The choices of an enum, and the bounds of a number."""
     annotation = getattr(parameter.type_descriptor, "annotation", None)
     choices = [str(each.value) for each in annotation] if isinstance(annotation, type) and _is_enum(annotation) else []
-    bounds = [f"{word} {value}" for word, value in (("from", parameter.min), ("to", parameter.max)) if value is not None]
+    bounds = [
+        f"{word} {value}" for word, value in (("from", parameter.min), ("to", parameter.max)) if value is not None
+    ]
     said = [", ".join(f"`{each}`" for each in choices), " ".join(bounds)]
     return "".join(f" ({each})" for each in said if each)
 

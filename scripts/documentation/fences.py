@@ -2,7 +2,7 @@
 
 A fence may carry attributes after its language:
 
-- `parse="REASON"`: the block is not run by the tests, for this reason; its commands are still parsed by the real parsers.
+- `parse="REASON"`: the block is not run by the tests, for this reason; its commands are parsed all the same.
 - `exit="N"`: the exit code with which the block ends.
 - `title="PATH"`: the block is a file at PATH, relative to the working directory of the page's other blocks.
 """
@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
+)
 ATTRIBUTE = re.compile(r'\s*([a-z]+)="([^"]*)"')
 OURS = re.compile(r'\s+(?:parse|exit)="[^"]*"')
 KNOWN = frozenset({"parse", "exit", "title"})

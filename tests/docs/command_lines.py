@@ -16,7 +16,9 @@ from harness.spec.architecture import load_architecture
 from harness.spec.profile import load_profile
 from harness.spec.rules import load_rules
 
-PLAIN = frozenset("cd source sudo ssh ray git export wait set head srun scontrol kubectl docker pytest flock mail".split())
+PLAIN = frozenset(
+    {"cd", "source", "sudo", "ssh", "ray", "git", "export", "wait", "set", "head", "flock", "mail", "pytest"}
+) | {"srun", "scontrol", "kubectl", "docker"}
 """Commands that are others': only their place in a shell's grammar is checked."""
 BUILDS = frozenset({"run", "probe", "serve", "nightly", "doctor"})
 """Verbs whose --policy is built; elsewhere it is a name in a ledger."""

@@ -1,4 +1,4 @@
-"""Every code block of the documentation works: it is run, or, where it says why not, parsed by the real command line."""
+"""Every code block of the documentation works: it is run, or, where it says why not, parsed by the real parsers."""
 
 from __future__ import annotations
 

@@ -49,4 +49,9 @@ def test_attributes_for_tests_do_not_reach_the_site() -> None:
     text = '```bash parse="needs a GPU" title="a.sh"\nls\n```\n'
     assert fences.without_attributes(text) == '```bash title="a.sh"\nls\n```\n'
     (block,) = fences.blocks_of(text, "page.md")
-    assert (block.language, block.reason, block.attributes["title"], block.body) == ("bash", "needs a GPU", "a.sh", "ls\n")
+    assert (block.language, block.reason, block.attributes["title"], block.body) == (
+        "bash",
+        "needs a GPU",
+        "a.sh",
+        "ls\n",
+    )
