@@ -15,9 +15,9 @@
 
 # %%
 import matplotlib.pyplot as plt
-from harness.analysis.compare import Choice
 
 import harness
+from harness.analysis.paired.compare import Choice
 
 LEARNED = "reports/examples/learned/ledger"
 PROBES = {"H100": "reports/examples/h100-latency/pi05", "H200": "reports/examples/h200-latency/pi05"}

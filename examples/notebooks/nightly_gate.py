@@ -13,9 +13,9 @@
 
 # %%
 import pandas as pd
-from harness.analysis.compare import Choice
-from harness.analysis.power import minimum_detectable_drop
 
+from harness.analysis.paired.compare import Choice
+from harness.analysis.paired.power import minimum_detectable_drop
 from harness.gate import gate
 from harness.spec.rules import load_rules
 
