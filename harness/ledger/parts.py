@@ -20,20 +20,23 @@ VERSION_KEY = b"vla_harness.schema_version"
 _READERS = 8
 
 
-def read_table(location: Location, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    location: Location, table: str, columns: Sequence[str] | None = None, *, parts: Sequence[str] | None = None
+) -> pa.Table:
     """Read all parts of a table, oldest part first, in the current schema.
 
     Args:
         location: The ledger.
         table: Table name.
         columns: Columns to keep; None for all.
+        parts: Which parts, by path; None for those that are there now.
 
     Raises:
         LedgerError: A part is corrupt, or of a newer schema version; names the file.
     """
     schema = TABLES[table]
     wanted = list(columns) if columns is not None else schema.names
-    paths = location.parts(table)
+    paths = list(parts) if parts is not None else location.parts(table)
     if not paths:
         return schema.empty_table().select(wanted)
     with ThreadPoolExecutor(min(_READERS, len(paths))) as pool:

@@ -1,10 +1,10 @@
-"""Read ledgers into pandas frames."""
+"""Open ledgers: each table is read once, when it is first asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +13,201 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import LedgerError, UsageError
-from harness.ledger.identities import differing_parts, stated_identities
+from harness.ledger.attempts import count_contradictions, last_attempts, last_states, surviving_decisions
+from harness.ledger.identities import mixed_policies, refuse_identities, split_identities, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 from harness.schedule.units import EpisodeIdentity
+from harness.spec.identity import PolicyIdentity
 from harness.spec.manifest import require_equal_manifests
 
 _PANDAS_TYPES = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+_LARGE = ("episodes", "decisions", "latency")
+"""Tables whose columns are read apart, as they are asked for."""
 
 
-@dataclass(frozen=True)
 class Ledger:
-    """One or several ledgers, in memory. Integers and booleans are pandas' nullable ones; times are UTC."""
+    """One or several ledgers, opened once and read as far as is asked for.
 
-    paths: tuple[str, ...]
-    """Where it was read from."""
-    episodes: pd.DataFrame
-    """One row per episode (or per attempt, if asked for): columns of the schema's `episodes`."""
-    decisions: pd.DataFrame
-    """One row per policy decision."""
-    latency: pd.DataFrame
-    """One row per latency sample."""
-    nodes: pd.DataFrame
-    """One row per run and node; `versions` holds dicts."""
-    runs: pd.DataFrame
-    """One row per run: its last state; `versions` holds dicts."""
-    counts: pd.DataFrame
-    """One row per counted component of a configuration; `flops_by_format` holds dicts."""
-    differences: pd.DataFrame
-    """One row per configuration of a variant, compared with its reference."""
+    The frames (`episodes`, `decisions`, …) are pandas with its nullable integers and booleans; times are UTC. An
+    episode that was tried more than once counts once: the last attempt that finished (success or timeout), or the last
+    one at all when none did; `decisions` holds those of the attempts that count. The same holds for an episode that
+    stands in several ledgers. Where one policy's name stands for several checkpoints in a ledger, its `policy_id` becomes
+    "NAME [DIGEST]", so that nothing pools them.
+    """
+
+    def __init__(self, *paths: str | Path, all_attempts: bool = False) -> None:
+        """Locate the ledgers; nothing is read yet.
+
+        Args:
+            paths: Directories or `pyarrow.fs` URIs.
+            all_attempts: Keep every attempt of every episode, and its decisions.
+
+        Raises:
+            NoLedgerError: No ledger at a path.
+            UsageError: No path.
+        """
+        if not paths:
+            raise UsageError("No ledger was named. Give at least one path.")
+        self.paths = tuple(str(path) for path in paths)
+        """Where it is read from."""
+        self._locations = [locate_ledger(path) for path in paths]
+        self._all_attempts = all_attempts
+        self._parts: dict[str, list[list[str]]] = {}
+        self._held: dict[str, pa.Table] = {}
 
     @property
     def path(self) -> str:
         """The path, or all of them separated by spaces."""
         return " ".join(self.paths)
 
+    def rows(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of a table as they were appended, every attempt and state of them, oldest part first.
+
+        Args:
+            table: Table name.
+            columns: Columns to read; None for all.
+
+        Raises:
+            LedgerError: A damaged part (names it), or a newer schema version.
+        """
+        wanted = list(columns) if columns is not None and table in _LARGE else TABLES[table].names
+        held = self._held.get(table)
+        absent = wanted if held is None else [name for name in wanted if name not in held.column_names]
+        if held is None or absent:
+            # Parts that appear later, in a ledger that is being written, would have columns of another length.
+            parts = self._parts.setdefault(table, [location.parts(table) for location in self._locations])
+            read = pa.concat_tables(
+                [read_table(place, table, absent, parts=own) for place, own in zip(self._locations, parts, strict=True)]
+            )
+            for name in held.column_names if held is not None else ():
+                read = read.append_column(held.schema.field(name), held[name])
+            self._held[table] = held = read
+        return held.select(list(columns) if columns is not None else TABLES[table].names)
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """One row per episode (or per attempt, if asked for): columns of the schema's `episodes`."""
+        told = split_identities(self._every, self._every, self._mixed)
+        if self._all_attempts:
+            return told
+        every = self.rows("episodes")
+        place = every.column_names.index("policy_id")
+        every = every.set_column(place, "policy_id", pa.array(told["policy_id"], pa.string()))
+        return _to_pandas(last_attempts(every))
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        """One row per policy decision of the attempts that count."""
+        return self._surviving[0]
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """One row per latency sample."""
+        return _to_pandas(self.rows("latency"))
+
+    @cached_property
+    def nodes(self) -> pd.DataFrame:
+        """One row per run and node; `versions` holds dicts."""
+        nodes = _to_pandas(self.rows("nodes"))
+        return nodes.drop_duplicates(["run_id", "node_id"], keep="last", ignore_index=True)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per run: its last state; `versions` holds dicts."""
+        return _to_pandas(self._states)
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """One row per counted component of a configuration; `flops_by_format` holds dicts."""
+        return _to_pandas(self.rows("counts"))
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """One row per configuration of a variant, compared with its reference."""
+        return _to_pandas(self.rows("differences"))
+
+    @cached_property
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """LIBERO suite → protocol manifest.
+
+        Raises:
+            UsageError: Two runs had different manifests for a suite (names key and values).
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for protocol in self._states["protocol"].to_pylist():
+            for suite, manifest in _manifests(protocol).items():
+                require_equal_manifests(found.setdefault(suite, manifest), manifest)
+        return found
+
     def manifest(self, suite: str) -> dict[str, Any]:
         """Protocol manifest of a LIBERO suite.
 
         Raises:
-            UsageError: No run has this suite, or two runs have different manifests for it (names key and values).
+            UsageError: No run has this suite, or two runs have different manifests for one (names key and values).
         """
-        found = [manifests[suite] for manifests in map(_manifests, self.runs["protocol"]) if suite in manifests]
-        if not found:
-            known = sorted({name for protocol in self.runs["protocol"] for name in _manifests(protocol)})
-            raise UsageError(
-                f"No run in {self.path!r} has a protocol for suite {suite!r}. Known: {', '.join(known) or 'none'}."
+        if suite not in self.manifests:
+            known = ", ".join(sorted(self.manifests)) or "none"
+            raise UsageError(f"No run in {self.path!r} has a protocol for suite {suite!r}. Known: {known}.")
+        return self.manifests[suite]
+
+    @property
+    def status(self) -> str | None:
+        """Status of the run that began last; None without runs."""
+        states: list[str | None] = self._states["status"].to_pylist()
+        return states[-1] if states else None
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader of episodes and decisions has to know before the numbers, in sentences."""
+        said = []
+        for policy, described in self._mixed.items():
+            said.append(f"{policy} stands for {described}: each is counted by itself, under its digest.")
+        if repeated := count_contradictions(self.rows("episodes")):
+            said.append(
+                f"{repeated} episodes finished more than once with different outcomes, though they have one key: the "
+                "last one is counted. Rows of two experiments may have been mixed."
             )
-        for other in found[1:]:
-            require_equal_manifests(found[0], other)
-        manifest: dict[str, Any] = found[0]
-        return manifest
+        if broken := self._surviving[1]:
+            said.append(f"{broken} episodes have no whole series of decisions: theirs are left out.")
+        return tuple(said)
+
+    @cached_property
+    def _states(self) -> pa.Table:
+        return last_states(self.rows("runs"))
+
+    @cached_property
+    def identities(self) -> dict[str, PolicyIdentity]:
+        """Digest → identity, of every policy of which a run states one."""
+        return stated_identities(self.rows("runs")["policies"].to_pylist())
+
+    @cached_property
+    def _every(self) -> pd.DataFrame:
+        """All attempts, as they were written."""
+        return _to_pandas(self.rows("episodes"))
+
+    @cached_property
+    def _mixed(self) -> dict[str, str]:
+        mixed = mixed_policies(self._every, self.identities)
+        if len(self.paths) > 1:
+            refuse_identities(mixed)
+        return mixed
+
+    @cached_property
+    def _surviving(self) -> tuple[pd.DataFrame, int]:
+        """The decisions that count, and the number of episodes that lack theirs."""
+        told = split_identities(_to_pandas(self.rows("decisions")), self._every, self._mixed)
+        return (told, 0) if self._all_attempts else surviving_decisions(told, self.episodes)
+
+
+def open_ledger(source: str | Path | Ledger) -> Ledger:
+    """Open a ledger; one that is open already stays as it is, with what it has read."""
+    return source if isinstance(source, Ledger) else Ledger(source)
 
 
 def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
-    """Read one ledger, or several as one.
-
-    An episode that was tried more than once counts once: the last attempt that finished (success or timeout), or the
-    last one at all when none did. The same holds for an episode that stands in several ledgers.
+    """Read one ledger, or several as one, whole: see `Ledger` for what counts.
 
     Args:
         paths: Directories or `pyarrow.fs` URIs.
@@ -82,19 +218,11 @@ def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
             belong together (one policy with two checkpoints).
         UsageError: The ledgers ran one suite under different protocols (names key and values).
     """
-    if not paths:
-        raise UsageError("No ledger was named. Give at least one path.")
-    locations = [locate_ledger(path) for path in paths]
-    frames = {
-        table: _to_pandas(pa.concat_tables([read_table(location, table) for location in locations])) for table in TABLES
-    }
-    frames["runs"] = frames["runs"].drop_duplicates("run_id", keep="last", ignore_index=True)
-    frames["nodes"] = frames["nodes"].drop_duplicates(["run_id", "node_id"], keep="last", ignore_index=True)
-    _require_one_protocol(frames["runs"])
-    _require_one_policy(frames["episodes"], frames["runs"])
-    if not all_attempts:
-        frames["episodes"] = _last_attempts(frames["episodes"])
-    return Ledger(tuple(str(path) for path in paths), **frames)
+    ledger = Ledger(*paths, all_attempts=all_attempts)
+    for table in TABLES:
+        getattr(ledger, table)
+    _ = ledger.manifests
+    return ledger
 
 
 def finished_identities(path: str | Path) -> set[EpisodeIdentity]:
@@ -116,35 +244,10 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _last_attempts(episodes: pd.DataFrame) -> pd.DataFrame:
-    identity = ["policy_id", "nfe", "episode_key"]
-    ranked = episodes.assign(_finished=episodes["outcome"] != "error").sort_values(
-        ["_finished", "started_at", "attempt"], kind="stable", na_position="first"
-    )
-    kept = ranked.drop_duplicates(identity, keep="last").sort_index()
-    return kept.drop(columns="_finished").reset_index(drop=True)
-
-
 def _manifests(protocol: str | None) -> dict[str, Any]:
-    parsed = json.loads(protocol) if isinstance(protocol, str) and protocol else {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _require_one_protocol(runs: pd.DataFrame) -> None:
-    seen: dict[str, dict[str, Any]] = {}
-    for protocol in runs["protocol"]:
-        for suite, manifest in _manifests(protocol).items():
-            require_equal_manifests(seen.setdefault(suite, manifest), manifest)
-
-
-def _require_one_policy(episodes: pd.DataFrame, runs: pd.DataFrame) -> None:
-    stated = stated_identities(runs["policies"].dropna())
-    for policy, rows in episodes.groupby("policy_id", sort=False):
-        digests: Sequence[str] = sorted(rows["checkpoint_sha256"].dropna().unique())
-        differ = differing_parts(digests, stated)
-        if differ:
-            raise LedgerError(
-                f"Policy {policy!r} has {len(digests)} different checkpoints in these ledgers "
-                f"({', '.join(digest[:12] for digest in digests)}, which differ in {', '.join(differ)}), so their "
-                "episodes cannot be merged. Report them one by one, or pair them with `harness compare`."
-            )
+    try:
+        parsed = json.loads(protocol) if protocol else {}
+    except (ValueError, RecursionError) as error:
+        raise LedgerError(f"A run's protocol is no JSON ({error}): the ledger is damaged.") from error
+    manifests = parsed if isinstance(parsed, dict) else {}
+    return {suite: manifest for suite, manifest in manifests.items() if isinstance(manifest, dict)}
