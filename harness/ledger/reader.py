@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from harness.errors import LedgerError, UsageError
 from harness.ledger.attempts import count_contradictions, last_attempts, last_states, surviving_decisions
-from harness.ledger.identities import mixed_policies, refuse_identities, split_identities, stated_identities
+from harness.ledger.identities import require_one_identity, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
@@ -33,8 +33,7 @@ class Ledger:
     The frames (`episodes`, `decisions`, …) are pandas with its nullable integers and booleans; times are UTC. An
     episode that was tried more than once counts once: the last attempt that finished (success or timeout), or the last
     one at all when none did; `decisions` holds those of the attempts that count. The same holds for an episode that
-    stands in several ledgers. Where one policy's name stands for several checkpoints in a ledger, its `policy_id` becomes
-    "NAME [DIGEST]", so that nothing pools them.
+    stands in several ledgers.
     """
 
     def __init__(self, *paths: str | Path, all_attempts: bool = False) -> None:
@@ -73,7 +72,7 @@ class Ledger:
             LedgerError: A damaged part (names it), or a newer schema version.
         """
         wanted = list(columns) if columns is not None and table in _LARGE else TABLES[table].names
-        held = self._held.get(table)
+        held: pa.Table = self._held.get(table)
         absent = wanted if held is None else [name for name in wanted if name not in held.column_names]
         if held is None or absent:
             # Parts that appear later, in a ledger that is being written, would have columns of another length.
@@ -88,14 +87,14 @@ class Ledger:
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
-        """One row per episode (or per attempt, if asked for): columns of the schema's `episodes`."""
-        told = split_identities(self._every, self._every, self._mixed)
-        if self._all_attempts:
-            return told
+        """One row per episode (or per attempt, if asked for): columns of the schema's `episodes`.
+
+        Raises:
+            LedgerError: One policy's name stands for several checkpoints.
+        """
         every = self.rows("episodes")
-        place = every.column_names.index("policy_id")
-        every = every.set_column(place, "policy_id", pa.array(told["policy_id"], pa.string()))
-        return _to_pandas(last_attempts(every))
+        require_one_identity(every.select(["policy_id", "checkpoint_sha256"]).to_pandas(), self.identities)
+        return _to_pandas(every if self._all_attempts else last_attempts(every))
 
     @cached_property
     def decisions(self) -> pd.DataFrame:
@@ -162,8 +161,6 @@ class Ledger:
     def notices(self) -> tuple[str, ...]:
         """What a reader of episodes and decisions has to know before the numbers, in sentences."""
         said = []
-        for policy, described in self._mixed.items():
-            said.append(f"{policy} stands for {described}: each is counted by itself, under its digest.")
         if repeated := count_contradictions(self.rows("episodes")):
             said.append(
                 f"{repeated} episodes finished more than once with different outcomes, though they have one key: the "
@@ -183,22 +180,10 @@ class Ledger:
         return stated_identities(self.rows("runs")["policies"].to_pylist())
 
     @cached_property
-    def _every(self) -> pd.DataFrame:
-        """All attempts, as they were written."""
-        return _to_pandas(self.rows("episodes"))
-
-    @cached_property
-    def _mixed(self) -> dict[str, str]:
-        mixed = mixed_policies(self._every, self.identities)
-        if len(self.paths) > 1:
-            refuse_identities(mixed)
-        return mixed
-
-    @cached_property
     def _surviving(self) -> tuple[pd.DataFrame, int]:
         """The decisions that count, and the number of episodes that lack theirs."""
-        told = split_identities(_to_pandas(self.rows("decisions")), self._every, self._mixed)
-        return (told, 0) if self._all_attempts else surviving_decisions(told, self.episodes)
+        every = _to_pandas(self.rows("decisions"))
+        return (every, 0) if self._all_attempts else surviving_decisions(every, self.episodes)
 
 
 def open_ledger(source: str | Path | Ledger) -> Ledger:
