@@ -8,7 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
-from harness.errors import UsageError
+from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def command(
         found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed)
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
         print_comparison(found, screen)
+        if found.no_pairs:
+            typer.echo(found.no_pairs, err=True)
+            raise typer.Exit(EXIT_INCONCLUSIVE)
         return
     if base_policy is not None or base_nfe is not None:
         raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")

@@ -16,6 +16,7 @@ from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.analysis.paired.compare import Choice
+    from harness.ledger import Ledger
 
 EXAMPLES = examples(
     "harness gate reports/base reports/candidate",
@@ -91,7 +92,7 @@ def command(
     raise typer.Exit(result.verdict.exit_code)
 
 
-def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> tuple[str, str, Choice]:
+def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> tuple[str, str | Ledger, Choice]:
     """Base, candidate and what to compare of them."""
     if root is None:
         if len(ledgers) != 2:
@@ -103,10 +104,12 @@ def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> t
         raise UsageError(f"With --baseline a gate takes the candidate alone (got {len(ledgers)} ledgers).")
     from harness.analysis.paired.pairing import describe_variants, read_sides
     from harness.gate.baseline import find_baseline
+    from harness.ledger import open_ledger
 
-    sides = read_sides(ledgers[0], policy=choice.policy, nfe=choice.nfe)
+    candidate = open_ledger(ledgers[0])
+    sides = read_sides(candidate, policy=choice.policy, nfe=choice.nfe)
     if len(sides) != 1:
         listing = describe_variants((side.policy_id, side.nfe) for side in sides)
         raise UsageError(f"--baseline judges one policy at one NFE; {ledgers[0]!r} has {listing}. Choose one.")
     found = find_baseline(root, sides[0], name)
-    return found.path(root), ledgers[0], replace(choice, base_policy=found.policy_id, base_nfe=found.nfe)
+    return found.path(root), candidate, replace(choice, base_policy=found.policy_id, base_nfe=found.nfe)

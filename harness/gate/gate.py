@@ -10,13 +10,13 @@ import numpy as np
 
 from harness.analysis.latency.comparison import Samples, read_samples
 from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
-from harness.analysis.paired.pairing import last_status
 from harness.errors import LedgerError
 from harness.gate.early_stopping import read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
 from harness.gate.success import TaskPairs, judge_success
 from harness.gate.verdict import RuleResult, Verdict, combine
+from harness.ledger import Ledger, open_ledger
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
@@ -33,8 +33,8 @@ class GateResult:
 
 
 def gate(
-    base: str | Path,
-    candidate: str | Path,
+    base: str | Path | Ledger,
+    candidate: str | Path | Ledger,
     rules: GateRules | None = None,
     *,
     choice: Choice | None = None,
@@ -43,7 +43,7 @@ def gate(
     """Judge a candidate against a base.
 
     Args:
-        base: Ledger of what is in use.
+        base: Ledger of what is in use, by path or open.
         candidate: Ledger of what might replace it.
         rules: The rules; `DEFAULT_RULES` when not given.
         choice: Which policy and NFE on either side.
@@ -54,6 +54,7 @@ def gate(
         UsageError: The protocols differ, or it is unclear which variants belong together.
     """
     given = rules or DEFAULT_RULES
+    base, candidate = open_ledger(base), open_ledger(candidate)
     compared = compare(base, candidate, choice=choice, keys=_judged_keys(candidate, given), seed=seed)
     chosen = choice or Choice()
     samples = (
@@ -64,14 +65,14 @@ def gate(
     return GateResult(combine(result.verdict for result in results), tuple(results), compared, given)
 
 
-def _judged_keys(candidate: str | Path, rules: GateRules) -> list[str] | None:
+def _judged_keys(candidate: Ledger, rules: GateRules) -> list[str] | None:
     """Episodes that a stopped run was judged by: those that ended beside them are a biased sample."""
-    if rules.design != "sequential" or last_status(candidate) != "stopped":
+    if rules.design != "sequential" or candidate.status != "stopped":
         return None
-    record = read_stop_record(candidate)
+    record = read_stop_record(candidate.path)
     if record is None:
         raise LedgerError(
-            f"{str(candidate)!r} was stopped by a gate, but its {STOP_RECORD} is missing, so it is not known which of "
+            f"{candidate.path!r} was stopped by a gate, but its {STOP_RECORD} is missing, so it is not known which of "
             "its episodes may be judged. Restore it, or finish the run with --resume."
         )
     return [str(key) for key in record["episode_keys"]]

@@ -15,7 +15,7 @@ from harness.analysis.latency.comparison import read_samples
 from harness.analysis.paired.pairing import SUCCESS, Side, read_sides
 from harness.analysis.series import Step, find_steps, log_medians
 from harness.errors import LedgerError
-from harness.ledger.parts import read_table
+from harness.ledger import Ledger, open_ledger
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 from harness.spec.manifest import manifest_sha256
@@ -101,9 +101,10 @@ def read_series(paths: Iterable[str], rng: np.random.Generator, *, alpha: float 
     """
     nights: dict[SeriesKey, list[Night]] = {}
     for path in paths:
-        started = _started(path)
-        for side in read_sides(path):
-            nights.setdefault(series_key(side), []).append(_night(path, started, side))
+        ledger = open_ledger(path)
+        started = _started(ledger)
+        for side in read_sides(ledger):
+            nights.setdefault(series_key(side), []).append(_night(ledger, started, side))
     return [
         _series(key, members, rng, alpha) for key, members in sorted(nights.items(), key=lambda item: item[0].label)
     ]
@@ -131,21 +132,21 @@ def _steps(values: Sequence[float], weights: Sequence[int], rng: np.random.Gener
     return find_steps(values, weights, rng, alpha=alpha) if values else ()
 
 
-def _started(path: str) -> datetime | None:
-    found = pc.min(read_table(Location.of(path), "runs", ["started_at"])["started_at"]).as_py()
+def _started(ledger: Ledger) -> datetime | None:
+    found = pc.min(ledger.rows("runs")["started_at"]).as_py()
     return found if isinstance(found, datetime) else None
 
 
-def _night(path: str, started: datetime | None, side: Side) -> Night:
+def _night(ledger: Ledger, started: datetime | None, side: Side) -> Night:
     errors = int((side.outcomes > SUCCESS).sum())
     latency = [
         sample
-        for sample in read_samples(path, (side.policy_id, side.nfe))
+        for sample in read_samples(ledger, (side.policy_id, side.nfe))
         if sample.component == "e2e" and sample.batch_size in (None, 1)
     ]
     pooled = np.concatenate([sample.latency_ms for sample in latency]) if latency else np.empty(0)
     return Night(
-        path=path,
+        path=ledger.path,
         started=started,
         checkpoint=side.checkpoint,
         successes=int((side.outcomes == SUCCESS).sum()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class LedgerWriter:
         """
         self.location = Location.of(path, filesystem)
         self._now = now
-        self._made: set[str] = set()
+        self._latest: dict[str, str] = {}
 
     def claim(self, suite_yaml: str, protocol_json: str, protocol_sha256: str, *, resume: bool = False) -> None:
         """Make sure that this directory may take the rows of a run, before anything is computed.
@@ -105,9 +105,29 @@ class LedgerWriter:
         sink = pa.BufferOutputStream()
         pq.write_table(converted.replace_schema_metadata(metadata), sink, compression="zstd")
         directory = self.location.table_dir(table)
-        if table not in self._made:
+        if table not in self._latest:
             self.location.make_dir(directory)
-            self._made.add(table)
-        name = f"part-{self._now().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}.parquet"
+            self._latest[table] = max(map(_time_of, self.location.parts(table)), default="")
+        self._latest[table] = _later(self._latest[table], self._now().astimezone(UTC))
+        name = f"part-{self._latest[table]}-{uuid.uuid4().hex[:8]}.parquet"
         self.location.write_whole(f"{directory}/{name}", sink.getvalue())
         return f"{table}/{name}"
+
+
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+"""How a part's name begins: the time of writing, which sorts as text."""
+
+
+def _time_of(path: str) -> str:
+    return path.rpartition("/")[2].removeprefix("part-").partition("-")[0]
+
+
+def _later(latest: str, now: datetime) -> str:
+    """A time for the next part: now, or just after the latest one when the clock has stepped back."""
+    text = f"{now:{_TIME}}"
+    if text >= latest:
+        return text
+    try:
+        return f"{datetime.strptime(latest, _TIME).replace(tzinfo=UTC) + timedelta(microseconds=1):{_TIME}}"
+    except (ValueError, OverflowError):
+        return text

@@ -72,11 +72,12 @@ def summarise(ledger: Ledger) -> Summary:
     suites = success_by_suite(ledger.episodes)
     roles = control_roles(ledger.episodes["policy_id"].dropna().unique(), ledger.runs["suite"])
     latency = latency_by_component(ledger.latency)
-    unfinished = ledger.runs[ledger.runs["status"] != "finished"]
+    unfinished = ledger.runs[~ledger.runs["status"].isin(["finished", "imported"])]
     records = policy_records(ledger.runs)
     notices = [
         *(_control_notice(fault) for fault in control_faults(suites, roles)),
         *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in unfinished.to_dict("records")),
+        *(Notice("warning", "Rows that contradict each other", text) for text in ledger.notices),
         *_error_notices(suites),
         *_throttling_notices(latency),
         *_difference_notices(ledger),

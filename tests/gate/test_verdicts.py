@@ -10,7 +10,7 @@ import pytest
 from harness.analysis.paired.compare import Choice
 from harness.errors import UsageError
 from harness.gate import GateResult, Verdict, gate
-from harness.ledger import LedgerWriter
+from harness.ledger import LedgerWriter, parts
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.spec.rules import (
@@ -245,3 +245,17 @@ def test_nothing_in_common_is_an_error_that_says_so(make_ledger: Any) -> None:
     other = make_ledger("b", [], latency=samples([1.0], component="prefix"))
     with pytest.raises(UsageError, match="nothing in common"):
         gate(empty, other, SUCCESS)
+
+
+def test_a_gate_opens_every_part_of_every_table_once(make_ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, candidate = make_ledger("base", ["+++-"]), make_ledger("candidate", ["+++-"])
+    opened: list[str] = []
+    real = parts._read_part
+
+    def watched(location: Any, table: str, path: str, columns: list[str]) -> Any:
+        opened.append(path)
+        return real(location, table, path, columns)
+
+    monkeypatch.setattr(parts, "_read_part", watched)
+    gate(base, candidate)
+    assert len(opened) == len(set(opened)) > 0

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.analysis.paired.compare import compare
+from harness.analysis.paired.pairing import last_status, read_sides
 from harness.errors import LedgerError, UsageError
-from harness.ledger import LedgerWriter, finished_identities, read
+from harness.ledger import LedgerWriter, finished_identities, open_ledger, parts, read
 from harness.ledger.schema import TABLES
 from harness.spec.identity import PolicyIdentity
 
@@ -203,3 +205,95 @@ def test_duckdb_and_polars_read_the_same_files(tmp_path: Path) -> None:
 
     assert in_duckdb.fetchall() == ours
     assert in_polars.rows() == ours
+
+
+def decision(key: str, number: int, **changes: Any) -> dict[str, Any]:
+    row = {"run_id": "r1", "episode_key": key, "policy_id": "flow", "nfe": 1, "decision": number, "infer_ms": 1.0}
+    return {**row, **changes}
+
+
+def test_each_table_is_read_once_and_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "episodes", episode("a"))
+    write(tmp_path, "latency", {"run_id": "r1", "component": "e2e", "latency_ms": 2.0})
+    opened: list[tuple[str, list[str]]] = []
+    real = parts._read_part
+
+    def watched(location: Any, table: str, path: str, columns: list[str]) -> pa.Table:
+        opened.append((table, columns))
+        return real(location, table, path, columns)
+
+    monkeypatch.setattr(parts, "_read_part", watched)
+    ledger = open_ledger(tmp_path)
+    assert opened == []
+    assert ledger.rows("episodes", ["outcome"])["outcome"].to_pylist() == ["success"]
+    assert len(ledger.latency) == len(ledger.latency) == 1
+    assert [table for table, _ in opened] == ["episodes", "latency"]
+    assert opened[0][1] == ["outcome"]
+    assert len(ledger.episodes) == 1
+    assert "outcome" not in opened[-1][1], "a column is read once"
+    assert open_ledger(ledger) is ledger
+
+
+def test_a_ledger_that_grows_while_it_is_read_stays_as_it_was_opened(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a"))
+    ledger = open_ledger(tmp_path)
+    assert ledger.rows("episodes", ["outcome"]).num_rows == 1
+    write(tmp_path, "episodes", episode("b"))
+    assert len(ledger.episodes) == 1
+
+
+def test_decisions_of_an_attempt_that_left_no_row_are_not_counted(tmp_path: Path) -> None:
+    """A crash between the two tables: the attempt runs again, in this run or in the next."""
+    write(tmp_path, "decisions", *(decision("a", n, attempt=1) for n in range(2)))
+    write(tmp_path, "decisions", *(decision("a", n, attempt=2, infer_ms=7.0) for n in range(3)))
+    write(tmp_path, "decisions", *(decision("b", n, attempt=1, run_id="r0") for n in range(3)))
+    write(tmp_path, "decisions", *(decision("b", n, attempt=1) for n in range(3)))
+    write(tmp_path, "episodes", episode("a", attempt=2, decisions=3), episode("b", attempt=1, decisions=3))
+    ledger = read(tmp_path)
+    assert ledger.decisions["infer_ms"].tolist() == [7.0] * 3 + [1.0] * 3
+    assert set(ledger.decisions["run_id"]) == {"r1"}
+    assert len(ledger.decisions) == ledger.episodes["decisions"].sum()
+    assert ledger.notices == ()
+    assert len(read(tmp_path, all_attempts=True).decisions) == 11
+
+
+def test_without_attempts_the_last_series_of_the_right_length_counts(tmp_path: Path) -> None:
+    """Ledgers of before: three whole decisions, then a repetition that was cut off."""
+    write(tmp_path, "decisions", *(decision("a", n, infer_ms=1.0) for n in range(3)))
+    write(tmp_path, "decisions", *(decision("a", n, infer_ms=2.0) for n in range(3)))
+    write(tmp_path, "decisions", *(decision("a", n, infer_ms=3.0) for n in range(2)))
+    write(tmp_path, "decisions", *(decision("b", n, nfe=None) for n in range(2)))
+    write(tmp_path, "episodes", episode("a", decisions=3), episode("b", nfe=None, decisions=5))
+    ledger = read(tmp_path)
+    assert ledger.decisions["infer_ms"].tolist() == [2.0] * 3
+    assert ledger.notices == ("1 episodes have no whole series of decisions: theirs are left out.",)
+
+
+def test_one_key_with_two_outcomes_is_said_not_settled_in_silence(tmp_path: Path) -> None:
+    write(tmp_path, "episodes", episode("a", "error"), episode("a", "success", minute=1), episode("b"))
+    assert read(tmp_path).notices == ()
+    write(tmp_path, "episodes", episode("b", "timeout", minute=2))
+    (notice,) = read(tmp_path).notices
+    assert notice.startswith("1 episodes finished more than once with different outcomes")
+    (side,) = read_sides(tmp_path)
+    assert side.contradictory == 1
+    assert any("1 episodes finished more than once" in text for text in compare(tmp_path, tmp_path).notices)
+
+
+@pytest.mark.parametrize("ended", ["finished", "interrupted", "stopped", "failed"])
+def test_a_run_that_ended_has_ended_though_the_clock_stepped_back(tmp_path: Path, ended: str) -> None:
+    """The end's part then sorts before the beginning's."""
+    write(tmp_path, "runs", {"run_id": "r1", "status": "running", "protocol": "{}"})
+    end = Path(write(tmp_path, "runs", {"run_id": "r1", "status": ended, "protocol": "{}"}))
+    end.rename(end.with_name("part-20260101T000000.000000Z-00000000.parquet"))
+    assert read(tmp_path).runs["status"].tolist() == [ended]
+    assert last_status(tmp_path) == ended
+
+
+def test_runs_stand_in_the_order_in_which_they_wrote_whatever_the_clock_says(tmp_path: Path) -> None:
+    for run, hours in (("first", 5), ("second", 0)):
+        writer = LedgerWriter(tmp_path, now=lambda hours=hours: START + timedelta(hours=hours))
+        for status in ("running", "interrupted" if run == "first" else "finished"):
+            writer.append("runs", [{"run_id": run, "status": status}])
+    assert read(tmp_path).runs["run_id"].tolist() == ["first", "second"]
+    assert last_status(tmp_path) == "finished"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis.intervals import Floats
 from harness.analysis.latency.ratios import QuantileRatio, quantile_ratio, slower_probability
-from harness.ledger.parts import locate_ledger, read_table
+from harness.ledger import Ledger, open_ledger
 
 _COLUMNS = [
     *("run_id", "node_id", "hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "component", "sample"),
@@ -75,14 +75,14 @@ class LatencyComparison:
         return _ratio(self.base.memory_bytes, self.candidate.memory_bytes)
 
 
-def read_samples(path: str | Path, wanted: Wanted = (None, None)) -> list[Samples]:
+def read_samples(source: str | Path | Ledger, wanted: Wanted = (None, None)) -> list[Samples]:
     """Read the latency samples of a ledger, one entry per configuration and component.
 
     Args:
-        path: Ledger.
+        source: Ledger, by path or open.
         wanted: Only this policy_id and NFE.
     """
-    frame = read_table(locate_ledger(path), "latency", _COLUMNS).to_pandas()
+    frame = open_ledger(source).rows("latency", _COLUMNS).to_pandas()
     policy, nfe = wanted
     if policy is not None:
         frame = frame[frame["policy_id"] == policy]
@@ -94,8 +94,8 @@ def read_samples(path: str | Path, wanted: Wanted = (None, None)) -> list[Sample
 
 
 def compare_latency(
-    base: str | Path,
-    candidate: str | Path,
+    base: str | Path | Ledger,
+    candidate: str | Path | Ledger,
     rng: np.random.Generator,
     *,
     base_variant: Wanted = (None, None),

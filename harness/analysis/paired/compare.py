@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,10 @@ from harness.analysis.paired.pairing import (
 from harness.analysis.paired.power import minimum_detectable_drop
 from harness.analysis.paired.statistics import PairCounts, difference_interval, holm, mcnemar_exact
 from harness.errors import UsageError
+from harness.ledger import TABLES, Ledger, open_ledger
+
+MACHINE = {"isa": "instruction sets", "threads": "numbers of threads", "gl": "renderers"}
+"""Columns of `nodes` that decide single episodes beside the checkpoint, and what they hold."""
 
 MAX_FLIPS = 1000
 """Flips that are listed one by one; all are counted."""
@@ -122,6 +126,19 @@ class Comparison:
     """One per hardware, NFE, batch size and component that both sides measured."""
     confidence: float
     """Level of every interval."""
+    notices: tuple[str, ...] = ()
+    """What to know before the numbers, in sentences."""
+
+    @property
+    def no_pairs(self) -> str | None:
+        """Why nothing was paired although both sides have episodes; None when something was."""
+        if not self.success or any(success.n for success in self.success):
+            return None
+        old, new = sum(one.base.n for one in self.success), sum(one.candidate.n for one in self.success)
+        return (
+            f"no pairs: {self.base} ({old} episodes) and {self.candidate} ({new} episodes) have no episode in common. "
+            "Run or import the same tasks, init states, trials and seeds on both sides."
+        )
 
 
 @dataclass(frozen=True)
@@ -135,8 +152,8 @@ class Choice:
 
 
 def compare(
-    base: str | Path,
-    candidate: str | Path,
+    base: str | Path | Ledger,
+    candidate: str | Path | Ledger,
     *,
     choice: Choice | None = None,
     keys: Collection[str] | None = None,
@@ -146,7 +163,7 @@ def compare(
     """Compare two ledgers, pairing episodes by key.
 
     Args:
-        base: Ledger of what is in use.
+        base: Ledger of what is in use, by path or open.
         candidate: Ledger of what might replace it.
         choice: Which policy and NFE on either side.
         keys: Only these episodes of the candidate; None for all.
@@ -158,6 +175,7 @@ def compare(
         UsageError: The protocols differ (names key and values), or it is unclear which variants belong together.
     """
     chosen = choice or Choice()
+    base, candidate = open_ledger(base), open_ledger(candidate)
     sides = (
         read_sides(base, policy=chosen.base_policy, nfe=chosen.base_nfe),
         read_sides(candidate, policy=chosen.policy, nfe=chosen.nfe),
@@ -178,16 +196,41 @@ def compare(
     )
     if not matched and not latency:
         raise UsageError(
-            f"{str(base)!r} and {str(candidate)!r} have nothing in common to compare: no episodes on both sides and no "
+            f"{base.path!r} and {candidate.path!r} have nothing in common to compare: no episodes on both sides and no "
             "latency of the same hardware, NFE, batch size and component."
         )
     return Comparison(
-        base=str(base),
-        candidate=str(candidate),
+        base=base.path,
+        candidate=candidate.path,
         success=tuple(compare_success(old, new, confidence) for old, new in matched),
         latency=tuple(latency),
         confidence=confidence,
+        notices=tuple(_notices(base, candidate, matched)),
     )
+
+
+def _notices(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side]]) -> Iterator[str]:
+    """What to know of two ledgers before their numbers."""
+    sides = dict.fromkeys((side.path, side.label, side.contradictory) for pair in matched for side in pair)
+    for path, label, contradictory in sides:
+        if contradictory:
+            yield (
+                f"{path}, {label}: {contradictory} episodes finished more than once with different outcomes, though "
+                "they have one key; the last one is counted."
+            )
+    for column, name in MACHINE.items() if matched else ():
+        old, new = (_values(ledger, column) for ledger in (base, candidate))
+        if old and new and old != new:
+            yield (
+                f"The two ran on different {name} ({', '.join(old)} against {', '.join(new)}): single episodes can end "
+                "otherwise for that reason alone."
+            )
+
+
+def _values(ledger: Ledger, column: str) -> list[str]:
+    if column not in TABLES["nodes"].names:
+        return []
+    return sorted({str(value) for value in ledger.rows("nodes")[column].to_pylist() if value is not None})
 
 
 def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> SuccessComparison:

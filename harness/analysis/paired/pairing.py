@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import LedgerError, UsageError
-from harness.ledger.identities import differing_parts, stated_identities
-from harness.ledger.parts import locate_ledger, read_rows, read_table
-from harness.ledger.storage import Location
-from harness.spec.identity import PolicyIdentity
+from harness.ledger import Ledger, open_ledger
+from harness.ledger.attempts import count_contradictions, last_attempts
+from harness.ledger.identities import differing_parts
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe
 
@@ -61,6 +59,8 @@ class Side:
     """Columns suite, task_id, task, init_state_id, trial, video, aligned with `keys`."""
     repeated: int
     """Rows that were other attempts of an episode that is counted once."""
+    contradictory: int = 0
+    """Episodes that finished more than once with different outcomes, though they have one key."""
 
     @property
     def label(self) -> str:
@@ -73,11 +73,11 @@ class Side:
         return len(self.keys)
 
 
-def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None = None) -> list[Side]:
+def read_sides(source: str | Path | Ledger, *, policy: str | None = None, nfe: int | None = None) -> list[Side]:
     """Read every (policy, NFE) of a ledger that matches.
 
     Args:
-        path: Ledger: a directory or a `pyarrow.fs` URI.
+        source: Ledger: a directory, a `pyarrow.fs` URI, or one that is open.
         policy: Only this policy_id.
         nfe: Only this NFE.
 
@@ -88,19 +88,15 @@ def read_sides(path: str | Path, *, policy: str | None = None, nfe: int | None =
         LedgerError: No ledger there (NoLedgerError), a damaged part, or one policy with two checkpoints.
         UsageError: Nothing matches `policy` and `nfe`; names what there is.
     """
-    location = locate_ledger(path)
-    episodes = read_table(location, "episodes", _COLUMNS)
-    manifests, status, stated = _read_runs(location)
+    ledger = open_ledger(source)
+    episodes = ledger.rows("episodes", _COLUMNS)
     present = _variants(episodes)
     wanted = [key for key in present if policy in (None, key[0]) and nfe in (None, key[1])]
     if present and not wanted:
         asked = describe_variants([(policy or "any policy", nfe)])
-        raise UsageError(f"{str(path)!r} has no episodes of {asked}. It has: {describe_variants(present)}.")
+        raise UsageError(f"{ledger.path!r} has no episodes of {asked}. It has: {describe_variants(present)}.")
     whole = len(present) == 1
-    return [
-        _side(str(path), key, episodes if whole else _rows_of(episodes, key), manifests, status, stated)
-        for key in wanted
-    ]
+    return [_side(ledger, key, episodes if whole else _rows_of(episodes, key)) for key in wanted]
 
 
 def describe_variants(variants: Iterable[tuple[str | None, int | None]]) -> str:
@@ -110,7 +106,7 @@ def describe_variants(variants: Iterable[tuple[str | None, int | None]]) -> str:
 
 def last_status(path: str | Path) -> str | None:
     """Status of a ledger's last run; None when it has none."""
-    return _read_runs(locate_ledger(path))[1]
+    return open_ledger(path).status
 
 
 def restrict(side: Side, keys: Collection[str]) -> Side:
@@ -172,77 +168,31 @@ def _rows_of(episodes: pa.Table, variant: PolicyAtNfe) -> pa.Table:
     return episodes.filter(pc.and_(same_policy, same_nfe))
 
 
-def _side(
-    path: str,
-    variant: PolicyAtNfe,
-    rows: pa.Table,
-    manifests: dict[str, dict[str, Any]],
-    status: str | None,
-    stated: Mapping[str, PolicyIdentity],
-) -> Side:
+def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
     digests = sorted(value for value in rows["checkpoint_sha256"].unique().to_pylist() if value)
-    differ = differing_parts(digests, stated)
+    differ = differing_parts(digests, ledger.identities)
     if differ:
         raise LedgerError(
-            f"{path!r}: policy {variant[0]!r} has {len(digests)} different checkpoints "
+            f"{ledger.path!r}: policy {variant[0]!r} has {len(digests)} different checkpoints "
             f"({', '.join(digest[:12] for digest in digests)}, which differ in {', '.join(differ)}). Evaluate each in "
             "a ledger of its own."
         )
     kept = last_attempts(rows)
     checkpoints = sorted(value for value in rows["checkpoint"].unique().to_pylist() if value)
     return Side(
-        path=path,
+        path=ledger.path,
         policy_id=variant[0],
         nfe=variant[1],
         checkpoint=checkpoints[-1] if checkpoints else None,
         hardware=tuple(sorted(value for value in rows["hardware"].unique().to_pylist() if value)),
-        manifests=manifests,
-        status=status,
+        manifests=ledger.manifests,
+        status=ledger.status,
         keys=kept["episode_key"].combine_chunks(),
         outcomes=pc.index_in(kept["outcome"], value_set=_CODES).to_numpy().astype(np.int8),
         details=kept.select(_DETAILS),
         repeated=rows.num_rows - kept.num_rows,
+        contradictory=count_contradictions(rows) if kept.num_rows < rows.num_rows else 0,
     )
-
-
-def last_attempts(rows: pa.Table) -> pa.Table:
-    """Keep one row per episode key: the last attempt that finished, or the last one when none did.
-
-    Raises:
-        LedgerError: A row has no outcome or no key.
-    """
-    for column in ("episode_key", "outcome"):
-        if rows[column].null_count:
-            raise LedgerError(f"{rows[column].null_count} episodes have no {column}: the ledger is damaged.")
-    if len(pc.unique(rows["episode_key"])) == rows.num_rows:
-        return rows
-    codes = rows["episode_key"].combine_chunks().dictionary_encode().indices.to_numpy()
-    finished = pc.not_equal(rows["outcome"], "error").to_numpy()
-    started = rows["started_at"].cast(pa.int64()).fill_null(-1).to_numpy()
-    attempt = rows["attempt"].fill_null(-1).to_numpy()
-    order = np.lexsort((attempt, started, finished, codes))
-    last = order[np.flatnonzero(np.diff(codes[order], append=-1))]
-    return rows.take(pa.array(np.sort(last)))
-
-
-def _read_runs(
-    location: Location,
-) -> tuple[dict[str, dict[str, Any]], str | None, dict[str, PolicyIdentity]]:
-    """Manifests by suite, the last run's status, and the identities that runs state, by digest."""
-    rows = read_rows(location, "runs", ["run_id", "protocol", "status", "policies"])
-    last: dict[str, dict[str, Any]] = {row["run_id"]: row for row in rows}
-    manifests: dict[str, dict[str, Any]] = {}
-    for row in last.values():
-        for suite, manifest in _parsed(row["protocol"]).items():
-            require_equal_manifests(manifests.setdefault(suite, manifest), manifest)
-    # Runs stand in the order in which they began: a row's place in the dictionary is that of its first state.
-    status = next((row["status"] for row in reversed(last.values())), None)
-    return manifests, status, stated_identities(row["policies"] for row in rows)
-
-
-def _parsed(protocol: str | None) -> dict[str, Any]:
-    parsed = json.loads(protocol) if protocol else {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def match_variants(base: Sequence[Side], candidate: Sequence[Side]) -> list[tuple[Side, Side]]:

@@ -54,7 +54,7 @@ def render_matrix_markdown(matrix: Matrix) -> str:
 
 
 def _comparison_blocks(comparison: Comparison) -> list[str]:
-    blocks = []
+    blocks = [f"> {escape_markdown(notice)}" for notice in comparison.notices]
     for success in comparison.success:
         blocks.append(table_markdown(success_rows(success)))
         if success.tasks:

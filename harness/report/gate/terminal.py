@@ -16,6 +16,7 @@ _STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCL
 
 def print_gate(result: GateResult, screen: Screen) -> None:
     """Print a gate: the comparison, the rules, and the verdict last, where the eye ends up."""
+    _print_notices(result.comparison, screen)
     _print(comparison_tables(result.comparison), screen)
     _print([rule_table(result)], screen)
     style = _STYLES[result.verdict]
@@ -24,12 +25,18 @@ def print_gate(result: GateResult, screen: Screen) -> None:
 
 def print_comparison(comparison: Comparison, screen: Screen) -> None:
     """Print a comparison."""
+    _print_notices(comparison, screen)
     _print(comparison_tables(comparison), screen)
 
 
 def print_matrix(matrix: Matrix, screen: Screen) -> None:
     """Print several checkpoints."""
     _print([matrix_table(matrix), matrix_pairs_table(matrix)], screen)
+
+
+def _print_notices(comparison: Comparison, screen: Screen) -> None:
+    for notice in comparison.notices:
+        screen.say(f"note: {notice}")
 
 
 def _print(tables: list[Table], screen: Screen) -> None:
