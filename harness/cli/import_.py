@@ -12,22 +12,28 @@ from harness.screen import Screen
 
 EXAMPLES = examples(
     "harness import outputs/eval/eval_info.json --out reports/imported --policy pi05",
+    "harness import spatial/eval_info.json object/eval_info.json --out reports/imported  # one file per suite",
     "harness compare reports/imported-base reports/imported-candidate",
 )
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="EVAL_INFO", help="An eval_info.json that lerobot-eval wrote.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="EVAL_INFO...", help="One or several eval_info.json of lerobot-eval."),
+    ],
     out: Annotated[str, typer.Option(help="Directory or URI of the new ledger.")],
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="What to call the policy.")] = None,
 ) -> None:
-    """Import LeRobot's eval_info.json.
+    """Import LeRobot's eval_info.json; several files (one per suite, say) make one ledger.
 
     What the file does not say (protocol, init states, lengths, versions, hardware) stays empty. Imported ledgers
     compare with each other, episode by position, but never with the harness's own runs.
     """
-    from harness.ledger.eval_info import import_eval_info
+    from harness.ledger.import_eval_info import import_eval_info
 
-    found = import_eval_info(source, out, policy=policy)
+    found = import_eval_info(sources, out, policy=policy)
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     unknown = f", {found.unknown} of unknown outcome" if found.unknown else ""
     Screen().say(f"{found.episodes} episodes, {found.successes} successes{unknown}. Ledger: {out}")

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.analysis.paired.compare import compare
 from harness.cli.app import invoke
 from harness.errors import LedgerError, UsageError
 from harness.ledger import read
-from harness.ledger.eval_info import export_eval_info, import_eval_info, render_eval_info
+from harness.ledger.eval_info import export_eval_info, render_eval_info
+from harness.ledger.import_eval_info import import_eval_info
 
 NEW_FORM = {
     "per_task": [
@@ -104,6 +107,14 @@ def test_an_import_is_never_paired_with_a_run_of_the_harness(tmp_path: Path, mak
         ('{"overall": {}}', "neither `per_task` nor `per_episode`"),
         ('{"per_task": [{"task_id": 0}]}', "no metrics.successes"),
         ('{"per_episode": [3]}', r"per_episode\[0\] is 3"),
+        ('{"per_episode": [{"episode_ix": 0}]}', r"per_episode\[0\] has no success"),
+        ('{"per_task": [], "overall": {"n_episodes": 0}}', "holds no episodes"),
+        ('{"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": []}}]}', "holds no episodes"),
+        ('{"per_task": {"g": {"0": {"successes": [true]}}}}', "per_task is an object, where a list is expected"),
+        ('{"per_task": [{"task_group": "g", "metrics": {"successes": [true]}}]}', r"per_task\[0\]\.task_id is null"),
+        ('{"per_task": [{"task_id": 0, "metrics": {"successes": [true]}}]}', r"per_task\[0\]\.task_group is null"),
+        ('{"a": {"per_task": []}, "b": {"per_task": []}}', "holds 2 results, under a, b"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -112,6 +123,107 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: s
     with pytest.raises(UsageError, match=message):
         import_eval_info(path, tmp_path / "ledger")
     assert not (tmp_path / "ledger").exists()
+
+
+def task(task_id: object, successes: list[Any], suite: str = "libero_spatial") -> dict[str, Any]:
+    return {"task_group": suite, "task_id": task_id, "metrics": {"successes": successes}}
+
+
+@pytest.mark.parametrize("value", [0.2, 0.7, -1, 2, math.inf, "true", [True]])
+def test_a_success_that_is_no_truth_value_is_refused_with_its_place(tmp_path: Path, value: Any) -> None:
+    path = save(tmp_path / "eval_info.json", {"per_task": [task(0, [True]), task(1, [True, value])]})
+    with pytest.raises(UsageError, match=r"per_task\[1\]\.metrics\.successes\[1\] is .*no success"):
+        import_eval_info(path, tmp_path / "ledger")
+
+
+def test_a_task_that_is_listed_twice_is_numbered_on(tmp_path: Path) -> None:
+    content = {"per_task": [task(0, [True, True, False]), task(0, [False] * 3)]}
+    found = import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger", policy="p")
+    assert (found.episodes, found.successes) == (6, 2)
+    assert "per_task[1] repeats libero_spatial task 0" in found.warnings[0]
+    episodes = read(tmp_path / "ledger").episodes
+    assert (len(episodes), int(episodes["success"].sum())) == (6, 2)
+    assert episodes["trial"].tolist() == list(range(6))
+
+
+def test_a_repeated_episode_of_the_older_form_stays_a_row(tmp_path: Path) -> None:
+    rows = [{"episode_ix": 0, "success": True, "seed": 1}, {"episode_ix": 0, "success": False, "seed": 1}]
+    found = import_eval_info(save(tmp_path / "eval_info.json", {"per_episode": rows}), tmp_path / "ledger")
+    assert found.episodes == len(read(tmp_path / "ledger").episodes) == 2
+
+
+def test_a_single_result_under_a_key_is_taken(tmp_path: Path) -> None:
+    path = save(tmp_path / "eval_info.json", {"run_a": {"per_task": [task(0, [True, False])]}, "note": "x"})
+    assert import_eval_info(path, tmp_path / "ledger").episodes == 2
+
+
+def test_an_empty_form_beside_a_full_one_does_not_hide_it(tmp_path: Path) -> None:
+    content = {"per_task": [], "per_episode": [{"episode_ix": 0, "success": True}]}
+    assert import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger").episodes == 1
+
+
+def test_one_file_per_suite_makes_one_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [save(tmp_path / f"{suite}.json", {"per_task": [task(0, [True, False], suite)]}) for suite in ("a", "b")]
+    assert invoke(["import", *map(str, files), "--out", str(tmp_path / "L"), "-p", "p"]) == 0
+    assert "4 episodes, 2 successes" in capsys.readouterr().out
+    assert read(tmp_path / "L").episodes["suite"].tolist() == ["a", "a", "b", "b"]
+    assert invoke(["report", str(tmp_path / "L")]) == 0
+    shown = capsys.readouterr().out
+    assert "Partial results" not in shown
+    assert "--resume" not in shown
+
+
+def test_an_overall_that_contradicts_its_episodes_is_warned_with_both_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {"per_task": [task(0, [True, False])], "overall": {"pc_success": 95.0, "n_episodes": 20}}
+    path = save(tmp_path / "eval_info.json", content)
+    assert invoke(["import", str(path), "--out", str(tmp_path / "L")]) == 0
+    said = capsys.readouterr().err
+    assert "overall.n_episodes is 20, but the file lists 2 episodes" in said
+    assert "overall.pc_success is 95.0, but 1 of its 2 episodes succeeded (50 %)" in said
+
+
+def test_other_seeds_are_no_pairs_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 1000), ("b", 2000)):
+        rows = [{"episode_ix": n, "success": n > 0, "seed": seed + n} for n in range(2)]
+        import_eval_info(save(tmp_path / f"{name}.json", {"per_episode": rows}), tmp_path / name, policy="p")
+    assert invoke(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert "no pairs: " in capsys.readouterr().err
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+)
+almost = st.fixed_dictionaries(
+    {
+        "per_task": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "task_group": scalars,
+                    "task_id": st.integers(0, 2) | scalars,
+                    "metrics": st.fixed_dictionaries({"successes": st.lists(st.booleans() | scalars, max_size=3)}),
+                }
+            )
+            | anything,
+            max_size=3,
+        ),
+        "overall": anything,
+    }
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=anything | almost)
+def test_any_json_is_imported_whole_or_refused(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    path = save(folder / "eval_info.json", content)
+    try:
+        found = import_eval_info(path, folder / "ledger")
+    except UsageError:
+        return
+    assert len(read(folder / "ledger").episodes) == found.episodes > 0
 
 
 def test_an_import_does_not_overwrite(tmp_path: Path) -> None:
