@@ -54,7 +54,7 @@ def command(
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
         print_comparison(found, screen)
         if found.no_pairs:
-            typer.echo(found.no_pairs, err=True)
+            Screen(stderr=True).say(found.no_pairs)
             raise typer.Exit(EXIT_INCONCLUSIVE)
         return
     if base_policy is not None or base_nfe is not None:

@@ -34,6 +34,6 @@ def command(
 
     found = import_eval_info(sources, out, policy=policy)
     for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        Screen(stderr=True).say(f"warning: {warning}")
     unknown = f", {found.unknown} of unknown outcome" if found.unknown else ""
     Screen().say(f"{found.episodes} episodes, {found.successes} successes{unknown}. Ledger: {out}")
