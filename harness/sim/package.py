@@ -75,6 +75,11 @@ class LiberoPackage:
         return {suite: tuple(tasks) for suite, tasks in module.libero_task_map.items()}
 
 
+def is_installed() -> bool:
+    """Whether a LIBERO package and the simulators that it needs are installed; none is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("libero", "mujoco", "robosuite"))
+
+
 @lru_cache(maxsize=1)
 def find_package() -> LiberoPackage:
     """Find the installed LIBERO package without importing it.

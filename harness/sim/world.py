@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import SimulatorError
 from harness.sim.base import SimConfig, SuiteDescription
-from harness.sim.package import find_package, versions
+from harness.sim.package import INSTALL_HINT, find_package, is_installed, versions
 from harness.sim.resources import Resources
+from harness.sim.shipped import describe_shipped, shipped_suites
 
 if TYPE_CHECKING:
     from harness.sim.libero import LiberoSim
 
 
 class LiberoWorld:
-    """The suites of the installed LIBERO package."""
+    """The suites of the installed LIBERO package; on a driver without one, those that the harness ships as data."""
 
     name = "libero"
 
     def __init__(self, resources: Resources | None = None) -> None:
         """Read the installed package's tables; `resources` overrides which package."""
-        self._resources = resources or Resources(find_package())
+        self._resources = resources or (Resources(find_package()) if is_installed() else None)
 
     def suites(self) -> tuple[str, ...]:
         """Names of the task suites whose resources are complete."""
-        return self._resources.suites()
+        return shipped_suites() if self._resources is None else self._resources.suites()
 
     def describe(self, suite: str) -> SuiteDescription:
         """Describe a suite, from files alone: nothing is simulated."""
+        if self._resources is None:
+            return describe_shipped(suite)
         tasks = self._resources.tasks(suite)
         return SuiteDescription(
             suite=suite,
@@ -39,6 +43,8 @@ class LiberoWorld:
 
     def make(self, suite: str, task_id: int, config: SimConfig) -> LiberoSim:
         """Build the simulator of one task. MuJoCo and LIBERO are imported here, not before."""
+        if self._resources is None:
+            raise SimulatorError(f"No LIBERO package is installed, so nothing can be simulated here. {INSTALL_HINT}")
         from harness.sim.libero import LiberoSim
 
         return LiberoSim(suite, task_id, config=config, resources=self._resources)
