@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from harness import EvalClient
-from harness.watch.lerobot_hook import submit_checkpoints
+from harness.watch.training.lerobot_hook import submit_checkpoints
 
 if __name__ == "__main__":
     from lerobot.scripts.lerobot_train import main

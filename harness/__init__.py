@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
     from harness.spec import load_suite as load_suite
-    from harness.watch.client import EvalClient as EvalClient
+    from harness.watch.training.client import EvalClient as EvalClient
 
 __version__ = "0.1.0"
 """The one place of the version: pyproject.toml reads it, and a test holds CITATION.cff to it."""
@@ -27,7 +27,7 @@ _HOMES = {
     "probe": "harness.latency",
     "read": "harness.ledger",
     "compare": "harness.analysis.paired.compare",
-    "EvalClient": "harness.watch.client",
+    "EvalClient": "harness.watch.training.client",
 }
 
 

@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cores": set(),
     "screen": {"errors"},
+    "notify": {"errors"},
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
     "sim": {"errors", "spec"},
@@ -28,14 +29,15 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
+    "nightly": {"errors", "notify", "spec", "ledger", "analysis", "gate", "report"},
     "watch": {
-        "errors", "cores", "screen", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate", "report",
+        "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate",
+        "report",
     },
     "doctor": {"errors", "cores", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
-        "errors", "cores", "screen", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve",
-        "cluster",
-        "analysis", "gate", "report", "watch", "doctor",
+        "errors", "cores", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
+        "serve", "cluster", "analysis", "gate", "report", "nightly", "watch", "doctor",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does
@@ -131,7 +133,7 @@ def loaded_by(code: str) -> set[str]:
         ("import harness", set()),
         ("import harness.spec, harness.schedule, harness.ledger, harness.sim, harness.rollout", set()),
         ("import harness.analysis, harness.report", set()),
-        ("import harness.watch.client, harness.watch.service", set()),
+        ("import harness.watch.training.client, harness.watch.service", set()),
         ("import harness.cli.app", set()),
         ("from harness.policies.registry import POLICIES; POLICIES.kinds()", set()),
         ("from harness.sim.worlds import get_world; get_world('libero').suites()", {"mujoco"}),

@@ -63,20 +63,27 @@ def command(
 ) -> None:
     """Judge a candidate by rules: PASS (exit code 0), FAIL (1) or INCONCLUSIVE (2), with a reason per rule.
 
+    Exit code 3 is no verdict: something failed, a damaged ledger perhaps, and --junit holds an error, not a failure.
+
     Success has to hold both with infrastructure errors left out and with them counted as failures; where the two
     disagree, or the data cannot tell, the verdict is INCONCLUSIVE.
     """
     from harness.analysis.paired.compare import Choice
     from harness.gate import gate
     from harness.report.gate.json import render_json
-    from harness.report.gate.junit import render_gate_junit
+    from harness.report.gate.junit import render_error_junit, render_gate_junit
     from harness.report.gate.markdown import render_gate_markdown
     from harness.report.gate.terminal import print_gate
     from harness.spec.rules import load_rules
 
     given = load_rules(rules)
-    base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
-    result = gate(base, candidate, given, choice=choice, seed=seed)
+    try:
+        base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
+        result = gate(base, candidate, given, choice=choice, seed=seed)
+    except Exception as error:
+        failure = error
+        write_texts([(junit, lambda: render_error_junit(given.name, failure, datetime.now(UTC)))])
+        raise
     screen = Screen(stderr="-" in (markdown, junit, json))
     attributed = ""
     if attribute:

@@ -37,39 +37,50 @@ def command(
 ) -> None:
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
 
-    A night that was cut off is continued, not begun anew. The first night becomes the baseline.
+    A night that was cut off is continued, not begun anew, and says so. The first night becomes the baseline. A night
+    that could not run or be judged ends with 3, and --notify tells it with the verdict ERROR.
     """
     from harness.cli.live import ProgressDisplay
     from harness.cluster import run
+    from harness.ledger.storage import Location
+    from harness.nightly.night import NightlyRequest, conclude_night, open_night, tell_failure
+    from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
-    from harness.watch.nightly import NightlyRequest, conclude_night, open_night
-    from harness.watch.notify import check_template
 
     if notify is not None:
         check_template(notify)
     spec = parse_policies([policy])[0]
     values = parse_nfe(nfe) if nfe else None
     night = NightlyRequest(root, suite, rules, baseline, accept)
-    out = open_night(night, spec.label, datetime.now(UTC))
     screen = Screen()
-    with ProgressDisplay(screen) as display:
-        result = run(
-            suite,
-            policies=[spec],
-            nfe=values,
-            out=out,
-            workers=workers,
-            address=address,
-            resume=True,
-            on_progress=display,
-            on_message=screen.say,
-        )
-    if result.interrupted:
-        screen.say("Interrupted; the same command goes on with this night.")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    ended = conclude_night(night, out, datetime.now(UTC), notify)
-    if ended.gate is not None:
-        print_gate(ended.gate, screen)
+    out = open_night(night, spec.label, datetime.now(UTC))
+    if Location.of(out).exists():
+        screen.say(f"Continuing the night that was cut off: {out}")
+    try:
+        with ProgressDisplay(screen) as display:
+            result = run(
+                suite,
+                policies=[spec],
+                nfe=values,
+                out=out,
+                workers=workers,
+                address=address,
+                resume=True,
+                on_progress=display,
+                on_message=screen.say,
+            )
+        if result.interrupted:
+            screen.say("Interrupted; the same command goes on with this night.")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        ended = conclude_night(night, out, datetime.now(UTC), notify)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        for line in tell_failure(notify, out, spec.label, error):
+            screen.say(line)
+        raise
     for line in ended.lines:
         screen.say(line)
+    if ended.gate is not None:
+        print_gate(ended.gate, screen)
     raise typer.Exit(ended.exit_code)

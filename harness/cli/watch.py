@@ -13,11 +13,11 @@ from harness.cli.examples import examples
 from harness.cli.values import Video, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
-from harness.watch.backlog import BacklogOrder
+from harness.watch.backlog.order import BacklogOrder
 
 if TYPE_CHECKING:
     from harness.spec.rules import GateRules
-    from harness.watch.machine import Gpu
+    from harness.watch.evaluation.machine import Gpu
     from harness.watch.service import Hooks, Settings, Watcher
 
 EXAMPLES = examples(
@@ -91,12 +91,12 @@ def command(
     result is never evaluated again. Without --once it runs until Ctrl-C.
     """
     from harness.cluster.interrupts import Interrupts
+    from harness.notify import check_template
     from harness.rollout.time_source import WallTime
     from harness.spec import load_suite
     from harness.spec.rules import load_rules
-    from harness.watch.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
-    from harness.watch.notify import check_template
-    from harness.watch.process import ProcessEvaluator
+    from harness.watch.evaluation.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
+    from harness.watch.evaluation.process import ProcessEvaluator
     from harness.watch.service import Settings, Watcher
 
     if directory is None and outbox is None:
@@ -156,10 +156,10 @@ def _hooks(
     trackers: list[str],
     wanted: tuple[int, ...] | None,
 ) -> Hooks:
-    from harness.watch.machine import choose_gpus, read_gpus
-    from harness.watch.publish import Judge, Publisher
+    from harness.watch.evaluation.machine import choose_gpus, read_gpus
+    from harness.watch.learning_curve.publish import Judge, Publisher
+    from harness.watch.learning_curve.sinks import open_sink
     from harness.watch.service import Hooks, resume_command
-    from harness.watch.sinks import open_sink
 
     share = settings.gpu_memory_fraction
     sinks = [open_sink(text, Path(settings.out.rstrip("/")).name) for text in trackers]
@@ -176,7 +176,7 @@ def _hooks(
 def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: bool) -> int:
     """Say where everything is, and the exit code."""
     from harness.gate.verdict import Verdict
-    from harness.watch.journal import CheckpointStatus
+    from harness.watch.backlog.journal import CheckpointStatus
     from harness.watch.service import resume_command
 
     settings = watcher.settings
@@ -195,8 +195,8 @@ def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: boo
 
 
 def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] | None) -> None:
+    from harness.watch.evaluation.machine import GpuChoice, choose_gpus
     from harness.watch.explain import explain
-    from harness.watch.machine import GpuChoice, choose_gpus
 
     choice: GpuChoice | str
     try:

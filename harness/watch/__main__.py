@@ -3,7 +3,7 @@
 import sys
 
 from harness.screen import steady_streams
-from harness.watch.evaluate import main
+from harness.watch.evaluation.evaluate import main
 
 if __name__ == "__main__":
     steady_streams()

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.watch.backlog import BacklogOrder
-from harness.watch.discovery import scan
-from harness.watch.files import open_tree
-from harness.watch.machine import Gpu, GpuChoice
-from harness.watch.outbox import read_submissions
+from harness.watch.backlog.order import BacklogOrder
+from harness.watch.checkpoints.discovery import scan
+from harness.watch.checkpoints.files import open_tree
+from harness.watch.evaluation.machine import Gpu, GpuChoice
 from harness.watch.service import Settings
+from harness.watch.training.outbox import read_submissions
 
 ORDERS = {
     BacklogOrder.NEWEST: "the newest checkpoint first, older ones when nothing newer waits",

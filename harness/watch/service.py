@@ -11,15 +11,15 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.rollout.time_source import TimeSource
-from harness.watch.backlog import BacklogOrder, choose, overflow, supersedes
-from harness.watch.discovery import CheckpointCandidate, Signature, digest_place, inspect, is_settled, scan
-from harness.watch.evaluate import End, EvaluationRequest, EvaluationResult
-from harness.watch.files import open_tree
-from harness.watch.journal import CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
-from harness.watch.naming import Arrival, register
-from harness.watch.outbox import Submission, read_submissions
-from harness.watch.process import Evaluator
-from harness.watch.weights import BrokenCheckpointError
+from harness.watch.backlog.journal import CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
+from harness.watch.backlog.order import BacklogOrder, choose, overflow, supersedes
+from harness.watch.checkpoints.discovery import CheckpointCandidate, Signature, digest_place, inspect, is_settled, scan
+from harness.watch.checkpoints.files import open_tree
+from harness.watch.checkpoints.naming import Arrival, register
+from harness.watch.checkpoints.weights import BrokenCheckpointError
+from harness.watch.evaluation.evaluate import End, EvaluationRequest, EvaluationResult
+from harness.watch.evaluation.process import Evaluator
+from harness.watch.training.outbox import Submission, read_submissions
 
 FIRST_RETRY_S = 5.0
 LAST_RETRY_S = 300.0

@@ -29,7 +29,7 @@ sys.path.insert(0, str(TESTS))
 from training import Training, evaluation_processes, training, wait_until, watcher  # noqa: E402
 
 from checkpoints import write_checkpoint  # noqa: E402
-from harness.watch.client import EvalClient  # noqa: E402
+from harness.watch.training.client import EvalClient  # noqa: E402
 
 PHASES = ("none", "client", "beside")
 """No evaluation; submissions for an evaluation elsewhere; an evaluation on the same cores."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from rich.console import Console
@@ -135,3 +136,25 @@ def test_usage_errors_name_the_problem_and_exit_64(make_ledger: Any, capsys: pyt
     assert invoke(["compare", base, base, "--json", "-", "--markdown", "-"]) == 64
     assert invoke(["gate", base, base, "--rules", "nightlyy"]) == 64
     assert "nightly" in capsys.readouterr().err
+
+
+def test_a_damaged_ledger_is_no_verdict(make_ledger: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, candidate = make_ledger("base", ["+" * 5]), make_ledger("candidate", ["+" * 5])
+    part = next((candidate / "episodes").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:200])
+    junit = tmp_path / "gate.xml"
+    assert invoke(["gate", str(base), str(candidate), "--junit", str(junit)]) == 3
+    suite = fromstring(junit.read_text()).find("testsuite")  # noqa: S314 - our own
+    assert suite is not None
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+    assert suite.find("testcase/error") is not None
+    assert str(part.name) in capsys.readouterr().err
+
+
+def test_junit_holds_no_character_that_xml_cannot(make_ledger: Any, tmp_path: Path) -> None:
+    base = str(make_ledger("base", ["+" * 5]))
+    rules, junit = tmp_path / "rules.yaml", tmp_path / "gate.xml"
+    rules.write_text('name: "n\\x1bx\\x00y"\nsuccess: {margin: 0.1}\n')
+    invoke(["gate", base, base, "--rules", str(rules), "--junit", str(junit)])
+    root = fromstring(junit.read_text())  # noqa: S314 - our own
+    assert "n\ufffdx\ufffdy" in str(root[0].get("name"))

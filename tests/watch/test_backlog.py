@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.watch.backlog import BacklogOrder, choose, overflow, supersedes
-from harness.watch.journal import JournalEntry
+from harness.watch.backlog.journal import JournalEntry
+from harness.watch.backlog.order import BacklogOrder, choose, overflow, supersedes
 
 
 def entry(step: int, lineage: int = 1) -> JournalEntry:

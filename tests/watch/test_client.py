@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.watch.client import EvalClient
-from harness.watch.outbox import SUBMISSIONS, read_submissions, write_json
+from harness.watch.training.client import EvalClient
+from harness.watch.training.outbox import SUBMISSIONS, read_submissions, write_json
 
 
 def test_a_submission_is_a_file_that_a_later_process_reads(tmp_path: Path) -> None:

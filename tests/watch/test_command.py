@@ -12,10 +12,10 @@ from checkpoints import write_checkpoint
 from harness.cli.app import invoke
 from harness.screen import Screen
 from harness.spec.rules import load_rules
-from harness.watch.client import EvalClient
-from harness.watch.journal import Event, Journal, Kind, fold
-from harness.watch.machine import Gpu
-from harness.watch.publish import Judge, Publisher
+from harness.watch.backlog.journal import Event, Journal, Kind, fold
+from harness.watch.evaluation.machine import Gpu
+from harness.watch.learning_curve.publish import Judge, Publisher
+from harness.watch.training.client import EvalClient
 
 SUITE = """
 name: stubs
@@ -58,7 +58,7 @@ def test_explain_says_what_would_happen_and_with_what_and_does_nothing(
     suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Gpu(0, "H100", 80 * 2**30, 20 * 2**30, (4711,))
-    monkeypatch.setattr("harness.watch.machine.read_gpus", lambda: (held,))
+    monkeypatch.setattr("harness.watch.evaluation.machine.read_gpus", lambda: (held,))
     write_checkpoint(tmp_path / "run", 1000)
     (tmp_path / "run" / "checkpoints" / "002000").symlink_to("002000")
     EvalClient(tmp_path / "outbox").submit(tmp_path, 3)
@@ -84,7 +84,7 @@ def test_explain_says_what_would_happen_and_with_what_and_does_nothing(
 def test_a_gpu_that_training_holds_is_refused_at_once(
     suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.watch.machine.read_gpus", lambda: (Gpu(0, "H100", 2**36, 2**35, (4711,)),))
+    monkeypatch.setattr("harness.watch.evaluation.machine.read_gpus", lambda: (Gpu(0, "H100", 2**36, 2**35, (4711,)),))
     code = invoke(["watch", str(tmp_path / "run"), "--suite", suite, "--out", str(tmp_path / "out"), "--once"])
     assert code == 3, "nothing was judged"
     assert "process 4711" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_a_full_disk_under_the_outbox_does_not_end_the_watch(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.watch.publish.write_json", full)
+    monkeypatch.setattr("harness.watch.learning_curve.publish.write_json", full)
     publish = Publisher(str(ledger), tmp_path / "o", None, "harness watch", (), None, screen)
     publish(state, state.entries["step-000001"])
     assert said.getvalue() == "The learning curve could not be written: [Errno 28] No space left on device\n"

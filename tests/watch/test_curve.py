@@ -13,9 +13,9 @@ from harness.analysis.intervals import rate_interval
 from harness.analysis.paired.statistics import mcnemar_exact
 from harness.ledger import LedgerWriter
 from harness.schedule.keys import episode_key
-from harness.watch.curve import read_curve
-from harness.watch.journal import CheckpointStatus, JournalEntry
-from harness.watch.render import best_sentence, curve_table, render_page, write_page, write_parquet
+from harness.watch.backlog.journal import CheckpointStatus, JournalEntry
+from harness.watch.learning_curve.curve import read_curve
+from harness.watch.learning_curve.render import best_sentence, curve_table, render_page, write_page, write_parquet
 
 OUTCOMES = {"+": "success", "-": "timeout", "!": "error"}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from checkpoints import point_last, safetensors, write_checkpoint
-from harness.watch.discovery import CheckpointCandidate, digest_place, inspect, is_settled, scan
-from harness.watch.files import ArrowTree, File, LocalTree, local_copy, open_tree
-from harness.watch.weights import BrokenCheckpointError
+from harness.watch.checkpoints.discovery import CheckpointCandidate, digest_place, inspect, is_settled, scan
+from harness.watch.checkpoints.files import ArrowTree, File, LocalTree, local_copy, open_tree
+from harness.watch.checkpoints.weights import BrokenCheckpointError
 
 
 def steps(root: Path) -> list[int]:
@@ -191,7 +191,7 @@ def test_a_folder_without_weights_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_sampled_in_every_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.watch.weights.WHOLE_BYTES", 100)
+    monkeypatch.setattr("harness.watch.checkpoints.weights.WHOLE_BYTES", 100)
     model = write_checkpoint(tmp_path, 1000, 0.5)
     before = digest_place(str(model))[0]
     (model / "model.safetensors").write_bytes(safetensors(0.5001))

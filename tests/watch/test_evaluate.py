@@ -16,8 +16,8 @@ import pytest
 
 from checkpoints import safetensors, write_checkpoint
 from harness.errors import NodeError
-from harness.watch.discovery import digest_place
-from harness.watch.evaluate import (
+from harness.watch.checkpoints.discovery import digest_place
+from harness.watch.evaluation.evaluate import (
     MARK,
     End,
     EvaluationRequest,
@@ -30,8 +30,8 @@ from harness.watch.evaluate import (
     suite_for,
     token_of,
 )
-from harness.watch.outbox import write_json
-from harness.watch.process import ProcessEvaluator
+from harness.watch.evaluation.process import ProcessEvaluator
+from harness.watch.training.outbox import write_json
 
 SUITE = """
 name: stubs
@@ -101,7 +101,7 @@ def test_queued_episodes_are_dropped_once_the_file_is_there_and_the_ledger_keeps
 
 
 def test_only_one_evaluation_of_a_ledger_runs_at_a_time(tmp_path: Path) -> None:
-    hold = "import sys, time\nfrom harness.watch.evaluate import sole_evaluation\n"
+    hold = "import sys, time\nfrom harness.watch.evaluation.evaluate import sole_evaluation\n"
     hold += "with sole_evaluation(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LedgerError
-from harness.watch.journal import JOURNAL, CheckpointStatus, Event, Journal, Kind, State, fold
+from harness.watch.backlog.journal import JOURNAL, CheckpointStatus, Event, Journal, Kind, State, fold
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

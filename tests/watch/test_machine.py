@@ -8,7 +8,7 @@ import pytest
 
 from harness.cluster.isolation import Isolation
 from harness.errors import NodeError, UsageError
-from harness.watch.machine import Gpu, GpuChoice, choose_gpus, parse_cpus, parse_gpus, read_gpus
+from harness.watch.evaluation.machine import Gpu, GpuChoice, choose_gpus, parse_cpus, parse_gpus, read_gpus
 
 GIB = 2**30
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.watch.journal import CheckpointStatus, Event, Kind, State, fold
-from harness.watch.naming import Arrival, register
+from harness.watch.backlog.journal import CheckpointStatus, Event, Kind, State, fold
+from harness.watch.checkpoints.naming import Arrival, register
 
 
 def arrive(state: State, *arrivals: Arrival) -> State:

@@ -13,11 +13,11 @@ import pytest
 
 from checkpoints import point_last, safetensors, write_checkpoint
 from harness.ledger.storage import Location
-from harness.watch.backlog import BacklogOrder
-from harness.watch.client import EvalClient
-from harness.watch.evaluate import End, EvaluationRequest, EvaluationResult
-from harness.watch.journal import CheckpointStatus
+from harness.watch.backlog.journal import CheckpointStatus
+from harness.watch.backlog.order import BacklogOrder
+from harness.watch.evaluation.evaluate import End, EvaluationRequest, EvaluationResult
 from harness.watch.service import Hooks, Settings, Watcher, retry_delay
+from harness.watch.training.client import EvalClient
 
 DONE = EvaluationResult(End.EVALUATED, planned=4, held=4)
 

@@ -8,8 +8,8 @@ import types
 import pytest
 
 from harness.errors import UsageError
-from harness.watch.curve import Point
-from harness.watch.sinks import figures, open_sink
+from harness.watch.learning_curve.curve import Point
+from harness.watch.learning_curve.sinks import figures, open_sink
 
 POINT = Point("step-000100", 100, 1, "evaluated", successes=3, n=4, low=0.2, high=0.99, decision_ms=5.0)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.watch.discovery import scan
-from harness.watch.files import open_tree
-from harness.watch.steps import AmbiguousNameError, step_in
+from harness.watch.checkpoints.discovery import scan
+from harness.watch.checkpoints.files import open_tree
+from harness.watch.checkpoints.steps import AmbiguousNameError, step_in
 
 NAMES = {
     # LeRobot 0.4 to 0.6, and openpi (orbax): digits alone

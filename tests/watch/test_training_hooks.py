@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from checkpoints import write_checkpoint
-from harness.watch.client import EvalClient
-from harness.watch.discovery import is_settled, scan
-from harness.watch.files import open_tree
-from harness.watch.lerobot_hook import submit_checkpoints
-from harness.watch.outbox import read_submissions
+from harness.watch.checkpoints.discovery import is_settled, scan
+from harness.watch.checkpoints.files import open_tree
+from harness.watch.training.client import EvalClient
+from harness.watch.training.lerobot_hook import submit_checkpoints
+from harness.watch.training.outbox import read_submissions
 
 ROOT = Path(__file__).parents[2]
 

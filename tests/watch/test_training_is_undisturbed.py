@@ -13,8 +13,8 @@ import pytest
 from training import SUITE, evaluation_processes, training, wait_until, watcher
 
 from harness.ledger import read
-from harness.watch.client import EvalClient
-from harness.watch.journal import CheckpointStatus, Journal, Kind, fold
+from harness.watch.backlog.journal import CheckpointStatus, Journal, Kind, fold
+from harness.watch.training.client import EvalClient
 
 
 def kill_watcher(process: subprocess.Popen[str], ledger: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from harness.watch.evaluate import MARK, token_of
+from harness.watch.evaluation.evaluate import MARK, token_of
 
 LOOP = Path(__file__).with_name("training_loop.py")
 SUITE = """

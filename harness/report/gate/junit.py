@@ -39,21 +39,45 @@ def render_gate_junit(result: GateResult, now: datetime) -> str:
         ("base", result.comparison.base),
         ("candidate", result.comparison.candidate),
     ):
-        SubElement(properties, "property", name=name, value=_clean(value))
+        SubElement(properties, "property", name=name, value=value)
     for found in result.results:
-        case = SubElement(suite, "testcase", classname=f"gate.{result.rules.name}", name=_clean(found.rule), time="0")
-        reason = _clean(found.reason)
+        case = SubElement(suite, "testcase", classname=f"gate.{result.rules.name}", name=found.rule, time="0")
+        reason = found.reason
         if found.verdict is Verdict.FAIL:
             SubElement(case, "failure", message=reason, type="GateFailure").text = reason
         elif found.verdict is Verdict.INCONCLUSIVE:
             SubElement(case, "error", message=reason, type="GateInconclusive").text = reason
         else:
             SubElement(case, "system-out").text = reason
+    return _document(suite)
+
+
+def render_error_junit(name: str, error: Exception, now: datetime) -> str:
+    """Render a gate that could not judge: an error, never a failure.
+
+    Args:
+        name: Name of the rules.
+        error: What went wrong.
+        now: Time stamp of the report.
+    """
+    suite = Element(
+        "testsuite",
+        name=f"vla-harness gate: {name}",
+        tests="1",
+        failures="0",
+        errors="1",
+        skipped="0",
+        timestamp=now.isoformat(timespec="seconds"),
+        time="0",
+    )
+    case = SubElement(suite, "testcase", classname=f"gate.{name}", name="nothing was judged", time="0")
+    SubElement(case, "error", message=str(error), type=type(error).__name__).text = str(error)
+    return _document(suite)
+
+
+def _document(suite: Element) -> str:
     root = Element("testsuites")
     root.append(suite)
     indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
-
-
-def _clean(value: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", value)
+    text = _FORBIDDEN.sub("\ufffd", tostring(root, encoding="unicode"))
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + text + "\n"

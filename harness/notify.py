@@ -22,7 +22,7 @@ class News:
     """What there is to tell; its fields are those of a template."""
 
     verdict: str
-    """PASS, FAIL or INCONCLUSIVE; "" without rules."""
+    """PASS, FAIL, INCONCLUSIVE, or ERROR when nothing could be judged; "" without rules."""
     report: str
     """Path of the report."""
     ledger: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.watch.files import File, FolderEntry, Tree, open_tree
-from harness.watch.steps import AmbiguousNameError, step_in
-from harness.watch.weights import WEIGHTS, BrokenCheckpointError, digest
+from harness.watch.checkpoints.files import File, FolderEntry, Tree, open_tree
+from harness.watch.checkpoints.steps import AmbiguousNameError, step_in
+from harness.watch.checkpoints.weights import WEIGHTS, BrokenCheckpointError, digest
 
 CHECKPOINTS, MODEL, LAST = "checkpoints", "pretrained_model", "last"
 """LeRobot's names."""
@@ -183,7 +183,7 @@ def is_settled(
 
 
 def inspect(tree: Tree, candidate: CheckpointCandidate) -> str:
-    """Check a candidate's files and digest them; see `harness.watch.weights.digest`.
+    """Check a candidate's files and digest them; see `harness.watch.checkpoints.weights.digest`.
 
     Raises:
         BrokenCheckpointError: It is not whole, cannot be read, or is gone.

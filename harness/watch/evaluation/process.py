@@ -14,8 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.watch.evaluate import MARK, End, EvaluationRequest, EvaluationResult, read_outcome, token_of
-from harness.watch.outbox import write_json
+from harness.watch.evaluation.evaluate import MARK, End, EvaluationRequest, EvaluationResult, read_outcome, token_of
+from harness.watch.training.outbox import write_json
 
 STOP_S = 60.0
 """How long an evaluation may take to bring its running episodes home after Ctrl-C, seconds."""

@@ -15,8 +15,8 @@ from harness.ledger.storage import Location
 from harness.report.format import NONE, count, known, number, number_interval, percent, percent_interval
 from harness.report.plots import success_curve
 from harness.report.tables.table import Table
-from harness.watch.curve import Curve, Point
-from harness.watch.journal import FOLDER, CheckpointStatus
+from harness.watch.backlog.journal import FOLDER, CheckpointStatus
+from harness.watch.learning_curve.curve import Curve, Point
 
 PAGE, TABLE = f"{FOLDER}/learning_curve.html", f"{FOLDER}/learning_curve.parquet"
 """Where they lie inside the ledger."""

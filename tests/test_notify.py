@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.watch.notify import News, check_template, notify
+from harness.notify import News, check_template, notify
 
 NEWS = News("FAIL", "/r/gate.md", "/r", "step-000100", "success dropped; $(rm -rf ~)", "100")
 

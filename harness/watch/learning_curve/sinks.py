@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from harness.errors import UsageError, unknown_name
-from harness.watch.curve import Point
+from harness.watch.learning_curve.curve import Point
 
 
 class Sink(Protocol):

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from harness.watch.client import EvalClient
+from harness.watch.training.client import EvalClient
 
 TRAIN = "lerobot.scripts.lerobot_train"
 LAST_STEP = "update_last_checkpoint"

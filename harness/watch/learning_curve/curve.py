@@ -17,7 +17,7 @@ from harness.analysis.paired.statistics import holm, mcnemar_exact
 from harness.errors import LedgerError
 from harness.ledger.parts import read_table
 from harness.ledger.storage import Location
-from harness.watch.journal import CheckpointStatus, JournalEntry
+from harness.watch.backlog.journal import CheckpointStatus, JournalEntry
 
 MAX_LETTERS = 20
 """Letters tell at most so many checkpoints apart; beyond that they hide more than they show."""

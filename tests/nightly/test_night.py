@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.errors import UsageError
+from harness.cli.app import invoke
+from harness.errors import LedgerError, NodeError, UsageError
 from harness.gate.baseline import read_baselines
-from harness.watch.nightly import NightlyRequest, conclude_night, open_night
+from harness.nightly.night import NightlyRequest, conclude_night, open_night, tell_failure
 
 NOW = datetime(2026, 3, 2, 2, 17, tzinfo=UTC)
 RULES = "name: strict\nsuccess: {margin: 0.05}\n"
@@ -83,3 +85,47 @@ def test_a_night_that_was_cut_off_is_continued_with_the_same_policy(
 def test_wrong_rules_are_refused_before_hours_of_episodes(night: NightlyRequest) -> None:
     with pytest.raises(UsageError, match="nihgtly"):
         open_night(NightlyRequest(night.root, "nightly", "nihgtly", "main", accept=False), "pi", NOW)
+
+
+def test_a_night_that_has_its_verdict_or_is_the_baseline_is_not_continued(make_ledger, night: NightlyRequest) -> None:
+    first = make_ledger("20260301-021700", ["+" * 100], status="failed")
+    conclude_night(night, str(first), NOW, None)
+    assert open_night(night, "pi", NOW) == f"{night.root}/20260302-021700", "the baseline is over"
+    second = make_ledger("20260302-021700", ["+" * 100], status="failed")
+    conclude_night(night, str(second), NOW, None)
+    assert open_night(night, "pi", NOW + timedelta(days=1)) == f"{night.root}/20260303-021700", "it was judged"
+
+
+def test_the_baseline_is_never_judged_against_itself(make_ledger, night: NightlyRequest) -> None:
+    first = make_ledger("20260301-021700", ["+" * 100])
+    conclude_night(night, str(first), NOW, None)
+    with pytest.raises(LedgerError, match="is itself the baseline"):
+        conclude_night(night, str(first), NOW, None)
+
+
+def test_a_night_that_did_not_run_is_told(tmp_path: Path) -> None:
+    assert tell_failure(tell(tmp_path), "out", "pi", NodeError("Ray did not start.")) == ()
+    assert (tmp_path / "told").read_text() == "ERROR "
+    assert tell_failure(None, "out", "pi", NodeError("x")) == ()
+
+
+def test_a_night_without_a_cluster_ends_with_3_and_is_told(
+    night: NightlyRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NodeError("Ray did not start on this machine.")
+
+    monkeypatch.setattr("harness.cluster.run", refuse)
+    argv = ["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root, "--notify", tell(tmp_path)]
+    assert invoke(argv) == 3
+    assert (tmp_path / "told").read_text() == "ERROR "
+    assert "Ray did not start" in capsys.readouterr().err
+
+
+def test_a_night_that_goes_on_says_so(
+    make_ledger, night: NightlyRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = make_ledger("20260301-021700", ["+++"], status="interrupted", policy="noop")
+    monkeypatch.setattr("harness.cluster.run", lambda *_, **__: SimpleNamespace(interrupted=True))
+    assert invoke(["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root]) == 130
+    assert f"Continuing the night that was cut off: {out}" in capsys.readouterr().out

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.notify import News, notify
 from harness.report.terminal import print_table
 from harness.screen import Screen
 from harness.spec.rules import GateRules
-from harness.watch.curve import Curve, read_curve
-from harness.watch.journal import CheckpointStatus, JournalEntry, State
-from harness.watch.notify import News, notify
-from harness.watch.outbox import RESULTS, write_json
-from harness.watch.render import best_sentence, curve_table, write_page, write_parquet
-from harness.watch.sinks import Sink, figures
+from harness.watch.backlog.journal import CheckpointStatus, JournalEntry, State
+from harness.watch.learning_curve.curve import Curve, read_curve
+from harness.watch.learning_curve.render import best_sentence, curve_table, write_page, write_parquet
+from harness.watch.learning_curve.sinks import Sink, figures
+from harness.watch.training.outbox import RESULTS, write_json
 
 
 @dataclass(frozen=True)

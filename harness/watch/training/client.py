@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, Self
 
-from harness.watch.outbox import new_submission, read_results, write_submission
+from harness.watch.training.outbox import new_submission, read_results, write_submission
 
 LIMIT_S = 0.04
 """Longest time that training waits for the file system, seconds; what takes longer goes on in a thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from harness.watch.journal import JournalEntry
+from harness.watch.backlog.journal import JournalEntry
 
 
 class BacklogOrder(StrEnum):

@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from harness.analysis.paired.pairing import Side, last_status, read_sides
-from harness.errors import EXIT_OK, HarnessError, UsageError
+from harness.errors import EXIT_OK, HarnessError, LedgerError, UsageError
 from harness.gate import GateResult, gate
 from harness.gate.baseline import find_baseline, read_baselines, set_baseline
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
+from harness.notify import News, notify
 from harness.spec.rules import load_rules
-from harness.watch.notify import News, notify
 
+REPORT = "gate.md"
+"""The verdict, inside the night's ledger."""
 _NAME = re.compile(r"^\d{8}-\d{6}$")
 
 
@@ -48,6 +50,8 @@ class NightEnd:
 def open_night(night: NightlyRequest, policy: str, now: datetime) -> str:
     """Choose the night's ledger: the last one, if it was cut off with the same policy, else a new one.
 
+    A night that has its verdict, or is a baseline, is over, whatever its last run says.
+
     Args:
         night: What was asked for.
         policy: Label of the policy.
@@ -61,7 +65,7 @@ def open_night(night: NightlyRequest, policy: str, now: datetime) -> str:
     location = Location.of(root)
     infos = location.filesystem.get_file_info(pafs.FileSelector(location.root, allow_not_found=True))
     nights = sorted(info.base_name for info in infos if not info.is_file and _NAME.match(info.base_name))
-    if nights and _was_cut_off(f"{root}/{nights[-1]}", policy):
+    if nights and not _is_over(root, nights[-1]) and _was_cut_off(f"{root}/{nights[-1]}", policy):
         return f"{root}/{nights[-1]}"
     return f"{root}/{now:%Y%m%d-%H%M%S}"
 
@@ -80,7 +84,10 @@ def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str
         fault = _tell(template, News("PASS", out, out, side.label, summary))
         return NightEnd(EXIT_OK, None, (summary, *fault))
     record = find_baseline(night.root, side, night.baseline)
-    result = gate(record.path(root.root), out, load_rules(night.rules))
+    base = record.path(root.root)
+    if Location.of(base).root == Location.of(out).root:
+        raise LedgerError(f"The night {out!r} is itself the baseline {night.baseline!r}, so nothing can be judged.")
+    result = gate(base, out, load_rules(night.rules))
     report = _write_report(out, result)
     lines = [f"Report: {report}"]
     if result.verdict.exit_code == EXIT_OK and night.accept:
@@ -92,6 +99,22 @@ def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str
     summary = " ".join([f"{side.label}: {result.verdict} by {night.rules}.", *reasons])
     lines += _tell(template, News(result.verdict.value, report, out, side.label, summary))
     return NightEnd(result.verdict.exit_code, result, tuple(lines))
+
+
+def tell_failure(template: str | None, out: str, policy: str, error: Exception) -> tuple[str, ...]:
+    """Tell people that a night did not run, or could not be judged: that is no verdict, and silence looks like PASS.
+
+    Returns:
+        What went wrong in telling; empty when nothing did.
+    """
+    what = f"{type(error).__name__}: {error}"
+    return _tell(template, News("ERROR", "", out, policy, f"{policy}: the night was not judged. {what}"))
+
+
+def _is_over(root: str, night: str) -> bool:
+    location = Location.of(f"{root}/{night}")
+    judged = location.filesystem.get_file_info(f"{location.root}/{REPORT}").is_file
+    return judged or any(Location.of(one.path(root)).root == location.root for one in read_baselines(root))
 
 
 def _only_side(out: str) -> Side:
@@ -116,7 +139,7 @@ def _write_report(out: str, result: GateResult) -> str:
     from harness.report.gate.markdown import render_gate_markdown
 
     location = Location.of(out)
-    path = f"{location.root}/gate.md"
+    path = f"{location.root}/{REPORT}"
     location.write_whole(path, pa.py_buffer(render_gate_markdown(result).encode()))
     return path if location.is_local else f"{out.rstrip('/')}/{Path(path).name}"
 

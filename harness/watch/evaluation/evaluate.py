@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, NodeError
 from harness.ledger.storage import Location
 from harness.screen import Screen
-from harness.watch.outbox import write_json
+from harness.watch.training.outbox import write_json
 
 if TYPE_CHECKING:
     from harness.cluster import Progress
@@ -192,8 +192,8 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
 
 def compare_contents(request: EvaluationRequest) -> EvaluationResult | None:
     """An outcome if the checkpoint is no longer what it was when it got its name; None if it is."""
-    from harness.watch.discovery import digest_place
-    from harness.watch.weights import BrokenCheckpointError
+    from harness.watch.checkpoints.discovery import digest_place
+    from harness.watch.checkpoints.weights import BrokenCheckpointError
 
     try:
         found = digest_place(request.place, request.marker)[0]
@@ -243,7 +243,7 @@ def local_checkpoint(request: EvaluationRequest) -> Iterator[str]:
     Raises:
         NodeError: It cannot be downloaded.
     """
-    from harness.watch.files import local_copy
+    from harness.watch.checkpoints.files import local_copy
 
     try:
         with local_copy(request.place, Path(request.scratch or tempfile.gettempdir())) as place:

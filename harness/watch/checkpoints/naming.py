@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.watch.journal import CheckpointStatus, Event, JournalEntry, Kind, State
+from harness.watch.backlog.journal import CheckpointStatus, Event, JournalEntry, Kind, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from harness.watch.files import File
+from harness.watch.checkpoints.files import File
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".ocdbt")
 """Endings of files that hold weights; `.ocdbt` is orbax (openpi)."""

@@ -1,0 +1,1 @@
+"""A nightly gate: one ledger a night, judged against the accepted baseline."""

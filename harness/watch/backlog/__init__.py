@@ -1,0 +1,1 @@
+"""What has happened to each checkpoint, and which comes next."""

@@ -1,0 +1,1 @@
+"""What a training loop calls and writes: standard library only, because training imports it."""
