@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.ledger.storage import Location
 from harness.rollout.replay import replay_frames
 from harness.schedule.result import EpisodeResult
 from harness.sim.base import Simulator
@@ -37,7 +40,7 @@ def film(
     simulator: Simulator,
     result: EpisodeResult,
     actions: Sequence[NDArray[np.float32]],
-    directory: str,
+    ledger: Location,
     cameras: Sequence[str],
 ) -> str:
     """Play an episode again and film it.
@@ -46,21 +49,26 @@ def film(
         simulator: Simulator of the episode's task.
         result: The episode.
         actions: What it executed.
-        directory: The ledger's directory, local.
+        ledger: The ledger's directory; to one that is not local the finished video is uploaded.
         cameras: Cameras, put side by side.
 
     Returns:
-        Path of the video, relative to `directory`.
+        Path of the video, relative to the ledger.
 
     Raises:
         SimulatorError: It did not run the same way again.
+        LedgerError: The video cannot be uploaded.
     """
     from harness.sim.video import VideoWriter
 
     path = video_path(result)
-    target = Path(directory) / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(target, fps=FPS) as writer:
-        for frame in replay_frames(simulator, result, actions, cameras, RESOLUTION):
-            writer.append(frame)
+    with tempfile.TemporaryDirectory(prefix="harness-video-") as scratch:
+        target = Path(ledger.root if ledger.is_local else scratch) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with VideoWriter(target, fps=FPS) as writer:
+            for frame in replay_frames(simulator, result, actions, cameras, RESOLUTION):
+                writer.append(frame)
+        if not ledger.is_local and target.is_file():
+            ledger.make_dir(f"{ledger.root}/{path}".rpartition("/")[0])
+            ledger.write_whole(f"{ledger.root}/{path}", pa.py_buffer(target.read_bytes()))
     return path

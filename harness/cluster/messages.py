@@ -49,7 +49,7 @@ class WorkerSetup:
     places: Mapping[str, NodeIdentity] = field(default_factory=dict)
     """Ray's node id → the node's name and hardware in ledgers."""
     video_dir: str | None = None
-    """Local directory that relative video paths start from; None: no videos."""
+    """The ledger that relative video paths start from, an absolute path or a URI; None: no videos."""
     video_cameras: tuple[str, ...] = ()
     recording: Recording | None = None
     """What becomes of episodes as demonstrations; None: nothing."""

@@ -74,8 +74,6 @@ def prepare(
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; at least one rollout worker is needed.")
     target = str(out)
-    if effective.video != "none" and "://" in target:
-        raise UsageError(f"Videos go to local disks only, but --out is {target!r}; drop --video, or change --out.")
     light = light_setups(effective.policies)
     check_infos({label: setup.info for label, setup in light.items()}, effective)
     if nfe and specs:

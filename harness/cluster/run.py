@@ -309,6 +309,8 @@ class _Run:
             check_parts(self.recording, plan)
         if self.build_early_stopping is not None:
             self.early_stopping = self.build_early_stopping(plan, manifests)
+        if warning := self.writer.location.partition_warning:
+            self.say(f"warning: {warning}")
         self.writer.claim(
             self.row["suite"], self.row["protocol"], self.row["protocol_sha256"], resume=self.request.resume
         )
@@ -371,7 +373,7 @@ class _Run:
     def _worker_setup(
         self, house: PolicyServers, places: Mapping[str, NodeIdentity], reports: Mapping[str, NodeReport]
     ) -> WorkerSetup:
-        films = self.suite.video != "none"
+        films, location = self.suite.video != "none", self.writer.location
         renderers = [report.backend.renderer for report in reports.values() if report.backend is not None]
         return WorkerSetup(
             world=self.suite.world,
@@ -384,7 +386,7 @@ class _Run:
                 for task_id, name in enumerate(description.tasks)
             },
             places=places,
-            video_dir=self.writer.location.root if films else None,
+            video_dir=(location.root if location.is_local else location.label) if films else None,
             video_cameras=cameras_for(renderers[0] if renderers else "none"),
             recording=self.recording,
             isolation=self.session.isolation,

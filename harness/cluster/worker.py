@@ -14,6 +14,7 @@ from harness.cluster.film import film
 from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary
 from harness.cluster.policy_server import ServerDecider, build_policy
 from harness.cluster.simulators import CAPACITY, SimulatorCache
+from harness.ledger.storage import Location
 from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.episode import run_episode
 from harness.rollout.episode_parts import write_part
@@ -166,7 +167,7 @@ class RolloutWorker:
         """Film an episode; a video that cannot be made is a warning, for the episode itself is fine."""
         assert self._setup.video_dir is not None  # noqa: S101
         try:
-            return film(simulator, result, actions, self._setup.video_dir, self._setup.video_cameras)
+            return film(simulator, result, actions, Location.of(self._setup.video_dir), self._setup.video_cameras)
         except Exception as error:
             self._controller.warn.remote(f"A video could not be made. {explain_fault(error)[1]}")
             return None

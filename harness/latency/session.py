@@ -68,6 +68,8 @@ def probe_to_ledger(
     assert suite.probe is not None  # noqa: S101 - the caller builds the plan
     writer = LedgerWriter(out)
     digest = manifest_sha256({})
+    if warning := writer.location.partition_warning:
+        on_message(f"warning: {warning}")
     writer.claim(suite.to_yaml(), "{}", digest, resume=append)
     run_id, started = f"probe-{uuid.uuid4().hex[:12]}", clock.now()
     run: dict[str, Any] = {

@@ -94,6 +94,8 @@ def import_eval_info(
         "protocol_sha256": manifest_sha256({"manifests": manifests}),
     }
     writer = LedgerWriter(out)
+    if warning := writer.location.partition_warning:
+        found.warnings.append(warning)
     writer.claim(run["suite"], run["protocol"], run["protocol_sha256"])
     writer.append("episodes", [{**row, "run_id": run["run_id"], "policy_id": policy} for row in found.episodes])
     writer.append("runs", [{**run, "status": "imported"}])

@@ -64,6 +64,17 @@ class Location:
         """Whether files can be reached with `os` calls."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
+    @property
+    def partition_warning(self) -> str | None:
+        """What to say of a directory whose folders look like partitions; None of any other."""
+        folders = [part for part in self.root.split("/") if re.fullmatch(r"[^=]+=[^=]*", part)]
+        if not folders:
+            return None
+        return (
+            f"{self.label!r} lies in a folder named {folders[-1]!r}: DuckDB, polars and pyarrow take KEY=VALUE folders "
+            "for columns. Read its tables with hive_partitioning = false, or give another --out."
+        )
+
     def table_dir(self, table: str) -> str:
         """Directory of one table's parts."""
         return f"{self.root}/{table}"

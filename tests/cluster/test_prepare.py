@@ -105,11 +105,6 @@ def test_a_disk_that_is_almost_full_is_refused_with_figures(tmp_path, monkeypatc
         ask(tmp_path)
 
 
-def test_videos_need_a_local_directory():
-    with pytest.raises(UsageError, match="Videos go to local disks only"):
-        prepare(stub_suite(), **{**NOTHING, "video": "all"}, out="s3://bucket/run")
-
-
 LOOP = PolicyInfo("loop", nfe_options=(1, 10), default_nfe=10)
 ANY = PolicyInfo("any", nfe_options=ANY_NFE, default_nfe=5)
 PLAIN = PolicyInfo("plain")

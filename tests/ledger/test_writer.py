@@ -18,6 +18,7 @@ import pytest
 
 from harness.errors import LedgerError, UsageError
 from harness.ledger import SCHEMA_VERSION, TABLES, LedgerWriter, read
+from harness.ledger.storage import Location
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -264,3 +265,13 @@ def test_a_file_system_without_os_calls_gets_whole_parts_too() -> None:
 def test_an_unknown_uri_scheme_is_refused_by_name() -> None:
     with pytest.raises(LedgerError, match="ftp://host/x"):
         LedgerWriter("ftp://host/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [("reports/seed=3/run", "seed=3"), ("s3://bucket/suite=object", "suite=object"), ("reports/night", None)],
+)
+def test_folders_that_readers_take_for_columns_are_warned_of(path: str, folder: str | None) -> None:
+    location = Location.of(path, pafs.LocalFileSystem())
+    assert (location.partition_warning is None) == (folder is None)
+    assert folder is None or repr(folder) in str(location.partition_warning)
