@@ -1,6 +1,6 @@
 """The 6,000 episodes of this ledger on a host without Ray: the harness's own rollout and ledger code, one CPU thread each.
 
-Kept as it was run; where Ray is installed, `harness run learned` does the same.
+Where Ray is installed, `harness run learned` does the same. `--preset` and `--variants` choose other rules and policies.
 """
 
 # ruff: noqa
@@ -12,12 +12,18 @@ VARIANTS = [("flow", 10), ("flow:student", 1), ("flow", 1), ("flow:student", 10)
 
 
 # priority: (suite, variant) pairs
-def order(suites):
+def order(suites, variants):
     sp, ob = suites[0], suites[-1]
-    seq = [(sp, v) for v in VARIANTS]
+    seq = [(sp, v) for v in variants]
     if ob != sp:
-        seq += [(ob, v) for v in VARIANTS]
+        seq += [(ob, v) for v in variants]
     return seq
+
+
+def variant(text):
+    """ "flow:student@1" → ("flow:student", 1)."""
+    label, _, nfe = text.partition("@")
+    return label, int(nfe)
 
 
 def policy_for(label, folders, cache):
@@ -42,12 +48,13 @@ def work(o, worker, groups, counters, results, hw):
     torch.set_num_threads(1)
     from dataclasses import replace
     from harness.rollout import run_episode, LocalDecider, WallTime, Alarm
-    from harness.sim import LiberoSim, SimConfig
+    from harness.sim import LiberoSim
+    from harness.sim.base import sim_config
     from harness.spec.observation import CAMERAS
     from harness.spec.protocol import Protocol
     from harness.spec.suite import Limits
 
-    protocol = Protocol.model_validate("lerobot")
+    protocol = Protocol.model_validate(o.preset)
     clock, alarm = WallTime(), Alarm()
     sims, policies, deciders = {}, {}, {}
     n_tasks = o.tasks
@@ -91,17 +98,7 @@ def work(o, worker, groups, counters, results, hw):
         if key not in sims:
             if len(sims) > 3:
                 sims.pop(next(iter(sims))).close()
-            sims[key] = LiberoSim(
-                *key,
-                config=SimConfig(
-                    resolution=protocol.resolution,
-                    image_orientation=protocol.image_orientation,
-                    settle_steps=protocol.settle_steps,
-                    control_hz=protocol.control_hz,
-                    placement_seed=protocol.placement_seed,
-                    cameras=CAMERAS,
-                ),
-            )
+            sims[key] = LiberoSim(*key, config=sim_config(protocol, CAMERAS, privileged=False))
         p = policy_for(unit.policy, o.folders, policies)
         d = deciders.setdefault(unit.policy, LocalDecider(p, alarm, clock))
         r = run_episode(sims[key], d, unit, protocol, p.info, clock=clock, limits=Limits())
@@ -122,7 +119,10 @@ def main():
     a.add_argument("--egl-devices", type=int, default=0)
     a.add_argument("--renderer", default="egl-gpu")
     a.add_argument("--revision", default=None)
+    a.add_argument("--preset", default="lerobot")
+    a.add_argument("--variants", default=",".join(f"{label}@{nfe}" for label, nfe in VARIANTS))
     o = a.parse_args()
+    variants = [variant(text) for text in o.variants.split(",")]
     t0 = time.time()
     o.deadline = t0 + o.seconds
     o.env = [{"MUJOCO_EGL_DEVICE_ID": str(i)} for i in range(o.egl_devices)] or [{}]
@@ -142,10 +142,10 @@ def main():
         {
             "name": "learned",
             "description": "The shipped flow policy, teacher and student, on every init state of libero_spatial and libero_object.",
-            "protocol": "lerobot",
+            "protocol": o.preset,
             "tasks": [{"suite": n} for n in names],
-            "policies": ["flow", "flow:student"],
-            "nfe": [10, 5, 2, 1],
+            "policies": list(dict.fromkeys(label for label, _ in variants)),
+            "nfe": sorted({nfe for _, nfe in variants}, reverse=True),
         }
     )
     world = LiberoWorld()
@@ -157,7 +157,7 @@ def main():
     counts = {n: SuiteCounts(desc[n].n_init_states, manifest_sha256(m)) for n, m in man.items()}
     o.names = {(n, i): t for n, d in desc.items() for i, t in enumerate(d.tasks)}
     groups = []
-    for n, v in order(names):
+    for n, v in order(names, variants):
         ts = [t for t in suite.tasks if t.suite == n]
         units = [u for u in plan_episodes(ts, counts, [v]) if u.init_state_id < o.init_states]
         groups.append((n, v, [[u for u in units if u.task_id == t] for t in range(o.tasks)]))
