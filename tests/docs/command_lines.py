@@ -87,7 +87,10 @@ def check_harness(words: list[str], *, mention: bool = False) -> None:
             return
         assert verb in command.commands, f"{name} has no verb {verb!r}"
         command, name, words = command.commands[verb], f"{name} {verb}", words[1:]
-    if "--help" not in words and (words or not mention):
+    if mention and (not words or words[-1].startswith("--")):
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(words) <= known, f"{name} has no {sorted(set(words) - known)}"
+    elif "--help" not in words:
         given = command.make_context(name, list(words)).params
         _look_up(given, builds=name.removeprefix("harness ") in BUILDS)
 

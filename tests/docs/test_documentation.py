@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.spec.rules import load_rules
 ALL = [block for page in PAGES for block in blocks(page)]
 PARSED = [block for block in ALL if block.reason is not None]
 RUN = [page for page in PAGES if any(_.reason is None and _.language in ("bash", "python") for _ in blocks(page))]
+RUNNERS = {"bash": run_shell, "python": run_python}
 README = (ROOT / "README.md").read_text()
 
 
@@ -40,15 +42,15 @@ def test_blocks_are_of_known_languages_and_say_why_they_are_not_run() -> None:
     assert [block.place for block in PARSED if len(block.reason or "") < 8] == []
 
 
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     found = blocks(page)
     folder = make_folder(tmp_path, found)
     todo = [block for block in found if block.reason is None and "title" not in block.attributes]
-    if python := [block for block in todo if block.language == "python"]:
-        run_python(python, folder)
-    if shell := [block for block in todo if block.language == "bash"]:
-        run_shell(shell, folder)
+    for language, group in itertools.groupby(todo, lambda block: block.language):
+        if language in RUNNERS:
+            RUNNERS[language](list(group), folder)
 
 
 @pytest.mark.parametrize("block", PARSED, ids=lambda block: f"{block.place}: {block.reason}")

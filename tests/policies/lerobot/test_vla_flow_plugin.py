@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -134,3 +137,22 @@ def test_lerobots_own_rollout_executes_the_harness_actions(plugin: None, flow: F
     shape = (1, SIZES.chunk_length, 7)
     chunks = [flow.act([env.seen], torch.randn(shape).numpy()).actions[0, :5] for _ in range(2)]
     np.testing.assert_allclose(env.executed, np.concatenate(chunks)[:8], atol=1e-5)
+
+
+def test_lerobot_finds_the_init_states_that_are_written_for_it(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; "
+        "from lerobot_policy_vla_flow.libero_files import write_libero_files; "
+        "assert write_libero_files(Path(sys.argv[1])) >= 130; "
+        "from lerobot.envs.libero import get_task_init_states; from libero.libero import benchmark; "
+        "suite = benchmark.get_benchmark_dict()['libero_spatial'](); "
+        "from harness.sim.resources import load_init_states; from harness.sim.package import find_package; "
+        "own = find_package(); "
+        "files = Path(own.root) / 'init_files' / 'libero_spatial'; "
+        "file = next(files.glob(suite.get_task(3).name + '.pruned_init*')); "
+        "assert (get_task_init_states(suite, 3) == load_init_states(file)).all()"
+    )
+    root = Path(__file__).parents[3]
+    places = (str(root), str(root / "examples" / "lerobot_policy_vla_flow"))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "LIBERO_CONFIG_PATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=env)
