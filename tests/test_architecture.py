@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cores": set(),
+    "surroundings": set(),
     "screen": {"errors"},
     "notify": {"errors"},
     "spec": {"errors"},
@@ -25,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "rollout": {"errors", "spec", "schedule", "sim", "ledger", "policies"},
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
-    "cluster": {"errors", "cores", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
+    "cluster": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate",
         "report",
     },
-    "doctor": {"errors", "cores", "spec", "schedule", "sim", "policies", "rollout"},
+    "doctor": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
         "errors", "cores", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
         "serve", "cluster", "analysis", "gate", "report", "nightly", "watch", "doctor",

@@ -15,6 +15,8 @@ import psutil
 
 from harness.doctor.check import Check, CheckStatus
 from harness.errors import HarnessError
+from harness.policies.lerobot.versions import INSTALL, lerobot_fault, transformers_fault
+from harness.surroundings import home_fault, long_path_fault, ray_directory, shared_memory_fault
 
 MIN_FREE_GB = 5.0
 """A nightly run with videos of failures writes under 1 GB; Ray's spill and logs want a few more."""
@@ -113,18 +115,16 @@ def gl_backend() -> Check:
 
 
 def transformers_version() -> Check:
-    """Releases of transformers that load Pi0.5 and score 0 % (huggingface/lerobot#3603)."""
+    """Pairs of LeRobot and transformers that loading refuses, by the same table (huggingface/lerobot#3603)."""
     lerobot, transformers = installed("lerobot"), installed("transformers")
     if lerobot is None:
         return Check(
             "lerobot", CheckStatus.WARN, "not installed", "pip install 'vla-harness[policies]' for `lerobot:` policies"
         )
     found = f"lerobot {lerobot}, transformers {transformers}"
-    newer = tuple(int(part) for part in lerobot.split(".")[:2]) >= (0, 6)
-    fits = transformers is not None and transformers.startswith(("5.4.", "5.5.") if newer else "5.3.")
-    if not fits:
-        wants = "transformers>=5.4,<5.6" if newer else "transformers==5.3.0"
-        return Check("lerobot", CheckStatus.FAIL, f"{found}: Pi0.5 scores 0 % with this pair", f"pip install '{wants}'")
+    fault = lerobot_fault(lerobot) or transformers_fault(transformers)
+    if fault is not None:
+        return Check("lerobot", CheckStatus.FAIL, f"{found}: {fault}", INSTALL)
     return Check("lerobot", CheckStatus.OK, found)
 
 
@@ -145,13 +145,40 @@ def accelerator() -> Check:
 
 def disk_space() -> Check:
     """A full root disk ends a night's run."""
-    places = {Path.cwd(), Path(os.environ.get("RAY_TMPDIR", "/tmp"))}  # noqa: S108 - Ray's own default
+    places = {Path.cwd(), _existing(ray_directory(os.environ))}
     free = {place: shutil.disk_usage(place).free / 1e9 for place in places}
     listing = ", ".join(f"{place}: {gb:.0f} GB free" for place, gb in free.items())
     if min(free.values()) < MIN_FREE_GB:
         remedy = f"free {MIN_FREE_GB:.0f} GB, or point --out and RAY_TMPDIR at another disk"
         return Check("disk", CheckStatus.FAIL, listing, remedy)
     return Check("disk", CheckStatus.OK, listing)
+
+
+def _existing(place: Path) -> Path:
+    """The directory itself, or the nearest above it: Ray makes what is missing."""
+    place = place.absolute()
+    return next(each for each in (place, *place.parents) if each.is_dir())
+
+
+def ray_paths() -> Check:
+    """Ray's sockets have long names; a long RAY_TMPDIR or TMPDIR keeps Ray from starting."""
+    fault = long_path_fault(os.environ)
+    found, _, remedy = (fault or f"{ray_directory(os.environ)}").partition(": ")
+    return Check("ray directory", CheckStatus.FAIL if fault else CheckStatus.OK, found, remedy)
+
+
+def shared_memory() -> Check:
+    """Frames go to policy servers through /dev/shm, of which containers have 64 MB by default."""
+    fault = shared_memory_fault()
+    found, _, remedy = (fault or "enough").partition(": ")
+    return Check("shared memory", CheckStatus.WARN if fault else CheckStatus.OK, found, remedy)
+
+
+def home() -> Check:
+    """Ray and the libraries of policies write to the home directory."""
+    fault = home_fault(os.environ)
+    found, _, remedy = (fault or os.path.expanduser("~")).partition(": ")
+    return Check("home", CheckStatus.FAIL if fault else CheckStatus.OK, found, remedy)
 
 
 def memory() -> Check:
@@ -183,6 +210,9 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     transformers_version,
     accelerator,
     disk_space,
+    ray_paths,
+    shared_memory,
+    home,
     memory,
     open_files,
 )

@@ -47,6 +47,11 @@ def check_policy(policy: Policy, expectations: Expectations | None) -> list[Chec
     """
     seen = visible(policy)
     answers = ask(policy, seen, expectations.nfe if expectations is not None else None)
+    if not np.isfinite(answers).all():
+        # Nothing can be told from NaN: it compares as neither alike nor different.
+        names = (*(["answers"] if expectations else []), "gripper", *(f"looks at {name}" for name in _inputs(policy)))
+        unknown = [Check(name, CheckStatus.WARN, "not looked at: actions are NaN or infinite") for name in names]
+        return [policy_weights(policy), action_range(answers), *unknown]
     checks = [policy_weights(policy), *([expected_answers(policy, answers, expectations)] if expectations else [])]
     return [*checks, action_range(answers), gripper(answers), *sensitivity(policy, seen, answers)]
 
@@ -108,17 +113,8 @@ def gripper(answers: Actions) -> Check:
 def sensitivity(policy: Policy, seen: tuple[Observation, ...], answers: Actions) -> list[Check]:
     """Inputs that a policy declares and does not look at: a key that is not mapped, a feature that is dropped."""
     other = [seen[(number + len(seen) // 2) % len(seen)] for number in range(len(seen))]
-    inputs: dict[str, Callable[[Observation, Observation], Observation]] = {
-        f"camera {camera}": lambda one, two, camera=camera: replace(  # type: ignore[misc]
-            one, images={**one.images, camera: two.images[camera]}
-        )
-        for camera in policy.info.cameras
-    }
-    if policy.info.checkpoint is not None:
-        inputs["state"] = lambda one, two: replace(one, state=two.state)
-        inputs["instruction"] = lambda one, two: replace(one, instruction=two.instruction)
     checks = []
-    for name, change in inputs.items():
+    for name, change in _inputs(policy).items():
         told = [change(one, two) for one, two in zip(seen, other, strict=True)]
         moved = _distance(ask(policy, told), answers)
         if moved < BLIND:
@@ -128,6 +124,20 @@ def sensitivity(policy: Policy, seen: tuple[Observation, ...], answers: Actions)
         else:
             checks.append(Check(f"looks at {name}", CheckStatus.OK, f"answers change by {moved:.0%}"))
     return checks
+
+
+def _inputs(policy: Policy) -> dict[str, Callable[[Observation, Observation], Observation]]:
+    """What a policy declares to look at → the observation with that input taken from another one."""
+    inputs: dict[str, Callable[[Observation, Observation], Observation]] = {
+        f"camera {camera}": lambda one, two, camera=camera: replace(  # type: ignore[misc]
+            one, images={**one.images, camera: two.images[camera]}
+        )
+        for camera in policy.info.cameras
+    }
+    if policy.info.checkpoint is not None:
+        inputs["state"] = lambda one, two: replace(one, state=two.state)
+        inputs["instruction"] = lambda one, two: replace(one, instruction=two.instruction)
+    return inputs
 
 
 def _unexplained(policy: Policy, answers: Actions, expectations: Expectations, distance: float) -> Check:

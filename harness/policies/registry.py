@@ -86,7 +86,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
     ),
     "openpi": PolicyKind(
         "harness.policies.openpi:make",
-        "openpi://HOST:PORT",
+        "openpi://HOST:PORT[/PATH]",
         "a policy behind `harness serve`, or behind any server of openpi's protocol",
         "harness.policies.openpi:check",
         light=True,

@@ -34,7 +34,8 @@ class PolicySpec(SpecModel):
     """A policy: its kind, what it loads, and its options.
 
     Text forms: `scripted`, `noop`, `random`, `flow[:PATH]`, `lerobot:REPO_OR_PATH[@REVISION]`,
-    `lerobot:pi05?weights=random`, `openpi://HOST:PORT`. In YAML either the text or a mapping.
+    `lerobot:pi05?weights=random`, `openpi://HOST:PORT[/PATH]`, `wss://HOST[:PORT][/PATH]` (openpi over TLS). In YAML
+    either the text or a mapping.
     """
 
     kind: str
@@ -81,6 +82,8 @@ def _split(text: str) -> dict[str, Any]:
     """Split "kind:path?a=b" into fields."""
     body, _, query = text.partition("?")
     kind, separator, path = body.partition("://") if "://" in body else body.partition(":")
+    if kind in ("ws", "wss") and "://" in body:
+        kind, path = "openpi", body
     options = {key: _value(raw) for key, raw in parse_qsl(query, keep_blank_values=True)}
     return {"kind": kind, "path": path if separator and path else None, "options": options}
 

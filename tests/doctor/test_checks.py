@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import surroundings
+from harness.cluster.ray_session import OBJECT_STORE_BYTES
 from harness.doctor import CHECKS, Check, CheckStatus, checks, run_checks
 
 Usage = namedtuple("Usage", "total used free")
@@ -44,7 +46,9 @@ def test_mujoco_versions_that_change_scores_are_found(
         ("0.6.1", "5.5.4", CheckStatus.OK),
         ("0.6.1", "5.3.0", CheckStatus.FAIL),
         ("0.5.1", "5.4.0", CheckStatus.FAIL),
-        ("0.5.1", "5.3.0", CheckStatus.OK),
+        ("0.5.1", "5.3.0", CheckStatus.FAIL),
+        ("0.7.0", "5.5.0", CheckStatus.FAIL),
+        ("0.4.4", "5.3.0", CheckStatus.FAIL),
         ("0.6.1", None, CheckStatus.FAIL),
         (None, None, CheckStatus.WARN),
     ],
@@ -83,3 +87,45 @@ def test_a_check_that_raises_is_a_failed_check_and_hides_no_other() -> None:
 def test_this_machine_can_run_the_demo() -> None:
     failed = [result for result in run_checks(CHECKS) if result.status is CheckStatus.FAIL]
     assert not failed
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_directory_too_long_for_rays_sockets_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, "/tmp/" + "x" * 79)
+    check = checks.ray_paths()
+    assert (check.status, check.found.split(",")[0]) == (
+        CheckStatus.FAIL,
+        f"Ray's directory /tmp/{'x' * 79} has 84 characters",
+    )
+    assert check.remedy.startswith("set RAY_TMPDIR to a path of at most 39 characters")
+    monkeypatch.setenv(name, "/tmp/" + "x" * 34)
+    assert checks.ray_paths().status is CheckStatus.OK
+
+
+def test_the_disk_that_ray_follows_tmpdir_to_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "not" / "yet"))
+    assert f"{tmp_path}: " in checks.disk_space().found
+
+
+def test_shared_memory_too_small_for_the_object_store_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(64 * 2**20, 0, 64 * 2**20))
+    fault = surroundings.shared_memory_fault(tmp_path)
+    assert fault is not None
+    assert "has 64 MiB free, a run needs 256" in fault
+    assert "--shm-size" in fault
+    assert surroundings.shared_memory_fault(tmp_path / "absent") is None
+
+
+def test_what_a_run_takes_of_shared_memory_is_what_the_doctor_looks_for() -> None:
+    assert surroundings.SHARED_MEMORY_BYTES == OBJECT_STORE_BYTES
+
+
+def test_a_home_that_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert surroundings.home_fault({"HOME": str(tmp_path)}) is None
+    assert "does not exist" in str(surroundings.home_fault({"HOME": str(tmp_path / "absent")}))
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    assert "cannot be written to" in str(surroundings.home_fault({"HOME": str(tmp_path)}))
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)
+    assert "HOME is not set" in str(surroundings.home_fault({}))

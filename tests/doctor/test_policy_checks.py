@@ -257,3 +257,12 @@ def test_the_command_writes_expectations_and_finds_a_checkpoint_that_is_not_thei
     assert "other weights" in checks["answers"]["found"]
     assert invoke(["doctor", "-p", good, "--probe", str(tmp_path)]) == 64
     assert invoke(["doctor", "--probe", str(tmp_path)]) == 64
+
+
+def test_nothing_is_called_well_that_cannot_be_told_from_nan() -> None:
+    broken = Wrapped(flow(3), answer=lambda actions: actions * np.float32("nan"))
+    found = {check.name: check for check in check_policy(broken, None)}
+    assert found["action range"].status is CheckStatus.FAIL
+    others = [check for name, check in found.items() if name not in ("weights", "action range")]
+    assert len(others) == 5
+    assert all(check.status is CheckStatus.WARN and check.found.startswith("not looked at") for check in others)

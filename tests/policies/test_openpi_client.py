@@ -19,7 +19,7 @@ from websockets.sync.server import serve as open_server
 from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost, UsageError
 from harness.policies.openpi.client import OpenPiPolicy, connect
 from harness.policies.openpi.link import LONGEST_PAUSE_S, Address, parse_address, pause_s
-from harness.policies.openpi.messages import Welcome, encode_welcome
+from harness.policies.openpi.messages import Welcome, decode_request, encode_welcome
 from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.options import read_options
@@ -72,6 +72,9 @@ def policy_at(address: Address, options: OpenpiOptions = QUICK, token: str | Non
         ("robot", Address("robot", 8000)),
         ("10.0.0.7:80/", Address("10.0.0.7", 80)),
         ("[::1]:9000", Address("::1", 9000)),
+        ("localhost:8000/some/path", Address("localhost", 8000, "/some/path")),
+        ("wss://robot/v1/policy/", Address("robot", 443, "/v1/policy", True)),
+        ("ws://[::1]:9000", Address("::1", 9000)),
     ],
 )
 def test_an_address_is_a_host_and_a_port(text, address):
@@ -81,7 +84,7 @@ def test_an_address_is_a_host_and_a_port(text, address):
 
 @pytest.mark.parametrize("text", [None, "", ":8000", "robot:port", "robot:99999", "robot:0", "http://robot:1", "a b:1"])
 def test_anything_else_is_refused_with_an_example(text):
-    with pytest.raises(UsageError, match="write openpi://HOST:PORT"):
+    with pytest.raises(UsageError, match=r"write openpi://HOST:PORT\[/PATH\]"):
         parse_address(text)
 
 
@@ -356,3 +359,126 @@ def test_an_interrupted_decision_does_not_leave_its_answer_to_the_next():
             policy.act([SEEN], None)
         link._socket.recv = receive
         assert policy.act([SEEN], None).actions[0, 0, 0] == 2
+
+
+def test_a_secure_address_may_stand_alone_and_is_written_as_it_is_read():
+    spec = parse_policy("wss://robot/v1?replan=3")
+    assert (spec.kind, spec.path, spec.options) == ("openpi", "wss://robot/v1", {"replan": 3})
+    assert parse_policy(spec.text) == spec
+    address = parse_address(spec.path)
+    assert (str(address), address.url) == ("openpi://wss://robot:443/v1", "wss://robot:443/v1")
+    assert parse_address(str(address).removeprefix("openpi://")) == address
+
+
+def test_a_server_is_reached_under_its_path():
+    seen = []
+
+    def handle(connection):
+        seen.append(connection.request.path)
+        plain_openpi(lambda question: {"actions": CHUNK})(connection)
+
+    with listening(handle) as (host, port, *_):
+        policy = policy_at(Address(host, port, "/some/path"))
+        policy.close()
+    assert seen == ["/some/path"]
+
+
+class Flaky:
+    """Another project's server that hangs up after the second question, with metadata that change as told."""
+
+    def __init__(self, *metadata: dict) -> None:  # noqa: D107
+        self.metadata, self.connections = metadata, 0
+
+    def __call__(self, connection: ServerConnection) -> None:
+        connection.send(pack(self.metadata[min(self.connections, len(self.metadata) - 1)]))
+        self.connections += 1
+        for count, _ in enumerate(connection):
+            if self.connections == 1 and count == 1:
+                connection.socket.close()
+                return
+            connection.send(pack({"actions": CHUNK}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [
+        ({"action_mean": np.zeros(7, np.float32)}, {"action_mean": np.zeros(7, np.float32)}, None),
+        ({"scale": float("nan")}, {"scale": float("nan")}, None),
+        ({"model": "x", "session_id": "1"}, {"model": "x", "session_id": "2"}, "session_id"),
+        ({"model": "x", "uptime_s": 1.5}, {"model": "x"}, "uptime_s"),
+        ({"harness": "v2"}, {"harness": "v2"}, None),
+    ],
+)
+def test_what_is_no_policy_may_change_when_a_server_comes_back(before, after, warned, caplog):
+    with listening(Flaky(before, after)) as address:
+        policy = policy_at(address)
+        policy.act([SEEN], None)
+        policy.act([SEEN], None)
+        policy.close()
+    assert [record.args[1] for record in caplog.records if "metadata" in record.msg] == ([warned] if warned else [])
+
+
+def test_another_model_behind_the_same_address_stops_the_run():
+    with listening(Flaky({"model": "x"}, {"model": "y"})) as address:
+        policy = policy_at(address)
+        assert policy.info.stated_identity.configuration is not None
+        with pytest.raises(PolicyServerLost, match="came back with another policy: model was"):
+            policy.act([SEEN], None)
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [{"infer_ms": "3.0 ms"}, {"infer_ms": None}, {"infer_ms": float("nan")}, {"infer_ms": -1.0}, "3 ms", None, [3.0]],
+)
+def test_times_that_cannot_be_read_cost_no_action(timing):
+    with listening(plain_openpi(lambda question: {"actions": CHUNK, "server_timing": timing})) as address:
+        policy = policy_at(address)
+        answer = policy.act([SEEN], None)
+        policy.close()
+    assert answer.remote.infer_ms > 0
+    assert answer.remote.transport_ms is None
+
+
+def test_a_time_that_is_missing_leaves_the_others():
+    timing = {"infer_ms": 3.0, "queue_ms": None}
+    answers = plain_openpi(lambda question: {"actions": CHUNK, "server_timing": timing, "harness": "v2"})
+    with listening(answers) as address:
+        policy = policy_at(address)
+        remote = policy.act([SEEN], None).remote
+        policy.close()
+    assert (remote.infer_ms, remote.queue_ms) == (3.0, 0.0)
+
+
+MESSAGE = {
+    "observation/image": SEEN.images[CAMERAS[0]],
+    "observation/wrist_image": SEEN.images[CAMERAS[1]],
+    "observation/state": SEEN.state,
+    "prompt": "open the drawer",
+}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["open the drawer", b"open the drawer", ["open the drawer"], np.array("open the drawer"),
+     np.array(["open the drawer"]), np.array([b"open the drawer"]), [[b"open the drawer"]]],
+)  # fmt: skip
+def test_an_instruction_is_a_text_however_it_is_wrapped(prompt):
+    info = PolicyInfo("p", cameras=CAMERAS)
+    read = decode_request({**MESSAGE, "prompt": prompt}, info, connection="c", count=0)
+    assert read.observation.instruction == "open the drawer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prompt": None}, "'prompt' is None, which is no instruction"),
+        ({"prompt": 5}, "'prompt' is 5"),
+        ({"prompt": ["a", "b"]}, "'prompt' is "),
+        ({"prompt": b"\xff\xfe"}, "no UTF-8"),
+        ({"observation/image": np.zeros((0, 0, 3), np.uint8)}, "has shape"),
+        ({"observation/state": np.full(8, np.nan)}, "NaN or infinite"),
+    ],
+)
+def test_what_is_no_observation_is_refused(changes, told):
+    with pytest.raises(PolicyError, match=told):
+        decode_request({**MESSAGE, **changes}, PolicyInfo("p", cameras=CAMERAS), connection="c", count=0)

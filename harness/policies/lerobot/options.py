@@ -22,7 +22,7 @@ class LerobotOptions(PolicyOptions):
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Parameter dtype, "float32" or "bfloat16"; None for what the checkpoint stores."""
-    revision: Literal["float32", "tf32", "bfloat16", "float16"] | None = None
+    revision: str | None = None
     """Branch, tag or commit of a hub repository; also written REPO@REVISION."""
     redirect: Literal["refuse", "follow"] = "refuse"
     """What to do when the hub serves another repository than the one asked for: "refuse" or "follow"."""

@@ -10,7 +10,7 @@ from harness.errors import PolicyError
 
 TESTED = "0.6.1"
 """LeRobot version that the tests run."""
-INSTALL = "Install the extra `policies` (lerobot==0.6.1, transformers>=5.4,<5.6)."
+INSTALL = "pip install 'vla-harness[policies]' (lerobot==0.6.1, transformers>=5.4,<5.6)"
 
 
 def installed_version(package: str) -> str | None:
@@ -34,7 +34,10 @@ def lerobot_fault(found: str | None) -> str | None:
             "LIBERO), and its LIBERO environment skips an init state after every success (lerobot#4273)"
         )
     if release >= Version("0.7"):
-        return f"LeRobot {found} is newer than 0.6, whose samplers and processors this adapter was read against"
+        return (
+            f"LeRobot {found} is newer than 0.6, whose samplers and processors this adapter was read against (in "
+            "November 2026, 0.6.1 was the newest on PyPI)"
+        )
     return None
 
 
@@ -68,7 +71,7 @@ def check_versions(lerobot: str | None, transformers: str | None) -> tuple[str, 
     """
     fault = lerobot_fault(lerobot) or transformers_fault(transformers)
     if fault is not None:
-        raise PolicyError(f"{fault}. {INSTALL}")
+        raise PolicyError(f"{fault}. Run {INSTALL}.")
     if lerobot != TESTED:
         return (f"LeRobot {lerobot} is accepted, but only {TESTED} is tested.",)
     return ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,14 +25,22 @@ from harness.policies.openpi.messages import (
     encode_request,
 )
 from harness.policies.openpi.options import OpenpiOptions
+from harness.spec.identity import PolicyIdentity, digest_of
 from harness.spec.observation import ACTION_DIM, CAMERAS, ActionChunks, Observation, PolicyInfo, RemoteTiming
 
 DEFAULT_REPLAN = 5
 """Replan interval for servers that state none. Source: openpi, examples/libero/main.py (`replan_steps`)."""
 GIVE_UPS = 3
 """How often in a row a server may stay away for `reconnect_s` before the run is given up."""
-IDENTITY = ("policy_id", "checkpoint", "checkpoint_sha256", "chunk_length", "noise_shape", "nfe_options", "cameras")
-"""What must not change when a server comes back."""
+IDENTITY = ("policy_id", "checkpoint", "chunk_length", "noise_shape", "nfe_options", "cameras")
+"""What must not change when a server of this project comes back, besides the parts of its policy's identity."""
+IDENTIFYING = frozenset({
+    "policy", "policy_name", "policy_id", "policy_type", "model", "model_name", "model_id", "model_path", "config",
+    "config_name", "train_config", "checkpoint", "checkpoint_dir", "checkpoint_path", "checkpoint_sha256", "commit",
+    "revision", "action_horizon", "action_dim", "chunk_size",
+})  # fmt: skip
+"""Keys of other servers' metadata that say which policy they serve; the rest (session, up-time) may change."""
+logger = logging.getLogger(__name__)
 
 
 def connect(
@@ -58,8 +68,12 @@ def connect(
     """
     try:
         link = reach(address, token, options.connect_s, seconds=seconds, sleep=sleep)
-        welcome = decode_welcome(link.metadata, sender=str(address))
-        info = _stated(welcome, options) if welcome else _found_out(link, options)
+        try:
+            welcome = decode_welcome(link.metadata, sender=str(address))
+            info = _stated(welcome, options) if welcome else _found_out(link, options)
+        except BaseException:
+            link.close()
+            raise
     except LinkLost as error:
         raise PolicyServerDied(
             f"No policy server answers at {address} ({error}). Start one there, e.g. `harness serve --policy flow "
@@ -88,6 +102,7 @@ def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
         replan_interval=min(options.replan or DEFAULT_REPLAN, length),
         control_mode=options.control_mode,
         max_batch=1,
+        identity=_stated_identity(link.metadata),
     )
 
 
@@ -119,6 +134,7 @@ class OpenPiPolicy:
         self._address, self._welcome, self._metadata = link.address, welcome, link.metadata
         self._options, self._token, self._seconds, self._sleep = options, token, seconds, sleep
         self._requests = 0
+        self._warned: set[str] = set()
         self._given_up = 0
         self.provenance = _provenance(link.address, welcome)
         self.warnings = _warnings(welcome)
@@ -220,9 +236,15 @@ class OpenPiPolicy:
             ) from error
 
     def _require_same(self, link: Link) -> None:
-        welcome = decode_welcome(link.metadata, sender=str(self._address))
+        try:
+            welcome = decode_welcome(link.metadata, sender=str(self._address))
+        except BaseException:
+            link.close()
+            raise
         before, now = _identity(self._welcome, self._metadata), _identity(welcome, link.metadata)
         changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+        if self._welcome is None and welcome is None and not changed:
+            self._warn_of_changes(link.metadata)
         if changed:
             link.close()
             name = changed[0]
@@ -231,8 +253,18 @@ class OpenPiPolicy:
                 f"is {now.get(name)!r}. Start the one that this run began with, then continue with --resume."
             )
 
+    def _warn_of_changes(self, metadata: Mapping[str, Any]) -> None:
+        """Name, once each, what the server says otherwise than before, though not of its policy."""
+        before, now = _comparable(self._metadata), _comparable(metadata)
+        for name in sorted({*before, *now} - self._warned):
+            if before.get(name) != now.get(name):
+                self._warned.add(name)
+                logger.warning(
+                    "%s: its metadata %r changed when it came back; taken for the same policy.", self._address, name
+                )
+
     def _require_number(self, answer: Mapping[str, Any]) -> None:
-        number = answer.get(EXTENSION, {}).get("request", self._requests) if self._welcome else self._requests
+        number = _mapping(answer.get(EXTENSION)).get("request", self._requests) if self._welcome else self._requests
         if number != self._requests:
             raise PolicyError(f"{self._address} answered request {number} in place of {self._requests}.")
 
@@ -246,7 +278,7 @@ class OpenPiPolicy:
         record = getattr(self.span, "record", None)
         if record is None or timing.transport_ms is None:
             return
-        for name, ms in (answer.get(EXTENSION) or {}).get("spans", ()):
+        for name, ms in _mapping(answer.get(EXTENSION)).get("spans") or ():
             record(str(name), float(ms))
         record("transport", timing.transport_ms + timing.queue_ms)
 
@@ -265,22 +297,58 @@ def _actions(answer: Mapping[str, Any], length: int | None, sender: str) -> NDAr
 
 
 def _timing(answer: Mapping[str, Any], round_trip_ms: float) -> RemoteTiming:
-    """Split a round trip by what the server says; a server that says nothing has taken all of it."""
-    said, extra = answer.get(TIMING_KEY) or {}, answer.get(EXTENSION) or {}
-    infer, queue = said.get("infer_ms"), float(said.get("queue_ms", 0.0))
+    """Split a round trip by what the server says; one that says nothing that can be read has taken all of it."""
+    said, extra = _mapping(answer.get(TIMING_KEY)), _mapping(answer.get(EXTENSION))
+    infer, queue = _duration_ms(said.get("infer_ms")), _duration_ms(said.get("queue_ms")) or 0.0
     if infer is None:
         return RemoteTiming(round_trip_ms)
+    size, hardware = extra.get("batch_size"), extra.get("hardware")
     return RemoteTiming(
-        infer_ms=float(infer),
+        infer_ms=infer,
         queue_ms=queue,
-        transport_ms=max(round_trip_ms - float(infer) - queue, 0.0),
-        batch_size=int(extra.get("batch_size", 1)),
-        hardware=extra.get("hardware"),
+        transport_ms=max(round_trip_ms - infer - queue, 0.0),
+        batch_size=size if isinstance(size, int) and size >= 1 else 1,
+        hardware=hardware if isinstance(hardware, str) else None,
     )
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a server put where a map is expected; other servers use the same keys for something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _duration_ms(value: Any) -> float | None:
+    """A time in milliseconds; None for what is none (text, NaN, negative)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    return float(value) if 0 <= value < float("inf") else None
+
+
 def _identity(welcome: Welcome | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: getattr(welcome.info, name) for name in IDENTITY} if welcome else dict(metadata)
+    """What says which policy is served, in values that can be compared."""
+    if welcome is None:
+        return {name: value for name, value in _comparable(metadata).items() if name in IDENTIFYING}
+    info = welcome.info
+    return {name: getattr(info, name) for name in IDENTITY} | info.stated_identity.record()
+
+
+def _comparable(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as text: arrays by their values, NaN equal to itself."""
+    return {str(name): json.dumps(_plain(value), sort_keys=True, default=str) for name, value in metadata.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _stated_identity(metadata: Mapping[str, Any]) -> PolicyIdentity | None:
+    """The identity of a policy behind a server of another project: what its metadata says of it; None: nothing."""
+    stated = _identity(None, metadata)
+    return PolicyIdentity(configuration=digest_of(stated)) if stated else None
 
 
 def _provenance(address: Address, welcome: Welcome | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.openpi.options import TOKEN_ENV
 from harness.policies.openpi.wire import pack, unpack
 
-DEFAULT_PORT = 8000
+DEFAULT_PORT, TLS_PORT = 8000, 443
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 HANDSHAKE_S = 10.0
 """How long a server may take to accept a connection and to send its metadata, seconds."""
@@ -27,10 +28,19 @@ class Address(NamedTuple):
 
     host: str
     port: int
+    path: str = ""
+    """Where on the server, from its first slash; empty for the root."""
+    secure: bool = False
+    """Whether it is reached over TLS (wss)."""
 
     def __str__(self) -> str:
         """As it is written on a command line."""
-        return f"openpi://{self.netloc}"
+        return f"openpi://{'wss://' if self.secure else ''}{self.netloc}{self.path}"
+
+    @property
+    def url(self) -> str:
+        """Address of the websocket."""
+        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{self.path}"
 
     @property
     def netloc(self) -> str:
@@ -43,18 +53,20 @@ class LinkLost(Exception):
 
 
 def parse_address(text: str | None) -> Address:
-    """Read HOST[:PORT]; an IPv6 host stands in brackets.
+    """Read [ws://|wss://]HOST[:PORT][/PATH]; an IPv6 host stands in brackets. The port is 8000, of wss 443.
 
     Raises:
         UsageError: Another form.
     """
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?", text or "")
-    port = int(match[2] or DEFAULT_PORT) if match else 0
+    match = re.fullmatch(r"(?:(wss?)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?(/[^\s?#]*)?", text or "")
+    secure = match is not None and match[1] == "wss"
+    port = int(match[3] or (TLS_PORT if secure else DEFAULT_PORT)) if match else 0
     if match is None or not 0 < port < 65536:
         raise UsageError(
-            f"openpi://{text or ''} is no address; write openpi://HOST:PORT, e.g. openpi://localhost:8000."
+            f"openpi://{text or ''} is no address; write openpi://HOST:PORT[/PATH], e.g. openpi://localhost:8000, or "
+            "wss://HOST/PATH over TLS."
         )
-    return Address(match[1].strip("[]"), port)
+    return Address(match[2].strip("[]"), port, (match[4] or "").rstrip("/"), secure)
 
 
 def pause_s(attempt: int) -> float:
@@ -147,7 +159,7 @@ def _open(address: Address, token: str | None) -> ClientConnection:
     headers = {"Authorization": f"Api-Key {token}"} if token else None
     try:
         return open_socket(
-            f"ws://{address.netloc}",
+            address.url,
             # Frames hardly compress, and robots are reached directly, whatever proxy the browser uses. openpi's servers
             # do not answer pings while they compute.
             compression=None,
@@ -179,6 +191,10 @@ def _open(address: Address, token: str | None) -> ClientConnection:
         # Also where a server of another protocol speaks first, and faster than the request is sent; websockets then
         # finds its own state in contradiction (an assertion of its own).
         raise LinkLost("the connection broke during the handshake; if it stays so, this is no openpi server") from error
+    except ssl.SSLError as error:
+        raise PolicyError(
+            f"{address} does not agree on TLS ({_reason(error)}); check its certificate, or that it is meant to be wss."
+        ) from error
     except (OSError, EOFError) as error:
         raise LinkLost(_reason(error)) from error
 

@@ -75,7 +75,8 @@ def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None
         PolicyError: Another version of the extension, or a description that cannot be read.
     """
     said = message.get(EXTENSION)
-    if said is None:
+    if not isinstance(said, Mapping):
+        # Another project's server may use the key for something of its own.
         return None
     _require_version(said, sender)
     try:
@@ -200,8 +201,10 @@ def _decode_moment(
             f"{STATE_KEY!r} has shape {state.shape} and dtype {state.dtype}, not LIBERO's ({STATE_DIM},) numbers: "
             "end-effector position, axis-angle, gripper."
         )
+    if not np.isfinite(state).all():
+        raise PolicyError(f"{STATE_KEY!r} holds NaN or infinite numbers; send the robot's state.")
     return Observation(
-        instruction=str(message[PROMPT_KEY]),
+        instruction=_instruction(message[PROMPT_KEY]),
         state=state.astype(np.float32),
         images={camera: _frame(message[IMAGE_KEYS[camera]], IMAGE_KEYS[camera]) for camera in info.cameras},
         privileged={name: np.asarray(pose, np.float64) for name, pose in (privileged or {}).items()},
@@ -211,9 +214,29 @@ def _decode_moment(
     )
 
 
+def _instruction(value: Any) -> str:
+    """A text, however it is wrapped: bytes, or an array or list of one."""
+    given = value
+    while True:
+        if isinstance(value, np.ndarray | np.generic) and not isinstance(value, str | bytes):
+            value = value.tolist()
+        elif isinstance(value, list | tuple) and len(value) == 1:
+            (value,) = value
+        else:
+            break
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"{PROMPT_KEY!r} holds bytes that are no UTF-8 ({error}); send text.") from error
+    if not isinstance(value, str):
+        raise PolicyError(f"{PROMPT_KEY!r} is {given!r}, which is no instruction; send one text.")
+    return str(value)
+
+
 def _frame(value: Any, key: str) -> NDArray[np.uint8]:
     frame = np.asarray(value)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or frame.dtype != np.uint8:
         raise PolicyError(f"{key!r} has shape {frame.shape} and dtype {frame.dtype}; send (height, width, 3) uint8.")
     return frame
 

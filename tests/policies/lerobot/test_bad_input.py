@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_a_normalised_feature_without_statistics_is_refused(save: Any, load: Any
     for path in folder.glob("policy_postprocessor_step_*.safetensors"):
         tensors = load_file(path)
         save_file({key: value for key, value in tensors.items() if not key.startswith("action.")}, path)
-    with pytest.raises(PolicyError, match="stores no statistics for action"):
+    with pytest.raises(PolicyError, match="action has no statistic mean, which MEAN_STD reads"):
         load(folder)
 
 
@@ -164,7 +165,7 @@ def test_a_type_that_cannot_be_driven_says_why(save: Any, load: Any, policy_type
     ("options", "error"),
     [
         ({"device": "cuda:99"}, "torch sees"),
-        ({"device": "abacus"}, "not one of auto, cpu, cuda"),
+        ({"device": "abacus"}, "it is one of auto, cpu, cuda"),
         ({"dtype": "bfloat16"}, "act has no dtype setting"),
         ({"compile": "default"}, "act cannot be compiled"),
         ({"snapflow": True}, "adapter for pi05, not for act"),
@@ -216,3 +217,111 @@ def test_every_refusal_is_one_the_command_line_prints(save: Any, load: Any) -> N
     with pytest.raises(HarnessError) as refused:
         load(folder)
     assert "\n" not in str(refused.value)
+
+
+def statistics_file(folder: Path, which: str) -> Path:
+    (path,) = folder.glob(f"policy_{which}processor_step_*normalizer_processor.safetensors")
+    return path
+
+
+def with_statistics(folder: Path, which: str, **changes: torch.Tensor | None) -> None:
+    """Change statistics of a pipeline ("observation__state__mean"); None removes one."""
+    from safetensors.torch import load_file, save_file
+
+    path = statistics_file(folder, which)
+    tensors = {**load_file(path), **{key.replace("__", "."): value for key, value in changes.items()}}
+    save_file({key: value for key, value in tensors.items() if value is not None}, path)
+
+
+def with_steps(folder: Path, which: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Change the steps of a pipeline."""
+    path = folder / f"policy_{which}processor.json"
+    stored = json.loads(path.read_text())
+    edit(path, steps=change(stored["steps"]))
+
+
+def use_quantiles(folder: Path) -> None:
+    """Say QUANTILES everywhere, as Pi0.5's checkpoints do."""
+    mapping = json.loads((folder / "config.json").read_text())["normalization_mapping"]
+    quantiles = {**mapping, "STATE": "QUANTILES", "ACTION": "QUANTILES"}
+    edit(folder / "config.json", normalization_mapping=quantiles)
+    for which in ("pre", "post"):
+
+        def change(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            for step in steps:
+                if "norm_map" in step.get("config", {}):
+                    step["config"]["norm_map"].update(STATE="QUANTILES", ACTION="QUANTILES")
+            return steps
+
+        with_steps(folder, which, change)
+
+
+def without(name: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda steps: [step for step in steps if step["registry_name"] != name]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (
+            lambda folder: with_statistics(folder, "post", action__mean=torch.full((7,), float("nan"))),
+            "the statistic mean of action, which MEAN_STD reads, is NaN or infinite",
+        ),
+        (
+            lambda folder: with_statistics(folder, "pre", observation__state__std=torch.full((8,), float("inf"))),
+            r"the statistic std of observation\.state, which MEAN_STD reads, is NaN or infinite",
+        ),
+        (
+            lambda folder: with_statistics(folder, "post", action__std=torch.ones(1)),
+            "the statistic std of action has 1 numbers, the feature 7",
+        ),
+        (
+            lambda folder: with_statistics(folder, "post", action__mean=None, action__std=None),
+            "action has no statistic mean, which MEAN_STD reads",
+        ),
+        (
+            lambda folder: with_steps(folder, "post", without("unnormalizer_processor")),
+            "action is to be normalised by MEAN_STD, but no step of its processors does it",
+        ),
+        (
+            lambda folder: with_steps(folder, "pre", without("normalizer_processor")),
+            r"observation\.state is to be normalised by MEAN_STD, but no step",
+        ),
+    ],
+)
+def test_processors_that_would_not_normalise_are_refused(save: Any, load: Any, spoil: Any, told: str) -> None:
+    folder = save("act")
+    spoil(folder)
+    with pytest.raises(PolicyError, match=told):
+        load(folder)
+
+
+def test_quantiles_need_their_statistics(save: Any, load: Any) -> None:
+    folder = save("act")
+    use_quantiles(folder)
+    load(folder)
+    with_statistics(folder, "post", action__q01=None)
+    with pytest.raises(PolicyError, match="action has no statistic q01, which QUANTILES reads"):
+        load(folder)
+
+
+def test_a_mode_that_processors_and_configuration_call_differently_is_a_warning(save: Any, load: Any) -> None:
+    folder = save("act")
+    mapping = json.loads((folder / "config.json").read_text())["normalization_mapping"]
+    edit(folder / "config.json", normalization_mapping={**mapping, "ACTION": "MIN_MAX"})
+    said = "action is normalised by MEAN_STD, as its processors say; its configuration says MIN_MAX."
+    assert said in load(folder).warnings
+
+
+def test_a_configuration_that_contradicts_itself_is_refused_with_its_own_complaint(save: Any, load: Any) -> None:
+    folder = save("act")
+    edit(folder / "config.json", n_action_steps=50)
+    with pytest.raises(PolicyError, match=r"upper bound for the number of action steps.*Got 50 for `n_action_steps`"):
+        load(folder)
+
+
+def test_a_type_that_is_not_known_gets_no_guess(save: Any, load: Any) -> None:
+    folder = save("act")
+    edit(folder / "config.json", type="dm05")
+    with pytest.raises(PolicyError, match=r"of type 'dm05', which this version does not drive \(it drives pi05, "):
+        load(folder)
