@@ -43,7 +43,8 @@ def shared_memory_fault(place: Path = SHARED_MEMORY) -> str | None:
         return None
     return (
         f"{place} has {free / 2**20:.0f} MiB free, a run needs {SHARED_MEMORY_BYTES / 2**20:.0f}: make it larger "
-        "(docker run --shm-size=1g; in Kubernetes an emptyDir of medium Memory), or remove what other programs left there"
+        "(docker run --shm-size=1g; in Kubernetes an emptyDir of medium Memory), or remove what other programs left "
+        "there"
     )
 
 

@@ -26,7 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "rollout": {"errors", "spec", "schedule", "sim", "ledger", "policies"},
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
-    "cluster": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve"},
+    "cluster": {
+        "errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve",
+    },
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
