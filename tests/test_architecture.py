@@ -27,15 +27,16 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
     "cluster": {
-        "errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency", "serve",
+        "errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
+        "serve",
     },
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "spec", "ledger", "analysis", "gate", "report"},
     "watch": {
-        "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "cluster", "analysis", "gate",
-        "report",
+        "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency", "cluster",
+        "analysis", "gate", "report",
     },
     "doctor": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {

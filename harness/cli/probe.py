@@ -43,7 +43,9 @@ def command(
     quantize: Annotated[str | None, typer.Option(help="Axis: weights, e.g. none,int8.")] = None,
     vision: Annotated[str | None, typer.Option(help="Axis: vision tower, e.g. none,tf32,bfloat16.")] = None,
     tf32: Annotated[str | None, typer.Option(help="Axis: TF32 in float32 products, e.g. true,false.")] = None,
-    cameras: Annotated[str | None, typer.Option(help="Axis: cameras of random weights, e.g. 1,2.")] = None,
+    cameras: Annotated[
+        str | None, typer.Option(help="Axis: cameras of random weights, any number, e.g. 1,2,3.")
+    ] = None,
     prompt_tokens: Annotated[
         str | None, typer.Option(help="Axis: padded prompt length of random weights, tokens, e.g. 48,200.")
     ] = None,
@@ -73,8 +75,8 @@ def command(
     of its reference: the policy without dtype, compile, graphs, quantize, vision, merge_cameras and tf32.
     """
     from harness.latency import SCOPE
-    from harness.latency.profiles import hardware_of_node
-    from harness.latency.session import probe_to_ledger
+    from harness.latency.node import hardware_of_node
+    from harness.latency.to_ledger import probe_to_ledger
     from harness.ledger import read
     from harness.report import render_terminal
     from harness.rollout.time_source import WallTime
@@ -95,12 +97,15 @@ def command(
         "policies": [spec.model_dump() for spec in parse_policies(policy)],
         "nfe": parse_nfe(nfe) if nfe else (),
         "batch_sizes": _integers("--batch-size", batch_size),
-        "min_seconds": min_seconds,
-        "min_samples": min_samples,
+        "budget": {
+            "min_seconds": min_seconds,
+            "min_samples": min_samples,
+            "max_seconds": max(max_seconds, min_seconds),
+            "warmup_seconds": warmup_seconds,
+            "components_every": components_every,
+        },
         "axes": parse_axes({name: text for name, text in named.items() if text is not None}, vary or []),
         "prompt_words": _integers("--prompt-words", prompt_words) if prompt_words else (),
-        "warmup_seconds": warmup_seconds,
-        "components_every": components_every,
         "process_per": process_per,
         "compare": compare,
         "allow_shared": allow_shared,
@@ -117,7 +122,6 @@ def command(
         clock=WallTime(),
         hardware=hardware_of_node(hardware),
         append=resume,
-        max_seconds=max_seconds,
         on_message=screen.say,
     )
     render_terminal(read(target), screen)

@@ -42,7 +42,7 @@ def command(
 
     Needs neither Ray nor LIBERO. Decisions of concurrent clients are batched. Ctrl-C ends it.
     """
-    from harness.latency.profiles import hardware_of_node
+    from harness.latency.node import hardware_of_node
     from harness.policies.registry import make_policy
     from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService

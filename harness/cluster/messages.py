@@ -34,6 +34,8 @@ class NodeIdentity:
     node_id: str
     """`nodes.node_id`, which outlives a Ray session."""
     hardware: str
+    gl: str | None = None
+    """What renders there, as in `nodes.gl`."""
 
 
 @dataclass(frozen=True, slots=True)

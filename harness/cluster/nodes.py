@@ -123,24 +123,36 @@ def _renderer(report: NodeReport) -> str | None:
     return report.backend.renderer if report.backend is not None else None
 
 
-def describe_nodes(session: RaySession, nodes: Sequence[NodeResources], run_id: str) -> dict[str, dict[str, Any]]:
+def describe_nodes(
+    session: RaySession, nodes: Sequence[NodeResources], run_id: str, reports: Mapping[str, NodeReport]
+) -> dict[str, dict[str, Any]]:
     """Describe every node: a private cluster's only one from here, others in a task pinned to each.
+
+    Args:
+        session: The cluster.
+        nodes: Its nodes.
+        run_id: The run that they are described for.
+        reports: Ray's node id → what the node renders with.
 
     Returns:
         Ray's node id → row of the ledger's table `nodes`.
     """
+    gl = {node_id: f"{r.backend.renderer}: {r.backend.device}" for node_id, r in reports.items() if r.backend}
     if session.owned:
-        return {session.driver_node_id: _describe(run_id)}
+        return {session.driver_node_id: _describe(run_id, gl.get(session.driver_node_id))}
     task = session.ray.remote(num_cpus=0)(_describe)
-    refs = {node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote(run_id) for node in nodes}
+    refs = {
+        node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote(run_id, gl.get(node.node_id))
+        for node in nodes
+    }
     return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
 
 
-def _describe(run_id: str) -> dict[str, Any]:
+def _describe(run_id: str, gl: str | None) -> dict[str, Any]:
     from harness.latency.node import describe_node
 
-    row = describe_node(run_id=run_id)
-    return {**row, "hardware": row["hardware"] or row["accelerator"] or row["cpu"], "versions": dict(row["versions"])}
+    row = describe_node(run_id=run_id, gl=gl)
+    return {**row, "versions": dict(row["versions"])}
 
 
 def _differences(ours: SuiteDescription, theirs: SuiteDescription) -> list[tuple[str, Any, Any]]:

@@ -15,6 +15,7 @@ from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.rollout.faults import describe_exception
 from harness.schedule.placement import NodeResources
+from harness.spec.budget import Budget
 from harness.spec.policy import PolicySpec
 from harness.spec.suite import ProbePlan
 
@@ -32,12 +33,9 @@ class ProbeJob:
     nfes: tuple[int, ...]
     """Empty: the policy's default."""
     batch_sizes: tuple[int, ...]
-    min_seconds: float
-    min_samples: int
+    budget: Budget
     variant: str | None = None
     """What sets it apart from its reference."""
-    warmup_seconds: float = 60.0
-    components_every: int = 1
     share_process: bool = False
     allow_shared: bool = False
 
@@ -74,11 +72,8 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfigura
                     spec,
                     tuple(lacking) if looped else (),
                     plan.batch_sizes,
-                    plan.min_seconds,
-                    plan.min_samples,
+                    plan.budget,
                     variant=variant.text or None,
-                    warmup_seconds=plan.warmup_seconds,
-                    components_every=plan.components_every,
                     share_process=plan.process_per == "variant",
                     allow_shared=plan.allow_shared,
                 )
@@ -98,6 +93,7 @@ class ProbeLease:
     def __init__(self, place: NodeIdentity, run_id: str, controller: Any) -> None:
         """Probe for a run; rows go through `controller`."""
         self._place, self._run_id, self._controller = place, run_id, controller
+        self._calibrated = False
 
     def run(self, job: ProbeJob) -> ProbeReport:
         """Measure one policy; each configuration's rows are in the ledger when it ends.
@@ -105,7 +101,7 @@ class ProbeLease:
         Raises:
             HarnessError: The request is wrong, or the policy cannot be built.
         """
-        from harness.latency import Budget, Labels, describe_node, probe_observations, run_isolated
+        from harness.latency import Labels, describe_node, probe_observations, run_isolated
         from harness.policies.registry import make_policy
 
         result = run_isolated(
@@ -113,12 +109,7 @@ class ProbeLease:
             observations=probe_observations(job.batch_sizes),
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
-            budget=Budget(
-                min_seconds=job.min_seconds,
-                min_samples=job.min_samples,
-                warmup_seconds=job.warmup_seconds,
-                components_every=job.components_every,
-            ),
+            budget=job.budget,
             labels=Labels(
                 run_id=self._run_id,
                 node_id=self._place.node_id,
@@ -128,17 +119,19 @@ class ProbeLease:
             ),
             share_process=job.share_process,
             allow_shared=job.allow_shared,
-            calibrate=True,
+            calibrate=not self._calibrated,
             on_rows=partial(self._append, "latency"),
             on_counts=partial(self._append, "counts"),
         )
         row = None
         if result.calibration is not None:
+            self._calibrated = True
             row = describe_node(
                 run_id=self._run_id,
                 node_id=self._place.node_id,
                 hardware=self._place.hardware,
                 calibration=result.calibration,
+                gl=self._place.gl,
             )
         failed = tuple(
             f"probe of {c.policy_id} at NFE {c.nfe}, batch {c.batch_size}: {c.failure.message}"

@@ -326,9 +326,9 @@ class _Run:
         reports: Mapping[str, NodeReport],
     ) -> None:
         """Roll out, then probe; the result is in `self.result`, also when an exception ends it."""
-        nodes = describe_nodes(self.session, self.nodes, self.run_id)
+        nodes = describe_nodes(self.session, self.nodes, self.run_id, reports)
         self.writer.append("nodes", list(nodes.values()))
-        places = {node_id: NodeIdentity(row["node_id"], row["hardware"]) for node_id, row in nodes.items()}
+        places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in nodes.items()}
         hosts = [node for node in self.nodes if node.node_id in reports]
         slots = place_workers(hosts, house.slots, self.request.workers, n_todo) if n_todo else ()
         controller = start_controller(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ MIN_COPY_BYTES = 256 * 10**6
 MAX_COPY_BYTES = 10**9
 CACHE_MULTIPLE = 2
 REPEATS = 5
-# Sides of the square products: large enough that a larger one is no faster.
-CUDA_SIDE = 8192
-CPU_SIDE = 1536
+# A CPU without instructions for a number format multiplies it a thousand times slower than another CPU: each figure
+# gets so long, and its work grows only as far as that allows. All of them stay within some 5 s.
+LIMIT_S = 0.8
+# Sides of the square products, tried in turn: a product of the last is no slower a FLOP than a larger one.
+CUDA_SIDES = (1024, 2048, 4096, 8192)
+CPU_SIDES = (128, 256, 512, 1024, 1536)
 CUDA_FORMATS = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 CPU_FORMATS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What one device reaches, best of five; None is "not measured"."""
+    """What one device reaches, best of up to five; None is "not measured"."""
 
     device: str
     """"cpu" or "cuda:N"."""
@@ -44,10 +48,12 @@ class Calibration:
     fp8."""
     python_us: float | None = None
     """Host time for one call of an empty torch module, microseconds: how fast this host runs a policy's Python."""
+    threads: int = 1
+    """Threads of one operation."""
 
 
 def calibrate(device: str | None, seconds: Callable[[], float]) -> Calibration:
-    """Measure a device's ceilings. Takes a few seconds, and twice the copied bytes of memory.
+    """Measure a device's ceilings. Takes some 5 s at most on any device, and twice the copied bytes of memory.
 
     Args:
         device: torch's name of it; None for CUDA if this process uses it, else the CPU. Without torch in the process
@@ -85,18 +91,56 @@ def _best(
 ) -> float:
     """Least duration of one `action` over a few runs of `calls` back to back, seconds, after one that warms up.
 
-    Waiting for a device costs some 10 µs, a twentieth of a copy on the fastest; back to back, it is shared.
+    Waiting for a device costs some 10 µs, a twentieth of a copy on the fastest; back to back, it is shared. There is at
+    least one run, and none begins after `LIMIT_S`.
     """
+    began = seconds()
     action()
     finish()
-    durations = []
-    for _ in range(REPEATS):
-        start = seconds()
-        for _ in range(calls):
-            action()
-        finish()
-        durations.append((seconds() - start) / calls)
+    durations: list[float] = []
+    while not durations or (len(durations) < REPEATS and seconds() - began < LIMIT_S):
+        durations.append(_duration(action, finish, seconds, calls))
     return min(durations)
+
+
+def _duration(
+    action: Callable[[], object], finish: Callable[[], object], seconds: Callable[[], float], calls: int
+) -> float:
+    start = seconds()
+    for _ in range(calls):
+        action()
+    finish()
+    return (seconds() - start) / calls
+
+
+def matmul_rate(
+    product_of: Callable[[int], Callable[[], object]],
+    sides: Sequence[int],
+    finish: Callable[[], object],
+    seconds: Callable[[], float],
+    calls: int = 1,
+) -> float:
+    """Rate of square products, 1e12 FLOP a second, at the largest side for which there is time.
+
+    Args:
+        product_of: Side → the product to time.
+        sides: Sides to try, ascending.
+        finish: Waits for the device.
+        seconds: Stopwatch.
+        calls: Products back to back in one measurement.
+    """
+    began = seconds()
+    for side, larger in zip(sides, [*sides[1:], None], strict=True):
+        product = product_of(side)
+        product()
+        finish()
+        once = _duration(product, finish, seconds, 1)
+        if larger is None or seconds() - began + once * (larger / side) ** 3 > LIMIT_S:
+            break
+    durations = [once]
+    while len(durations) <= REPEATS and seconds() - began < LIMIT_S:
+        durations.append(_duration(product, finish, seconds, calls))
+    return 2 * side**3 / min(durations) / 1e12
 
 
 def _nothing() -> None:
@@ -107,9 +151,13 @@ def _calibrate_numpy(seconds: Callable[[], float]) -> Calibration:
     size = copy_bytes(last_cache_bytes(), psutil.virtual_memory().available) // 8
     source, target = np.ones(size), np.zeros(size)
     copy_s = _best(lambda: np.copyto(target, source), _nothing, seconds)
-    left = np.random.default_rng(0).standard_normal((CPU_SIDE, CPU_SIDE), dtype=np.float32)
-    matmul_s = _best(lambda: left @ left, _nothing, seconds)
-    rate = 2 * CPU_SIDE**3 / matmul_s / 1e12
+    rng = np.random.default_rng(0)
+
+    def product_of(side: int) -> Callable[[], object]:
+        left = rng.standard_normal((side, side), dtype=np.float32)
+        return lambda: left @ left
+
+    rate = matmul_rate(product_of, CPU_SIDES, _nothing, seconds)
     one = np.ones(1, dtype=np.float32)
 
     def many() -> None:
@@ -137,22 +185,22 @@ def _calibrate_torch(torch: Any, device: Any, seconds: Callable[[], float]) -> C
         python_s = _python_torch(torch, seconds)
     name = str(device) if device.index is not None or not cuda else f"cuda:{torch.cuda.current_device()}"
     usual = rates.get("bf16" if cuda else "fp32")
-    return Calibration(name, copy_gb_s, usual, launch_s * 1e6, rates, python_s * 1e6)
+    return Calibration(name, copy_gb_s, usual, launch_s * 1e6, rates, python_s * 1e6, torch.get_num_threads())
 
 
 def _matmuls(
     torch: Any, device: Any, finish: Callable[[], object], seconds: Callable[[], float]
 ) -> Iterator[tuple[str, float]]:
     """Number format → 1e12 FLOP a second, for what this device and this torch multiply."""
-    side, calls = (CUDA_SIDE, 5) if device.type == "cuda" else (CPU_SIDE, 1)
+    sides, calls = (CUDA_SIDES, 5) if device.type == "cuda" else (CPU_SIDES, 1)
     for name in CUDA_FORMATS if device.type == "cuda" else CPU_FORMATS:
         try:
             with _tf32(torch, name == "tf32"):
-                took = _best(_product(torch, device, name, side), finish, seconds, calls)
+                rate = matmul_rate(partial(_product, torch, device, name), sides, finish, seconds, calls)
         except (RuntimeError, NotImplementedError, AttributeError):
             # An older device or torch refuses the format, or the memory is full: the rate stays unknown.
             continue
-        yield name, 2 * side**3 / took / 1e12
+        yield name, rate
 
 
 @contextmanager

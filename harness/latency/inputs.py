@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,18 @@ def synthetic_observations(
 def probe_observations(batch_sizes: Sequence[int], words: int | None = None) -> list[Observation]:
     """Inputs of a probe: at least `N_OBSERVATIONS`, and as many as the largest of `batch_sizes`."""
     return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes), words=words)
+
+
+def with_cameras(observations: Sequence[Observation], cameras: Sequence[str]) -> tuple[Observation, ...]:
+    """Add a synthetic frame for each camera that the observations lack: a policy may look through any number."""
+    rng = np.random.default_rng(len(observations))
+    found = []
+    for observation in observations:
+        resolution = next((len(image) for image in observation.images.values()), 256)
+        lacking = [camera for camera in cameras if camera not in observation.images]
+        frames = {camera: _picture(rng, resolution) for camera in lacking}
+        found.append(replace(observation, images={**observation.images, **frames}) if frames else observation)
+    return tuple(found)
 
 
 def _of_length(instruction: str, words: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -72,8 +73,11 @@ def profile_cuda(run: Callable[[Callable[[str], Any]], None], synchronize: Synch
             yield
             synchronize()
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler, span("e2e"):
-        run(span)
+    with warnings.catch_warnings():
+        # One decision is profiled and nothing of it is timed by the host: there is no warm-up for a user to ask for.
+        warnings.filterwarnings("ignore", message=".*[Pp]rofiler won't be using warmup")
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler, span("e2e"):
+            run(span)
     # The raw events: torch's own summary of some 10,000 kernels takes minutes of Python.
     events = profiler.profiler.kineto_results.events()
     spans = [_interval(e, len(MARK)) for e in events if e.name().startswith(MARK) and not _on_device(e)]

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError, PolicyError, UsageError
+from harness.latency.convergence import is_enough, is_warm, unmet
 from harness.latency.memory import peak_memory_bytes
 from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize, nothing, synchronizer
-from harness.latency.stopping import Budget, is_enough, is_warm, unmet
-from harness.latency.telemetry import Telemetry
+from harness.latency.telemetry import Energy, Telemetry
 from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
 from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
+from harness.spec.budget import Budget
 from harness.spec.observation import ACTION_DIM, Observation, PolicyInfo
 
 SCOPE = (
@@ -36,6 +37,8 @@ SCOPE = (
 
 EAGER = "eager"
 """`compile` of a policy that is not compiled, as policies say it."""
+
+TELEMETRY_COLUMNS = ("sm_clock_mhz", "temperature_c", "power_w", "throttled", "memory_clock_mhz")
 
 NOISE_KEY = "0" * 64
 # The instrumented decisions of an eager policy cost what the others do, less what overlaps across a component's end.
@@ -463,12 +466,8 @@ def _telemetry_columns(telemetry: Telemetry | None, span: Span) -> Row:
     if telemetry is None:
         return {}
     reading = telemetry.at((span.start_s + span.end_s) / 2)
-    whole = span.name == "e2e"
-    return {
-        "memory_clock_mhz": reading.memory_clock_mhz,
-        "energy_j": telemetry.energy_j(span.start_s, span.end_s) if whole else None,
-        "sm_clock_mhz": reading.sm_clock_mhz,
-        "temperature_c": reading.temperature_c,
-        "power_w": reading.power_w,
-        "throttled": reading.throttled,
-    }
+    energy = telemetry.energy(span.start_s, span.end_s) if span.name == "e2e" else Energy(None, None)
+    columns = {name: getattr(reading, name) for name in TELEMETRY_COLUMNS}
+    sources = {name: reading.sources.get(name) for name in TELEMETRY_COLUMNS} | {"energy_j": energy.source}
+    told = ",".join(f"{name}={source}" for name, source in sources.items() if source is not None)
+    return {**columns, "energy_j": energy.joules, "telemetry_source": told or None}

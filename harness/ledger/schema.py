@@ -139,6 +139,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _VARIANT,
         Column("compile_s", REAL, "What the first call of a compiled policy took beyond a usual one.", "s"),
         Column("shared", TRUTH, "Whether another process computed on the accelerator; null when nobody could tell."),
+        Column("telemetry_source", TEXT, "Column=source of each clock, temperature, power and energy of the row."),
     ),
     "nodes": (
         _RUN,
@@ -155,6 +156,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("launch_us", REAL, "Host time of one operation on one element, back to back.", "µs"),
         Column("matmul_by_format", NUMBERS, "Number format (bf16, tf32, …) → dense square matmul.", "1e12 FLOP/s"),
         Column("python_us", REAL, "Host time of one call of an empty module.", "µs"),
+        Column("isa", TEXT, "Widest vector instruction set of the CPU: avx512, avx2, sve, neon, …"),
+        Column("threads", WHOLE, "Threads of one operation of torch.", "threads"),
+        Column("gl", TEXT, "What renders there: class (egl-gpu, osmesa, …) and device; null where nothing does."),
     ),
     "counts": (
         _RUN,

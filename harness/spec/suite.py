@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from harness.errors import SpecError, UsageError
+from harness.spec.budget import Budget
 from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
@@ -51,19 +52,13 @@ class ProbePlan(SpecModel):
     """NFE values for policies that have a denoising loop; empty: their default."""
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     """Observations in one `act`."""
-    min_seconds: Annotated[float, Field(gt=0)] = 10.0
-    """Least measuring time of a configuration, seconds."""
-    min_samples: Annotated[int, Field(ge=2)] = 50
-    """Least number of timed decisions of a configuration."""
-    warmup_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """Most time for a configuration's latency to settle after its first call, seconds."""
+    budget: Budget = Budget()
+    """Time and samples of each configuration; its keys may also stand beside it, as they did before it had a name."""
     axes: dict[str, Annotated[tuple[OptionValue | None, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Options of the policies to vary, each with its values (null leaves it out): every combination is probed, e.g.
     `{dtype: [float32, bfloat16], compile: [null, default], cameras: [1, 2]}`."""
     prompt_words: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Lengths of the instruction, words; empty for LIBERO's own (13 to 16)."""
-    components_every: Annotated[int, Field(ge=1)] = 1
-    """One decision is timed by component after so many that are timed end to end."""
     process_per: Literal["configuration", "variant"] = "configuration"
     """Whether each NFE and batch size gets a process of its own, or each variant of a policy; a variant whose process
     dies goes on in a fresh one. A variant that takes minutes to compile is then compiled once."""
@@ -71,6 +66,17 @@ class ProbePlan(SpecModel):
     """Whether to compare each variant's answers with those of its reference: eager, in the checkpoint's dtype."""
     allow_shared: bool = False
     """Whether to measure beside another process on the accelerator; the rows are marked then."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest_budget(cls, data: Any) -> Any:
+        loose = (
+            {key: value for key, value in data.items() if key in Budget.model_fields} if isinstance(data, dict) else {}
+        )
+        if not loose:
+            return data
+        rest = {key: value for key, value in data.items() if key not in loose}
+        return {**rest, "budget": {**Budget.model_validate(rest.get("budget", {})).model_dump(), **loose}}
 
     @property
     def variants(self) -> list[ProbeVariant]:

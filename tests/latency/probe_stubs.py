@@ -97,6 +97,21 @@ def without_nfe() -> Sleepy:
     return Sleepy(nfe_options=(), default_nfe=None, noise_shape=None)
 
 
+class ThreeCameras(Sleepy):
+    """Looks through a camera that LIBERO lacks."""
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        for observation in observations:
+            assert len({observation.images[camera].shape for camera in self.info.cameras}) == 1
+        return super().act(observations, noise, nfe=nfe)
+
+
+def looks_through_three() -> Sleepy:
+    return ThreeCameras(cameras=("agentview", "robot0_eye_in_hand", "camera3"))
+
+
 def exits() -> Faulty:
     return Faulty("exit")
 

@@ -11,17 +11,17 @@ from torch import nn
 from harness.latency.calibrate import Calibration
 from harness.latency.counts import METHOD, count, count_rows
 from harness.latency.inputs import synthetic_observations
-from harness.latency.isolate import run_isolated
+from harness.latency.isolated import run_isolated
 from harness.latency.kernels import Activity, KernelTime, attribute
 from harness.latency.node import describe_node
 from harness.latency.operators import OperatorCounter
 from harness.latency.probe import Labels
-from harness.latency.stopping import Budget
 from harness.ledger.conform import to_table
 from harness.policies.flow.network import FlowConfig
 from harness.policies.flow.policy import FlowPolicy
 from harness.policies.registry import make_policy
 from harness.rollout.time_source import WallTime
+from harness.spec.budget import Budget
 from harness.spec.policy import parse_policy
 
 OBSERVATIONS = synthetic_observations(2, resolution=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -12,9 +13,16 @@ import pytest
 
 from harness.errors import UsageError
 from harness.latency import describe_node, synthetic_observations
-from harness.latency.calibrate import Calibration, calibrate, copy_bytes, last_cache_bytes
-from harness.latency.node import cpu_model, find_accelerator, versions
-from harness.latency.profiles import hardware_of_node
+from harness.latency.calibrate import (
+    CPU_SIDES,
+    LIMIT_S,
+    Calibration,
+    calibrate,
+    copy_bytes,
+    last_cache_bytes,
+    matmul_rate,
+)
+from harness.latency.node import cpu_model, find_accelerator, hardware_of_node, instruction_set, versions
 from harness.ledger.conform import to_table
 from harness.spec.observation import CAMERAS
 
@@ -85,6 +93,42 @@ def test_ceilings_of_this_cpu_are_measured_in_a_plausible_range() -> None:
     assert 0.05 < found.launch_us < 10_000
 
 
+@pytest.mark.parametrize("flop_s", [5e8, 5e9, 1e13], ids=["emulated format", "slow", "fast"])
+def test_a_rate_is_found_in_bounded_time_however_slow_the_device(flop_s: float) -> None:
+    elapsed = 0.0
+    sides: list[int] = []
+
+    def product_of(side: int) -> Callable[[], object]:
+        def product() -> None:
+            nonlocal elapsed
+            sides.append(side)
+            elapsed += 2 * side**3 / flop_s
+
+        return product
+
+    rate = matmul_rate(product_of, CPU_SIDES, lambda: None, lambda: elapsed)
+    assert rate == pytest.approx(flop_s / 1e12)
+    # One that has begun is finished.
+    assert elapsed < 2 * LIMIT_S
+    assert (sides[-1] == CPU_SIDES[-1]) == (flop_s > 1e12)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "isa"),
+    [
+        ("flags\t\t: fpu sse4_2 avx avx2 avx512f avx512_vnni\n", "avx512"),
+        ("flags\t\t: fpu sse4_2 avx avx2\n", "avx2"),
+        ("Features\t: fp asimd evtstrm aes\n", "neon"),
+        ("Features\t: fp asimd sve sve2\n", "sve2"),
+        ("processor\t: 0\n", None),
+    ],
+)
+def test_the_widest_instruction_set_of_the_cpu_is_named(tmp_path: Path, cpuinfo: str, isa: str | None) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    assert instruction_set(tmp_path) == isa
+
+
 @pytest.mark.gpu
 def test_ceilings_of_a_gpu_are_measured_on_it() -> None:
     torch = pytest.importorskip("torch")
@@ -102,7 +146,8 @@ def test_the_node_in_hand_has_the_hardware_it_matches_unless_another_is_named() 
     node = {"node_id": "n", "accelerator": "NVIDIA L4", "memory_bytes": 64 * 10**9}
     assert hardware_of_node(None, node) == "l4"
     assert hardware_of_node("cpu", node) == "cpu"
-    assert hardware_of_node(None, {**node, "accelerator": "Unheard Of"}) is None
+    # Runs and probes say the same of a device without a profile.
+    assert hardware_of_node(None, {**node, "accelerator": "Unheard Of"}) == "Unheard Of"
     with pytest.raises(UsageError, match="l40s"):
         hardware_of_node("l40s", node)
 

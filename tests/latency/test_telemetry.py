@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness.latency.telemetry import (
-    CpuSource,
-    JetsonSource,
-    NvmlSource,
-    Reading,
-    Telemetry,
-    find_source,
-    jetson_model,
-    visible_index,
-)
+from harness.latency.node import find_accelerator
+from harness.latency.nvml import NvmlSource, visible_index
+from harness.latency.reading import Reading
+from harness.latency.sysfs import CpuSource, JetsonSource, jetson_model
+from harness.latency.telemetry import FROM_POWER, Energy, FirstAnswer, Telemetry, find_source
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -48,6 +44,8 @@ JETSON = {
 
 class Counting:
     """A source whose clock counts its readings."""
+
+    origin = "counting"
 
     def __init__(self) -> None:  # noqa: D107
         self.n = 0
@@ -100,7 +98,6 @@ def test_a_jetson_reports_its_input_rail_gpu_clock_and_gpu_zone(tmp_path: Path) 
         power_w=7.5,
         throttled=None,
         memory_clock_mhz=2133.0,
-        memory_used_bytes=2_048_000_000,
     )
 
 
@@ -113,7 +110,9 @@ def test_a_jetson_without_those_files_reports_nothing(tmp_path: Path) -> None:
 def test_another_board_with_a_device_tree_is_no_jetson(tmp_path: Path) -> None:
     root = write(tmp_path, {"proc/device-tree/model": "Raspberry Pi 5 Model B\0"})
     assert jetson_model(root) is None
-    assert isinstance(find_source("cpu", root=root), CpuSource)
+    source = find_source("cpu", root=root)
+    assert isinstance(source, FirstAnswer)
+    assert [type(one) for one in source.sources] == [CpuSource]
 
 
 def test_a_cpu_reports_the_mean_of_its_cores_clocks(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ class FakeNvml:
             "nvmlDeviceGetPowerUsage": 412_500,
             "nvmlDeviceGetCurrentClocksEventReasons": reasons,
             "nvmlDeviceGetTotalEnergyConsumption": 5_000,
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=1),
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 * 10**9, free=10**9),
             "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=7), SimpleNamespace(pid=9)],
         }
         self.missing = missing
@@ -185,11 +184,105 @@ def test_what_a_gpu_does_not_support_stays_empty() -> None:
     assert (reading.power_w, reading.throttled, reading.sm_clock_mhz) == (None, None, 1980.0)
 
 
-def test_a_gpu_without_memory_of_its_own_reports_what_the_system_uses() -> None:
-    gb10 = NvmlSource(FakeNvml(0, frozenset({"nvmlDeviceGetMemoryInfo"})), SimpleNamespace())
-    used = gb10.read().memory_used_bytes
-    assert used is not None
-    assert used > 0
+NVML_ANSWERS_NOTHING = frozenset(
+    {
+        *("nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo"),
+        *("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetTotalEnergyConsumption"),
+    }
+)
+MIG = "MIG-22222222-2222-2222-2222-222222222222"
+
+
+def with_nvml(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, handles: dict[str, str] | None = None) -> None:
+    """Install an NVML that knows one GPU by index and these devices by UUID."""
+
+    def by_uuid(uuid: str) -> str:
+        try:
+            return (handles or {})[uuid]
+        except KeyError:
+            raise nvml.NVMLError("Not Found") from None
+
+    nvml.nvmlInit = lambda: None
+    nvml.nvmlDeviceGetHandleByIndex = lambda index: "gpu"
+    nvml.nvmlDeviceGetHandleByUUID = by_uuid
+    nvml.nvmlDeviceIsMigDeviceHandle = lambda handle: handle == "slice"
+    nvml.nvmlDeviceGetName = lambda handle: "NVIDIA A100-SXM4-80GB" + (" MIG 1g.10gb" if handle == "slice" else "")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def read_from(root: Path, device: str | None = None) -> Reading:
+    source = find_source(device, root=root)
+    assert source is not None
+    return source.read()
+
+
+def test_a_jetson_whose_nvml_answers_nothing_is_read_from_sysfs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_nvml(monkeypatch, FakeNvml(0, NVML_ANSWERS_NOTHING))
+    reading = read_from(write(tmp_path, JETSON))
+    assert (reading.sm_clock_mhz, reading.temperature_c, reading.power_w) == (612.0, 46.5, 7.5)
+    assert reading.memory_used_bytes == 2_048_000_000
+    assert set(reading.sources.values()) == {"sysfs", "meminfo"}
+
+
+def test_what_one_source_leaves_out_the_next_one_fills_and_each_value_says_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_nvml(monkeypatch, FakeNvml(0x20))
+    reading = read_from(write(tmp_path, JETSON))
+    assert (reading.power_w, reading.throttled, reading.energy_j) == (7.5, True, 5.0)
+    assert reading.sources == {
+        **dict.fromkeys(("sm_clock_mhz", "temperature_c", "power_w", "memory_clock_mhz"), "sysfs"),
+        **dict.fromkeys(("throttled", "energy_j"), "nvml"),
+        "memory_used_bytes": "meminfo",
+    }
+
+
+def test_used_memory_has_one_definition_whether_or_not_nvml_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline is read before torch is loaded, the peak after, by another way to the device."""
+    root = write(tmp_path, JETSON)
+    with_nvml(monkeypatch, FakeNvml(0))
+    baseline = read_from(root).memory_used_bytes
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert read_from(root, "cuda:0").memory_used_bytes == baseline == 2_048_000_000
+
+
+def test_a_gpu_without_memory_of_its_own_reports_what_the_system_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path, {"proc/meminfo": JETSON["proc/meminfo"]})
+    with_nvml(monkeypatch, FakeNvml(0, frozenset({"nvmlDeviceGetMemoryInfo"})))
+    assert read_from(root, "cuda:0").memory_used_bytes == 2_048_000_000
+    with_nvml(monkeypatch, FakeNvml(0))
+    assert read_from(root, "cuda:0").memory_used_bytes is None
+
+
+def test_an_accelerator_that_nothing_reports_on_is_not_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "3000000\n"}
+    root = write(tmp_path, files)
+    with_nvml(monkeypatch, FakeNvml(0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", MIG)
+    assert find_source("cuda:0", root=root) is None
+    assert find_source(None, root=root) is None
+    assert find_accelerator("cuda:0", root=root) == (f"NVIDIA {MIG}", None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert find_source("cuda:0", root=root) is None
+    assert read_from(root, None).sm_clock_mhz == 3000.0
+
+
+def test_a_mig_slice_is_its_own_device_of_which_the_whole_gpu_s_values_are_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_nvml(monkeypatch, FakeNvml(0, NVML_ANSWERS_NOTHING), {MIG: "slice"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", MIG)
+    assert read_from(write(tmp_path, {"proc/meminfo": JETSON["proc/meminfo"]}), "cuda:0") == Reading()
+    assert find_accelerator("cuda:0", root=tmp_path)[0] == "NVIDIA A100-SXM4-80GB MIG 1g.10gb"
 
 
 def test_a_gpu_names_the_processes_that_compute_on_it_where_the_driver_tells() -> None:
@@ -200,6 +293,8 @@ def test_a_gpu_names_the_processes_that_compute_on_it_where_the_driver_tells() -
 
 class Scripted:
     """A source that answers readings in turn."""
+
+    origin = "scripted"
 
     def __init__(self, *readings: Reading) -> None:  # noqa: D107
         self.readings = list(readings)
@@ -220,17 +315,17 @@ def telemetry_of(seconds: list[float], *readings: Reading, before: Reading | Non
 
 def test_energy_is_read_from_the_device_s_counter_between_two_readings() -> None:
     telemetry = telemetry_of([0.0, 1.0, 2.0], *(Reading(energy_j=joules, power_w=1.0) for joules in (100, 400, 500)))
-    assert telemetry.energy_j(0.0, 2.0) == pytest.approx(400)
-    assert telemetry.energy_j(0.25, 0.75) == pytest.approx(150)
-    assert telemetry.energy_j(0.5, 1.5) == pytest.approx(200)
+    assert telemetry.energy(0.0, 2.0).joules == pytest.approx(400)
+    assert telemetry.energy(0.25, 0.75).joules == pytest.approx(150)
+    assert telemetry.energy(0.5, 1.5).joules == pytest.approx(200)
 
 
 def test_energy_without_a_counter_is_power_times_time_and_without_power_unknown() -> None:
-    assert telemetry_of([0.0], Reading(power_w=20.0)).energy_j(0.0, 0.5) == pytest.approx(10)
-    assert telemetry_of([0.0], Reading()).energy_j(0.0, 0.5) is None
+    assert telemetry_of([0.0], Reading(power_w=20.0)).energy(0.0, 0.5) == Energy(10.0, FROM_POWER)
+    assert telemetry_of([0.0], Reading()).energy(0.0, 0.5).joules is None
     # Outside the counter's readings nothing is extrapolated.
     edge = telemetry_of([0.0, 1.0], *(Reading(energy_j=joules, power_w=30.0) for joules in (100, 400)))
-    assert edge.energy_j(0.9, 1.1) == pytest.approx(6)
+    assert edge.energy(0.9, 1.1).joules == pytest.approx(6)
 
 
 def test_the_rise_of_shared_memory_counts_from_before_the_policy_was_built() -> None:

@@ -14,9 +14,16 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.batch import ObservationReader
 from harness.policies.lerobot.cameras import CameraPlan, plan_cameras
 from harness.policies.lerobot.check import refuse_type, require_path
-from harness.policies.lerobot.configs import examine, fit_to_libero, random_config, read_config, read_stored
+from harness.policies.lerobot.configs import (
+    examine,
+    fit_to_libero,
+    random_cameras,
+    random_config,
+    read_config,
+    read_stored,
+)
 from harness.policies.lerobot.describe import checkpoint_provenance, control_mode_of, describe, run_provenance
-from harness.policies.lerobot.families import FAMILIES, Family, family_of
+from harness.policies.lerobot.families import FAMILIES, LIBERO_KEYS, Family, family_of
 from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
 from harness.policies.lerobot.identity import checkpoint_identity, random_identity
 from harness.policies.lerobot.loading import Loaded, build_random, load_checkpoint
@@ -78,7 +85,11 @@ def _at_random(policy_type: str, options: LerobotOptions, label: str) -> _Parts:
         tested = ", ".join(name for name, known in FAMILIES.items() if known.tested)
         raise UsageError(f"lerobot:{policy_type} cannot be built with random weights; that is offered for {tested}.")
     config = random_config(family, options)
-    cameras = plan_cameras(tuple(config.image_features), {}, options.camera_keys, checkpoint=label)
+    shown, wanted = random_cameras(options.cameras), tuple(config.image_features)
+    if len(shown) > len(LIBERO_KEYS) and not options.camera_keys:
+        cameras = CameraPlan(shown, masked=tuple(key for key in wanted if key not in shown.values()))
+    else:
+        cameras = plan_cameras(wanted, {}, options.camera_keys, checkpoint=label)
     loaded = build_random(config, family, options, label)
     recipe = json.dumps(
         [policy_type, options.seed, options.snapflow, str(config), installed_version("torch"), "open gates"]

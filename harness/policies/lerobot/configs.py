@@ -50,8 +50,18 @@ def device_name(asked: str) -> str:
     return asked
 
 
+def random_cameras(count: int | None) -> dict[str, str]:
+    """Cameras of random weights and their image keys: LIBERO's two first, then ones that a probe alone can show.
+
+    Args:
+        count: How many; None for LIBERO's.
+    """
+    more = {f"camera{n}": f"observation.images.image{n}" for n in range(len(LIBERO_KEYS) + 1, (count or 0) + 1)}
+    return dict([*LIBERO_KEYS.items(), *more.items()][:count])
+
+
 def random_config(family: Family, options: LerobotOptions) -> Any:
-    """Configure a policy with random weights for LIBERO: both cameras, its state, its action.
+    """Configure a policy with random weights: LIBERO's state, action and cameras, or as many cameras as asked for.
 
     Raises:
         UsageError: An option that the type's configuration has no field for, or a value that it refuses.
@@ -65,9 +75,7 @@ def random_config(family: Family, options: LerobotOptions) -> Any:
     if unknown:
         raise unknown_name(f"option of lerobot:{family.type}", unknown[0], known)
     frame = PolicyFeature(FeatureType.VISUAL, (3, RANDOM_RESOLUTION, RANDOM_RESOLUTION))
-    if (options.cameras or 1) > len(LIBERO_KEYS):
-        raise UsageError(f"lerobot: cameras is {options.cameras}; LIBERO has {len(LIBERO_KEYS)}. See empty_cameras.")
-    inputs = dict.fromkeys(list(LIBERO_KEYS.values())[: options.cameras], frame)
+    inputs = dict.fromkeys(random_cameras(options.cameras).values(), frame)
     try:
         return build(
             input_features={**inputs, STATE_KEY: PolicyFeature(FeatureType.STATE, (STATE_DIM,))},

@@ -48,7 +48,7 @@ class LerobotOptions(PolicyOptions):
     merge_cameras: bool = False
     """Encode all cameras in one call of the vision tower instead of one call each."""
     cameras: Count | None = None
-    """With random weights: how many of LIBERO's cameras the policy reads."""
+    """With random weights: how many cameras the policy reads. LIBERO has two; with more it can be probed, not run."""
     tf32: bool = True
     """Let fp32 matrix products use TF32 on CUDA, as lerobot-eval does."""
     nfe: Count | None = None

@@ -6,7 +6,10 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from harness.errors import NodeError, UsageError
+from harness.latency.nvml import NvmlSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +35,12 @@ class GpuChoice:
 
 def read_gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs of this machine; none where NVML is not to be had."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        return ()
+    system = psutil.virtual_memory()
     found = []
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        name = pynvml.nvmlDeviceGetName(handle)
-        processes = tuple(process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
-        text = name.decode() if isinstance(name, bytes) else str(name)
-        found.append(Gpu(index, text, int(memory.total), int(memory.free), processes))
+    for index, gpu in enumerate(NvmlSource.every()):
+        # A GPU without memory of its own (GB10, Jetson) computes in the system's.
+        memory, free = gpu.memory() or (system.total, system.available)
+        found.append(Gpu(index, gpu.name or "NVIDIA GPU", memory, free, gpu.compute_pids() or ()))
     return tuple(found)
 
 

@@ -9,12 +9,12 @@ import pytest
 import variant_stubs
 
 from harness.errors import HarnessError, UsageError
-from harness.latency import isolate, synthetic_observations
-from harness.latency.session import ProbeSession, probe_to_ledger
-from harness.latency.stopping import Budget
-from harness.latency.telemetry import Reading
+from harness.latency import Labels, child, synthetic_observations
+from harness.latency.reading import Reading
+from harness.latency.to_ledger import ProbeSession, probe_to_ledger
 from harness.ledger import read
 from harness.rollout.time_source import WallTime
+from harness.spec.budget import Budget
 from harness.spec.policy import PolicySpec
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite
@@ -24,7 +24,8 @@ STUB = "python:variant_stubs:Rounding"
 
 def probed(out: Path, said: list[str] | None = None, **plan: Any) -> ProbeSession:
     """Probe the stub into a ledger; every message lands in `said`."""
-    fields = {"policies": [STUB], "nfe": [1, 2], "min_seconds": 0.02, "min_samples": 3, **plan}
+    budget = {"min_seconds": 0.02, "min_samples": 3, "max_seconds": 1.0}
+    fields = {"policies": [STUB], "nfe": [1, 2], "budget": budget, **plan}
     suite = {"name": "probe", "description": "variants", "protocol": "lerobot", "probe": fields}
     messages = [] if said is None else said
     return probe_to_ledger(
@@ -32,7 +33,6 @@ def probed(out: Path, said: list[str] | None = None, **plan: Any) -> ProbeSessio
         str(out),
         clock=WallTime(),
         hardware=None,
-        max_seconds=1.0,
         on_message=messages.append,
     )
 
@@ -53,16 +53,21 @@ def test_each_variant_is_compared_with_the_reference_and_a_wrong_one_is_marked_l
     assert set(ledger.differences["reference"]) == {STUB}
     assert sum("DIFFERS FROM ITS REFERENCE" in line for line in said) == 4
     assert set(ledger.latency["variant"].dropna()) == set(ledger.differences["variant"])
+    # What takes time after the last sample is said while it is done.
+    assert any(line.startswith("  counting operators at NFE 1") for line in said)
+    assert any("matrix products" in line for line in said)
     # Whoever groups by policy keeps variants apart.
     assert ledger.latency["policy_id"].nunique() == 4
     assert set(ledger.latency["compile"]) == {"eager"}
 
 
 def test_a_reference_that_is_not_probed_is_asked_all_the_same(tmp_path: Path) -> None:
-    probed(tmp_path, policies=[f"{STUB}?dtype=float16"], nfe=[2])
+    said: list[str] = []
+    probed(tmp_path, said, policies=[f"{STUB}?dtype=float16"], nfe=[2])
     ledger = read(tmp_path)
     assert ledger.latency["policy_id"].unique().tolist() == [f"{STUB}?dtype=float16"]
     assert ledger.differences["reference"].tolist() == [STUB]
+    assert f"  asking {STUB}, with which it is compared" in said
 
 
 def test_a_plan_may_do_without_comparing(tmp_path: Path) -> None:
@@ -126,6 +131,8 @@ class Pipe:
 class Busy:
     """An accelerator on which somebody else computes."""
 
+    origin = "busy"
+
     def read(self) -> Reading:
         return Reading()
 
@@ -137,29 +144,34 @@ class Busy:
 def test_beside_a_foreign_process_a_probe_refuses_or_marks_its_rows(
     monkeypatch: pytest.MonkeyPatch, allowed: bool, device: str
 ) -> None:
-    monkeypatch.setattr(isolate, "find_source", lambda device=None: Busy())
-    monkeypatch.setattr(isolate, "NEIGHBOUR_WAIT_S", 0.0)
+    monkeypatch.setattr(child, "find_source", lambda device=None: Busy())
+    monkeypatch.setattr(child, "NEIGHBOUR_WAIT_S", 0.0)
     monkeypatch.setattr(variant_stubs.Rounding, "device", device, raising=False)
-    monkeypatch.setattr(isolate.signal, "signal", lambda *args: None)
-    job = isolate.IsolatedProbe(
+    job = child.IsolatedProbe(
         lambda: variant_stubs.Rounding(PolicySpec(kind="python", path="x")),
         tuple(synthetic_observations(2, resolution=8)),
         (1,),
-        Budget(0, 2, warmup_seconds=0),
-        isolate.Labels(),
-        WallTime(),
-        telemetry=True,
-        calibrate=False,
-        count=False,
+        Budget(min_seconds=0, min_samples=2, warmup_seconds=0),
+        Labels(),
         allow_shared=allowed,
     )
     pipe = Pipe()
     stop = type("Stop", (), {"is_set": staticmethod(lambda: False)})
-    isolate._serve(job, [(1, 1)], pipe, stop)  # type: ignore[arg-type]
-    kinds = [kind for kind, _ in pipe.sent]
     if device == "cuda:0" and not allowed:
-        assert kinds == ["refused"]
-        assert isinstance(pipe.sent[0][1], UsageError)
+        with pytest.raises(UsageError, match="--allow-shared"):
+            child.measure(job, [(1, 1)], pipe, stop)  # type: ignore[arg-type]
+        assert not pipe.sent
         return
+    child.measure(job, [(1, 1)], pipe, stop)  # type: ignore[arg-type]
     rows = dict(pipe.sent)["result"].rows
     assert {row["shared"] for row in rows} == ({True} if device == "cuda:0" else {None})
+
+
+def test_a_probe_s_node_says_its_instruction_set_threads_and_hardware(tmp_path: Path) -> None:
+    probed(tmp_path, nfe=[1])
+    ledger = read(tmp_path)
+    (node,) = ledger.nodes.to_dict("records")
+    assert node["isa"]
+    assert node["threads"] >= 1
+    assert node["hardware"] == "cpu"
+    assert node["gl"] is None or node["gl"] != node["gl"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import probe_stubs
 import pytest
 
 from harness.errors import PolicyError, UsageError
 from harness.latency import Budget, IsolatedResult, run_isolated, synthetic_observations
+from harness.latency.inputs import with_cameras
 from harness.latency.probe import Row
 from harness.ledger.conform import to_table
 from harness.policies.base import Policy
@@ -108,3 +112,46 @@ def test_ctrl_c_stops_the_child_keeps_its_samples_and_probes_no_further() -> Non
     assert [c.nfe for c in result.configurations] == [1]
     assert len(result.configurations[0].samples_ms()) > 10
     assert len(received) == len(result.rows)
+
+
+@pytest.mark.parametrize(
+    ("first_lines", "code", "said"),
+    [
+        ("", 1, "if __name__ == '__main__':"),
+        # A script that ends itself when it is imported.
+        ("if __name__ == '__mp_main__': raise SystemExit(7)", 7, "if __name__ == '__main__':"),
+        ("if __name__ == '__mp_main__': os.kill(os.getpid(), 9)", -9, "SIGKILL"),
+    ],
+    ids=["no guard", "exits", "killed"],
+)
+def test_a_child_that_ends_before_its_first_word_is_reported_at_once(
+    tmp_path: Path, first_lines: str, code: int, said: str
+) -> None:
+    """Its job is megabytes, which nobody takes any more."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n"
+        "import probe_stubs\n"
+        "from harness.latency import run_isolated, synthetic_observations\n"
+        f"{first_lines}\n"
+        "run_isolated(probe_stubs.sleepy, observations=synthetic_observations(8), nfes=(1, 2))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert "ended before it began" in message
+    assert f"exit code {code}" in message
+    assert said in message
+
+
+def test_a_policy_may_look_through_more_cameras_than_a_simulator_has() -> None:
+    (configuration,) = isolated(probe_stubs.looks_through_three, (1,)).probe.configurations
+    assert configuration.failure is None
+    assert configuration.rows
+    (shown, _) = with_cameras(OBSERVATIONS, ("agentview", "camera3"))
+    assert list(shown.images) == ["agentview", "robot0_eye_in_hand", "camera3"]
+    assert shown.images["camera3"].shape == (8, 8, 3)
+    assert (shown.images["camera3"] != shown.images["agentview"]).any()

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.latency.child import Configuration
 from harness.latency.differences import Answers, Difference, compare, is_far
 from harness.latency.inputs import probe_observations
-from harness.latency.isolate import Configuration, IsolatedResult, answers_of, run_isolated
+from harness.latency.isolated import answers_of, run_isolated
 from harness.latency.node import describe_node, node_name, versions
+from harness.latency.parent import IsolatedResult
 from harness.latency.probe import ConfigurationResult, Labels, ProbeFailure, ProbeResult
-from harness.latency.stopping import Budget
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.policies.registry import make_policy
@@ -47,7 +48,6 @@ def probe_to_ledger(
     clock: TimeSource,
     hardware: str | None,
     append: bool = False,
-    max_seconds: float = 300.0,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> ProbeSession:
     """Probe every policy of a suite's plan, each configuration in its own process, into a ledger.
@@ -58,7 +58,6 @@ def probe_to_ledger(
         clock: Time of day and stopwatch.
         hardware: Name of the node's hardware profile; None when none matches.
         append: Whether the ledger may hold rows already.
-        max_seconds: Most measuring time of a configuration, seconds.
         on_message: Told what is measured, what was found, and every warning.
 
     Raises:
@@ -85,7 +84,7 @@ def probe_to_ledger(
     status = "failed"
     results: tuple[ProbeResult, ...] = ()
     try:
-        results = tuple(_probe_policies(suite.probe, writer, run_id, hardware, clock, max_seconds, on_message))
+        results = tuple(_probe_policies(suite.probe, writer, run_id, hardware, clock, on_message))
         status = "interrupted" if any(result.interrupted for result in results) else "finished"
     finally:
         writer.append("runs", [{**run, "status": status, "ended_at": clock.now()}])
@@ -98,11 +97,10 @@ def _probe_policies(
     run_id: str,
     hardware: str | None,
     clock: TimeSource,
-    max_seconds: float,
     on_message: Callable[[str], None],
 ) -> list[ProbeResult]:
     jobs = [(variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants]
-    session = _Session(plan, writer, run_id, hardware, clock, max_seconds, on_message, tuple(jobs))
+    session = _Session(plan, writer, run_id, hardware, clock, on_message, tuple(jobs))
     results: list[ProbeResult] = []
     for variant, words in jobs:
         on_message(f"{named(variant.spec.label, words)}: probing")
@@ -139,7 +137,6 @@ class _Session:
     run_id: str
     hardware: str | None
     clock: TimeSource
-    max_seconds: float
     on_message: Callable[[str], None]
     jobs: tuple[tuple[ProbeVariant, int | None], ...]
     described: bool = False
@@ -160,26 +157,20 @@ class _Session:
             policy_id=named(variant.spec.label, words),
             variant=text or None,
         )
-        budget = Budget(
-            plan.min_seconds,
-            plan.min_samples,
-            max_seconds=max(self.max_seconds, plan.min_seconds),
-            warmup_seconds=plan.warmup_seconds,
-            components_every=plan.components_every,
-        )
         compared = self._is_compared(variant, words)
         return run_isolated(
             partial(make_policy, variant.spec),
             observations=observations,
             nfes=plan.nfe,
             batch_sizes=plan.batch_sizes,
-            budget=budget,
+            budget=plan.budget,
             labels=labels,
             clock=self.clock,
             calibrate=calibrate,
             on_rows=partial(_record, self.writer, self.on_message),
             on_counts=partial(self.writer.append, "counts"),
             on_answers=partial(self._compare, variant, words, labels) if compared else None,
+            on_message=lambda text: self.on_message(f"  {text}"),
             allow_shared=plan.allow_shared,
             share_process=plan.process_per == "variant",
         )
@@ -235,6 +226,7 @@ class _Session:
 
     def _ask(self, reference: PolicySpec, words: int | None, configuration: Configuration) -> None:
         plan, name = self.plan, named(reference.label, words)
+        self.on_message(f"  asking {name}, with which it is compared")
         every = {(nfe, batch) for nfe in plan.nfe for batch in plan.batch_sizes} | {configuration}
         try:
             found = answers_of(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from harness.errors import UsageError
-from harness.latency.stopping import Budget, is_enough, is_warm, unmet
+from harness.latency.convergence import is_enough, is_warm, unmet
+from harness.spec.budget import Budget
+from harness.spec.policy import PolicySpec
+from harness.spec.suite import ProbePlan
 
 
 def test_it_is_warm_when_three_windows_agree() -> None:
@@ -57,5 +60,17 @@ def test_measuring_ends_on_time_and_count_or_at_the_cap_which_names_what_is_miss
     ],
 )
 def test_a_budget_that_cannot_be_met_is_refused_with_its_value(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
         Budget(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_budget_that_says_no_end_ends_no_sooner_than_it_may() -> None:
+    assert Budget(min_seconds=400).max_seconds == 400
+    assert Budget().max_seconds == 300
+
+
+def test_a_plan_takes_its_budget_by_name_or_beside_it_as_suites_of_before_do() -> None:
+    nested = ProbePlan.model_validate({"policies": ["flow"], "budget": {"min_seconds": 3, "min_samples": 7}})
+    beside = ProbePlan.model_validate({"policies": ["flow"], "min_seconds": 3, "min_samples": 7})
+    assert nested == beside == ProbePlan(policies=(PolicySpec(kind="flow"),), budget=nested.budget)
+    assert (nested.budget.min_seconds, nested.budget.min_samples) == (3, 7)

@@ -1,0 +1,252 @@
+"""The measuring processes, seen from outside: one after the other until every configuration is done."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from harness.errors import HarnessError, NodeError, UsageError
+from harness.latency.calibrate import Calibration
+from harness.latency.child import POLL_S, Configuration, IsolatedProbe, serve
+from harness.latency.differences import Answers
+from harness.latency.probe import ConfigurationResult, ProbeFailure, ProbeResult
+from harness.ledger.schema import Row
+
+# How long a child may take to hand over what it has after it was asked to stop: one decision of a slow policy.
+GRACE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class IsolatedResult:
+    """A probe, and the ceilings of the device measured in the process of its first configuration."""
+
+    probe: ProbeResult
+    calibration: Calibration | None
+
+
+@dataclass(slots=True)
+class Measured:
+    """One configuration, as far as it came."""
+
+    result: ConfigurationResult
+    counts: Sequence[Row] = ()
+    """Of this configuration, or of all of the process, which counts last."""
+    answers: Answers | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """What was measured."""
+        return self.result.nfe, self.result.batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom the parent tells."""
+
+    measured: Callable[[ConfigurationResult], object] = lambda result: None
+    """Told each result at once."""
+    finished: Callable[[Measured], object] = lambda measured: None
+    """Told it again with all that follows it."""
+    say: Callable[[str], object] = lambda text: None
+    """Told what a child is doing."""
+
+
+def run_children(
+    job: IsolatedProbe, batch_sizes: Sequence[int], listener: Listener, *, share: bool, timeout_s: float
+) -> IsolatedResult:
+    """Start children until every configuration is done.
+
+    Args:
+        job: What to measure.
+        batch_sizes: Observations in one `act`.
+        listener: Told of every result.
+        share: Whether one child measures all, for as long as it lives.
+        timeout_s: A child that is silent for so long is killed, seconds.
+
+    Raises:
+        HarnessError: The request is wrong, the policy cannot be built, or no child can start.
+    """
+    results: list[ConfigurationResult] = []
+    calibration: Calibration | None = None
+    done: set[Configuration] = set()
+    steps: list[int | None] = list(dict.fromkeys(job.nfes)) or [None]
+    while pending := [(nfe, batch) for batch in batch_sizes for nfe in steps if (nfe, batch) not in done]:
+        wanted = pending if share else pending[:1]
+        child = _Child(replace(job, calibrate=job.calibrate and calibration is None), wanted, listener)
+        child.run(timeout_s)
+        results += [measured.result for measured in child.done]
+        # The NFE that was asked for stands for what the child made of it, e.g. None for the default.
+        done |= {wanted[0], *(measured.configuration for measured in child.done)}
+        steps = child.steps or steps
+        calibration = calibration or child.calibration
+        if child.interrupted or any(result.interrupted for result in results):
+            return IsolatedResult(ProbeResult(tuple(results), interrupted=True), calibration)
+    return IsolatedResult(ProbeResult(tuple(results)), calibration)
+
+
+class _Child:
+    """A measuring process."""
+
+    def __init__(self, job: IsolatedProbe, wanted: Sequence[Configuration], listener: Listener) -> None:
+        self.job, self.wanted, self.listener = job, tuple(wanted), listener
+        self.steps: list[int | None] | None = None
+        self.calibration: Calibration | None = None
+        self.current: Configuration | None = self.wanted[0]
+        """What it is measuring."""
+        self.done: list[Measured] = []
+        self.open = False
+        """Whether more may follow of the last one."""
+        self.started = False
+        self.policy_id = job.labels.policy_id or "?"
+        self.interrupted = False
+
+    def run(self, timeout_s: float) -> None:
+        """Run the child to its end, whatever that is.
+
+        Raises:
+            HarnessError: The child says that the request is wrong or the policy cannot be built, or it never started.
+        """
+        context = multiprocessing.get_context("spawn")
+        connection, its_end = context.Pipe()
+        stop = context.Event()
+        process = context.Process(target=serve, args=(its_end, stop))
+        with _interrupts_blocked():
+            process.start()
+        its_end.close()
+        try:
+            timed_out = self._receive(process, connection, stop, timeout_s)
+        finally:
+            _end(process)
+            connection.close()
+        self._finish()
+        if self.current is None:
+            return
+        if not (self.started or self.interrupted or timed_out):
+            raise _never_started(process)
+        failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
+        lost = ConfigurationResult(self.policy_id, *self.current, interrupted=self.interrupted, failure=failure)
+        self._add(lost)
+        self._finish()
+
+    def _add(self, result: ConfigurationResult) -> None:
+        self.current, self.open = None, True
+        self.done.append(Measured(result))
+
+    def _finish(self) -> None:
+        """Hand over a configuration to which nothing can be added any more."""
+        if self.open:
+            self.listener.finished(self.done[-1])
+        self.open = False
+
+    def _receive(self, process: SpawnProcess, connection: Connection, stop: Any, timeout_s: float) -> bool:
+        """Take messages until the child is done; True when it had to be given up."""
+        clock = self.job.clock
+        deadline = clock.seconds() + timeout_s
+        while True:
+            try:
+                while clock.seconds() < deadline:
+                    if connection.poll(POLL_S):
+                        self._take(connection.recv(), connection)
+                        if not self.interrupted:
+                            deadline = clock.seconds() + timeout_s
+                    elif not process.is_alive() and not connection.poll(0):
+                        return False
+                return not self.interrupted
+            except (EOFError, ConnectionError):
+                process.join(GRACE_S)
+                return False
+            except KeyboardInterrupt:
+                # The child, which ignores Ctrl-C, ends after the decision in hand and sends what it has.
+                if self.interrupted:
+                    raise
+                self.interrupted = True
+                stop.set()
+                deadline = clock.seconds() + GRACE_S
+
+    def _take(self, message: tuple[str, Any], connection: Connection) -> None:
+        kind, value = message
+        if kind == "started":
+            self.started = True
+            with _interrupts_blocked():
+                connection.send((self.job, self.wanted))
+        elif kind == "policy":
+            self.policy_id, self.steps = value
+        elif kind == "say":
+            self.listener.say(value)
+        elif kind == "begin":
+            self._finish()
+            self.current = value
+        elif kind == "result":
+            self._add(value)
+            self.listener.measured(value)
+        elif kind == "calibration":
+            self.calibration = value
+        elif kind == "refused":
+            raise value
+        elif self.open:
+            self._follow(self.done[-1], kind, value)
+
+    def _follow(self, measured: Measured, kind: str, value: Any) -> None:
+        if kind == "counts":
+            measured.counts = [*measured.counts, *value]
+        elif kind == "answers":
+            measured.answers = value
+        elif kind == "warning":
+            measured.result = replace(measured.result, warnings=(*measured.result.warnings, value))
+
+
+def _exit_of(process: SpawnProcess) -> tuple[str, str | None]:
+    """How a process ended, and the name of the signal that ended it."""
+    code = process.exitcode or 0
+    number = -code if code < 0 else code - 128 if code > 128 else 0
+    name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else None
+    return f"exit code {code}" + (f", {name}" if name else ""), name
+
+
+def _autopsy(process: SpawnProcess, timed_out: bool, timeout_s: float) -> ProbeFailure:
+    """Say how a child ended that sent no result."""
+    if timed_out:
+        return ProbeFailure("timeout", f"gave no result within {timeout_s:g} s and was killed")
+    how, name = _exit_of(process)
+    hint = "; the kernel kills so when memory runs out" if name == "SIGKILL" else ""
+    return ProbeFailure("crash", f"the process of this configuration died ({how}){hint}; the others are kept", name)
+
+
+def _never_started(process: SpawnProcess) -> HarnessError:
+    """Say why nothing can be measured at all; another process would fare no better."""
+    how, name = _exit_of(process)
+    said = f"The measuring process ended before it began ({how})"
+    if name is not None:
+        return NodeError(f"{said}; nothing was measured. Free memory, or see the system's log for who ended it.")
+    return UsageError(
+        f"{said}; what it printed stands above. It imports the script that started it: put what that "
+        "script is to do once under `if __name__ == '__main__':`."
+    )
+
+
+def _end(process: SpawnProcess) -> None:
+    """Make sure that a child is gone."""
+    process.join(1.0)
+    if process.is_alive():
+        process.kill()
+        process.join(GRACE_S)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back: a child that starts meanwhile inherits the blocked signal, and a message is sent whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
