@@ -28,6 +28,7 @@ from harness.cluster.rollouts import EarlierEpisodes, read_held, roll_out, start
 from harness.errors import HarnessError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
+from harness.policies.ability import frame_warning
 from harness.rollout.dataset import Dataset
 from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.early_stopping import STOP_RECORD, EarlyStopping, StopNote
@@ -196,6 +197,9 @@ class _Run:
             for warning in house.warnings:
                 self.say(f"warning: {warning}")
             check_infos(house.infos, self.suite)
+            for label, info in house.infos.items():
+                if (caution := frame_warning(label, info, self.suite.protocol.resolution)) is not None:
+                    self.say(f"warning: {caution}")
             variants = plan_variants(house.infos, self.suite.nfe, asked=self.request.nfe_asked)
             reports = self._inspect(house)
             plan = self._claim(house, variants, reports)

@@ -35,6 +35,23 @@ def require_able(
             raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
 
 
+def frame_warning(label: str, info: PolicyInfo, resolution: int) -> str | None:
+    """A warning where frames have another size than the policy's checkpoint declares; None where they do not.
+
+    Args:
+        label: Name of the policy.
+        info: What it says of itself.
+        resolution: Of the protocol, pixels.
+    """
+    if info.frame_size is None or info.frame_size == (resolution, resolution):
+        return None
+    height, width = info.frame_size
+    return (
+        f"{label}: its checkpoint declares frames of {height}×{width} pixels, the protocol renders {resolution}×"
+        f"{resolution}, and neither LeRobot nor this harness resizes them: set `resolution: {height}` in the protocol."
+    )
+
+
 def _require_tasks(label: str, info: PolicyInfo, suite: str, task_ids: Collection[int] | None) -> None:
     # LIBERO-PRO's suites are named for the one that they perturb: libero_spatial_swap.
     if info.suites and not any(suite == known or suite.startswith(f"{known}_") for known in info.suites):

@@ -112,6 +112,8 @@ class PolicyInfo:
     observation_steps: int = 1
     """Consecutive control steps that one decision looks at (`n_obs_steps`): the rollout observes that many last steps
     and hands the earlier ones over as `Observation.history`."""
+    frame_size: tuple[int, int] | None = None
+    """(height, width) of the frames that its checkpoint declares, pixels, where nothing resizes them; else None."""
     suites: tuple[str, ...] = ()
     """LIBERO suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
     tasks: tuple[tuple[str, int], ...] = ()

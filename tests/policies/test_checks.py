@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, PolicyError, UsageError
-from harness.policies.ability import require_able
+from harness.policies.ability import frame_warning, require_able
 from harness.policies.registry import POLICIES
 from harness.spec.observation import ANY_NFE, PolicyInfo
 from harness.spec.policy import parse_policy
@@ -175,3 +175,12 @@ def test_an_nfe_that_is_offered_is_taken_and_none_is_the_policys_own() -> None:
     assert PolicyInfo("p", nfe_options=ANY_NFE, default_nfe=5).resolve_nfe(7) == 7
     assert PolicyInfo("p", nfe_options=(1, 4), default_nfe=4).resolve_nfe(None) == 4
     assert PolicyInfo("p").resolve_nfe(None) is None
+
+
+def test_frames_of_another_size_than_declared_are_warned_of() -> None:
+    info = PolicyInfo("p", frame_size=(128, 128))
+    told = frame_warning("p", info, 256)
+    assert told is not None
+    assert "declares frames of 128×128 pixels, the protocol renders 256×256" in told
+    assert frame_warning("p", info, 128) is None
+    assert frame_warning("p", PolicyInfo("p"), 256) is None

@@ -53,8 +53,18 @@ def describe(
         checkpoint=checkpoint,
         dtype=_main_dtype(loaded.policy),
         observation_steps=int(config.n_obs_steps),
+        frame_size=_frame_size(config, family),
         identity=identity,
     )
+
+
+def _frame_size(config: Any, family: Family) -> tuple[int, int] | None:
+    """(height, width) that a type which keeps frames as they come was trained on; None where it resizes them."""
+    sizes = {tuple(map(int, feature.shape[1:])) for feature in config.image_features.values()}
+    if not family.keeps_frames or getattr(config, "resize_shape", None) or len(sizes) != 1:
+        return None
+    height, width = sizes.pop()
+    return height, width
 
 
 def _default_nfe(config: Any, family: Family, options: LerobotOptions, loaded: Loaded) -> int | None:

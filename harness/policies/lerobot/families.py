@@ -53,6 +53,8 @@ class Family:
     """Configuration field with the number of actions that `predict_action_chunk` returns."""
     observation_steps: bool = False
     """Whether `n_obs_steps` may exceed 1."""
+    keeps_frames: bool = False
+    """Whether frames reach the network in the size in which they come, which LeRobot neither checks nor changes."""
     pads_cameras: bool = False
     """Whether it pads and masks the image of a camera that is not there."""
     dtype_field: str | None = None
@@ -139,12 +141,13 @@ _ALL = (
         stepwise_draws=("noise_scheduler_type", "DDPM"),
         chunk_field="n_action_steps",
         observation_steps=True,
+        keeps_frames=True,
         sites=(
             Site("vision", "diffusion._prepare_global_conditioning"),
             Site("denoise_step", "diffusion.unet.forward"),
         ),
     ),
-    Family("act", tested=True, noise="none", sites=(Site("prefix", "model.forward"),)),
+    Family("act", tested=True, noise="none", keeps_frames=True, sites=(Site("prefix", "model.forward"),)),
     Family("pi0_fast", pads_cameras=True, dtype_field="dtype"),
     Family(
         "groot",

@@ -325,3 +325,9 @@ def test_a_type_that_is_not_known_gets_no_guess(save: Any, load: Any) -> None:
     edit(folder / "config.json", type="dm05")
     with pytest.raises(PolicyError, match=r"of type 'dm05', which this version does not drive \(it drives pi05, "):
         load(folder)
+
+
+@pytest.mark.parametrize(("policy_type", "declared"), [("act", (48, 48)), ("smolvla", None)])
+def test_a_type_that_keeps_frames_declares_their_size(save: Any, load: Any, policy_type: str, declared: Any) -> None:
+    """SmolVLA resizes whatever it is shown; ACT does not, and LeRobot says nothing."""
+    assert load(save(policy_type, size=48)).info.frame_size == declared
