@@ -131,6 +131,14 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_a_verdict_alone_needs_no_analysis() -> None:
+    code = (
+        "import sys; from harness.gate.verdict import Verdict; print(*[m for m in sys.modules if m[:7] == 'harness'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert set(done.stdout.split()) == {"harness", "harness.errors", "harness.gate", "harness.gate.verdict"}
+
+
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [

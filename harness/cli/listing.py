@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,14 +25,7 @@ Entry = dict[str, str | int]
 """One line of a list: what it is called, and what is said of it."""
 
 
-class What(Enum):
-    """What can be listed."""
-
-    suites = "suites"
-    policies = "policies"
-    profiles = "profiles"
-    tasks = "tasks"
-    columns = "columns"
+What = Literal["suites", "policies", "profiles", "tasks", "columns"]
 
 
 def command(
@@ -45,14 +37,14 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List suites, policies, hardware profiles, the tasks of a LIBERO suite, or the columns of the ledger's tables."""
-    if name is not None and what not in (What.tasks, What.columns):
-        raise UsageError(f"`harness list {what.value}` takes no name, yet it was given {name!r}. Leave it out.")
+    if name is not None and what not in ("tasks", "columns"):
+        raise UsageError(f"`harness list {what}` takes no name, yet it was given {name!r}. Leave it out.")
     entries: dict[What, Callable[[], Iterator[Entry]]] = {
-        What.suites: _suites,
-        What.policies: _policies,
-        What.profiles: _profiles,
-        What.tasks: lambda: _tasks(name or "libero_spatial"),
-        What.columns: lambda: _columns(name),
+        "suites": _suites,
+        "policies": _policies,
+        "profiles": _profiles,
+        "tasks": lambda: _tasks(name or "libero_spatial"),
+        "columns": lambda: _columns(name),
     }
     listed = list(entries[what]())
     screen = Screen()

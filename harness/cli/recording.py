@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
 from harness.screen import Screen
+from harness.spec.protocol import Placements
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
@@ -18,18 +18,8 @@ if TYPE_CHECKING:
     from harness.spec import Protocol, Suite
 
 
-class Placements(StrEnum):
-    """Values of --placements; see `Protocol.placements`."""
-
-    INIT_STATES = "init_states"
-    SAMPLED = "sampled"
-
-
-class Failures(StrEnum):
-    """Values of --record-failures."""
-
-    KEEP = "keep"
-    DROP = "drop"
+Failures = Literal["keep", "drop"]
+"""Values of --record-failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +36,11 @@ class RecordRequest:
 def _changed(protocol: Protocol, placements: Placements | None, noise: float) -> dict[str, Any]:
     """The rules with placements and noise as asked."""
     rules = protocol.model_dump()
-    if placements is Placements.SAMPLED and protocol.placement_seeding != "fixed":
+    if placements == "sampled" and protocol.placement_seeding != "fixed":
         del rules["placement_seed"], rules["placement_seeding"]
     return {
         **rules,
-        **({"placements": placements.value} if placements is not None else {}),
+        **({"placements": placements} if placements is not None else {}),
         **({"action_noise": noise} if noise else {}),
     }
 
@@ -71,19 +61,19 @@ def record_request(
     """
     from harness.cluster.recording import Recording
 
-    if record is None and (noise or failures is not Failures.DROP):
+    if record is None and (noise or failures != "drop"):
         raise UsageError("--record-noise and --record-failures say how to record: say where with --record DIR.")
     changes: dict[str, Any] = {}
     if placements is not None or noise:
         changes["protocol"] = _changed(suite.protocol, placements, noise)
     if episodes is not None:
         changes["tasks"] = tuple({**task_set.model_dump(), "init_states": episodes} for task_set in suite.tasks)
-    target = Recording(str(record), failures is Failures.KEEP) if record is not None else None
+    target = Recording(str(record), failures == "keep") if record is not None else None
     given = {
         "--episodes": episodes,
-        "--placements": placements.value if placements else None,
+        "--placements": placements,
         "--record": record,
-        "--record-failures": failures.value if target and target.keep_failures else None,
+        "--record-failures": failures if target and target.keep_failures else None,
         "--record-noise": noise or None,
     }
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]

@@ -11,10 +11,12 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
-from harness.cli.recording import Failures, Placements, record_request, report_recorded
-from harness.cli.values import Video, parse_nfe, parse_policies
+from harness.cli.recording import Failures, record_request, report_recorded
+from harness.cli.values import parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
+from harness.spec.protocol import Placements
+from harness.spec.suite import Video
 
 if TYPE_CHECKING:
     from harness.cluster import RunResult
@@ -67,7 +69,7 @@ def command(
     record: Annotated[
         Path | None, typer.Option(help="Record the episodes as a LeRobot dataset in this new directory.")
     ] = None,
-    record_failures: Annotated[Failures, typer.Option(help="What becomes of failed episodes.")] = Failures.DROP,
+    record_failures: Annotated[Failures, typer.Option(help="What becomes of failed episodes.")] = "drop",
     record_noise: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Noise on executed actions; the recorded ones are without.")
     ] = 0.0,
@@ -102,7 +104,7 @@ def command(
             workers=workers,
             address=address,
             resume=resume,
-            video=video.value if video else None,
+            video=video,
             on_progress=display,
             on_message=screen.say,
             early_stopping=gated.early_stopping if gated else None,
@@ -162,5 +164,5 @@ def _resume_command(
         if value is not None:
             parts += [option, str(value)]
     if video is not None:
-        parts += ["--video", video.value]
+        parts += ["--video", video]
     return shlex.join([*parts, "--out", out, "--resume"])

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 
 from harness.errors import UsageError, unknown_name
-from harness.policies.registry import POLICIES
 from harness.spec import PolicySpec, parse_policy
 from harness.spec.policy import OptionValue
-
-
-class Video(Enum):
-    """Which episodes are filmed."""
-
-    none = "none"
-    failures = "failures"
-    all = "all"
 
 
 def parse_nfe(text: str) -> tuple[int, ...]:
@@ -42,6 +32,8 @@ def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:
     Raises:
         UsageError: An unknown kind, answered with the nearest known one, or one policy given twice.
     """
+    from harness.policies.registry import POLICIES
+
     specs = tuple(parse_policy(text) for text in texts)
     for spec in specs:
         if spec.kind not in POLICIES.kinds():

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
-from harness.cli.values import Video, parse_policies
+from harness.cli.values import parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
+from harness.spec.suite import Video
 from harness.watch.backlog.order import BacklogOrder
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def command(
         nfe=nfe,
         workers=workers,
         address=address,
-        video=video.value if video else None,
+        video=video,
         nice=nice,
         cpus=parse_cpus(cpus),
         gpu_memory_fraction=share_gpu,

@@ -27,6 +27,10 @@ def presets() -> Mapping[str, Mapping[str, Any]]:
     return load_yaml(PACKAGE / "spec" / "presets.yaml")
 
 
+Placements = Literal["init_states", "sampled"]
+"""Where the movable objects of an episode begin."""
+
+
 class Protocol(SpecModel):
     """The rules of an evaluation. Written in YAML as a preset's name, or as a mapping that may change one."""
 
@@ -58,7 +62,7 @@ class Protocol(SpecModel):
     environment was built, and it runs on from episode to episode, as in openpi. The number of an episode is init state
     + trial × the task's number of init states: evaluators take init states in order, and begin again at the first.
     A preset's seeding is its own seed's: whoever sets `placement_seed` sets this too, or it is "fixed"."""
-    placements: Literal["init_states", "sampled"] = "init_states"
+    placements: Placements = "init_states"
     """Where episodes begin: at LIBERO's stored init states, which are the test set; or at placements sampled from the
     same regions, for demonstrations and training. Init state n then means placement n, of endlessly many."""
     action_noise: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -17,6 +17,8 @@ from harness.spec.resolve import SpecModel, find, load_yaml, parse
 from harness.spec.variants import ProbeVariant, variants
 
 Nfe = Annotated[int, Field(ge=1)]
+Video = Literal["none", "failures", "all"]
+"""Which episodes are filmed."""
 
 
 class TaskSet(SpecModel):
@@ -114,7 +116,7 @@ class Suite(SpecModel):
     """NFE values as an axis; empty: each policy's default."""
     probe: ProbePlan | None = None
     """Latency probes after the rollouts."""
-    video: Literal["none", "failures", "all"] = "none"
+    video: Video = "none"
     """Videos: none, one failed episode per task, or one episode per task."""
     limits: Limits = Limits()
     """Time limits per decision and per episode."""

@@ -13,7 +13,7 @@ from harness.analysis.latency.ratios import QuantileRatio
 from harness.analysis.paired.compare import Comparison, GroupComparison, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.pairing import Side
-from harness.gate.gate import GateResult
+from harness.gate.judge import GateResult
 
 FORMAT_VERSION = 1
 """Grows when a field changes its meaning or goes away."""

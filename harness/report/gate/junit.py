@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from harness.gate.gate import GateResult
+from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

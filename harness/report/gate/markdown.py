@@ -8,7 +8,7 @@ import yaml
 
 from harness.analysis.paired.compare import Comparison, Flip, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
-from harness.gate.gate import GateResult
+from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
 from harness.report.format import NONE, count, text
 from harness.report.gate.tables import (

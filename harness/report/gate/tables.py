@@ -12,7 +12,7 @@ from harness.analysis.paired.attribution import Attribution, Flake
 from harness.analysis.paired.compare import Comparison, Flip, GroupComparison, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.power import pairs_needed
-from harness.gate.gate import GateResult
+from harness.gate.judge import GateResult
 from harness.gate.rerun import Plan
 from harness.report.format import NONE, count, number, percent, text
 from harness.report.tables.table import Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.analysis.paired.compare import Comparison
 from harness.analysis.paired.matrix import Matrix
-from harness.gate.gate import GateResult
+from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
 from harness.report.gate.tables import comparison_tables, matrix_pairs_table, matrix_table, rule_table
 from harness.report.tables.table import Table

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from harness.watch.backlog.journal import JournalEntry
+if TYPE_CHECKING:
+    from harness.watch.backlog.journal import JournalEntry
 
 
 class BacklogOrder(StrEnum):
