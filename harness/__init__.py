@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.analysis.paired.compare import compare as compare
-    from harness.cluster.run import run as run
+    from harness.evaluation import run as run
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
     from harness.spec import load_suite as load_suite
@@ -23,7 +23,7 @@ __all__ = ["EvalClient", "__version__", "compare", "load_suite", "probe", "read"
 
 _HOMES = {
     "load_suite": "harness.spec",
-    "run": "harness.cluster",
+    "run": "harness.evaluation",
     "probe": "harness.latency",
     "read": "harness.ledger",
     "compare": "harness.analysis.paired.compare",

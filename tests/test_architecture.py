@@ -34,14 +34,15 @@ ALLOWED: dict[str, set[str]] = {
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "spec", "ledger", "analysis", "gate", "report"},
+    "evaluation": {"ledger", "cluster", "analysis", "report"},
     "watch": {
         "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency", "cluster",
-        "analysis", "gate", "report",
+        "analysis", "gate", "report", "evaluation",
     },
     "doctor": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
         "errors", "cores", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
-        "serve", "cluster", "analysis", "gate", "report", "nightly", "watch", "doctor",
+        "serve", "cluster", "analysis", "gate", "report", "evaluation", "nightly", "watch", "doctor",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does

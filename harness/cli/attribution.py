@@ -51,7 +51,7 @@ def run_attribution(
 
 
 def _run_cell(recipe: Recipe, ledger: str, keys: Collection[str], workers: int | None, address: str | None) -> None:
-    from harness.cluster import run
+    from harness.evaluation import run
 
     # Reruns answer one question: no videos, no probes.
     suite = recipe.suite.model_copy(update={"probe": None, "video": "none"})

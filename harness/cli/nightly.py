@@ -41,7 +41,7 @@ def command(
     that could not run or be judged ends with 3, and --notify tells it with the verdict ERROR.
     """
     from harness.cli.live import ProgressDisplay
-    from harness.cluster import run
+    from harness.evaluation import run
     from harness.ledger.storage import Location
     from harness.nightly.night import NightlyRequest, conclude_night, open_night, tell_failure
     from harness.notify import check_template

@@ -167,8 +167,8 @@ def _median(ledger: Ledger, source: MeasuredSource, hardware: str, nfe: int | No
 
 
 def _write(table: Table, content: object, markdown: str, json: str) -> None:
+    from harness.report.json import plain
     from harness.report.markdown import table_markdown
-    from harness.report.roofline_json import plain
     from harness.report.terminal import print_table
 
     write_texts(

@@ -29,18 +29,18 @@ def command(
     verdict is the floor that explains half of the time or more; a claim such as "the prefix is bandwidth-bound" is
     rejected where its floor does not.
     """
+    from harness.analysis.summary import Summary
     from harness.ledger import read
+    from harness.report.contents import PREFIX, contents
+    from harness.report.json import render_prefix_json
     from harness.report.markdown import table_markdown
-    from harness.report.roofline_json import render_prefix_json
-    from harness.report.summary import summarise
-    from harness.report.tables.roofline import prefix_tables
     from harness.report.terminal import print_table
 
     ledger = read(*ledgers)
     if not len(ledger.latency):
         raise UsageError(f"{ledger.path} holds no latency samples; probe a policy first (`harness probe`).")
-    summary = summarise(ledger)
-    tables = [table for table in prefix_tables(summary) if table.rows]
+    summary = Summary(ledger)
+    tables = [table for found in contents(summary, PREFIX).values() for table in found]
     write_texts(
         [
             (markdown, lambda: "\n\n".join(map(table_markdown, tables)) + "\n"),

@@ -74,11 +74,12 @@ def command(
     lists, "none" leaves the option out, and every combination is probed. Each variant's answers are compared with those
     of its reference: the policy without dtype, compile, graphs, quantize, vision, merge_cameras and tf32.
     """
+    from harness.analysis.summary import Summary
     from harness.latency import SCOPE
     from harness.latency.node import hardware_of_node
     from harness.latency.to_ledger import probe_to_ledger
     from harness.ledger import read
-    from harness.report import render_terminal
+    from harness.report import render_terminal, write_summary
     from harness.rollout.time_source import WallTime
     from harness.spec.resolve import parse
     from harness.spec.suite import Suite
@@ -124,7 +125,9 @@ def command(
         append=resume,
         on_message=screen.say,
     )
-    render_terminal(read(target), screen)
+    summary = Summary(read(target))
+    write_summary(summary, screen.say)
+    render_terminal(summary, screen)
     screen.say(f"Ledger: {target}")
     if session.interrupted:
         screen.say("Interrupted: what was measured is in the ledger.")

@@ -13,6 +13,7 @@ from harness.cli.output import write_texts
 from harness.screen import Screen
 
 if TYPE_CHECKING:
+    from harness.analysis.summary import Summary
     from harness.ledger import Ledger
     from harness.report.tables.table import Table
 
@@ -21,40 +22,48 @@ EXAMPLES = examples(
     "harness report reports/demo --html report.html",
     "harness report reports/a100 reports/spark --markdown -",
     "harness report reports/h100 --published",
+    "harness report reports/a100 reports/spark --parquet reports/both  # success, latency, … with intervals",
     "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
 )
 
 
 def command(
     ledgers: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Directories or URIs of ledgers.")],
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
+    html: Annotated[str, typer.Option(help="Write one self-contained HTML file; path or URI.")] = "",
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    parquet: Annotated[
+        str, typer.Option(help="Write the aggregates, pooled over the ledgers, into this folder or URI.")
+    ] = "",
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Set published latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
+    from harness.analysis.summary import Summary
     from harness.ledger import read
-    from harness.report import render_terminal, write_html
+    from harness.report import render_terminal, write_html, write_parquet
+    from harness.report.json import render_report_json
     from harness.report.terminal import print_table
 
     ledger = read(*ledgers)
+    summary = Summary(ledger)
     if eval_info is not None:
         _write_eval_info(ledger, eval_info, policy, nfe)
     others = _published(ledger) if published else None
-    if markdown == "-":
-        Screen().write(_markdown(ledger, others) + "\n")
-        return
-    write_texts([(markdown, lambda: _markdown(ledger, others))])
-    if html is not None:
-        write_html(ledger, html, command=report_command(ledgers, html))
-    screen = Screen()
-    render_terminal(ledger, screen)
-    if others is not None:
-        print_table(others, screen)
-    for kind, path in (("Markdown", markdown), ("HTML", html)):
-        if path:
+    write_texts([(markdown, lambda: _markdown(summary, others)), (json, lambda: render_report_json(summary))])
+    if html:
+        write_html(summary, html, command=report_command(ledgers, html))
+    if parquet:
+        write_parquet(summary, parquet)
+    screen = Screen(stderr="-" in (markdown, json))
+    if "-" not in (markdown, json):
+        render_terminal(summary, screen)
+        if others is not None:
+            print_table(others, screen)
+    for kind, path in (("Markdown", markdown), ("JSON", json), ("HTML", html), ("Parquet", parquet)):
+        if path and path != "-":
             screen.say(f"{kind}: {path}")
 
 
@@ -70,11 +79,11 @@ def _published(ledger: Ledger) -> Table:
     return table
 
 
-def _markdown(ledger: Ledger, others: Table | None) -> str:
+def _markdown(summary: Summary, others: Table | None) -> str:
     from harness.report import render_markdown
     from harness.report.markdown import table_markdown
 
-    return render_markdown(ledger) + (f"\n{table_markdown(others)}\n" if others is not None else "")
+    return render_markdown(summary) + (f"\n{table_markdown(others)}\n" if others is not None else "")
 
 
 def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | None) -> None:
@@ -87,6 +96,6 @@ def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | 
     Screen(stderr=True).say(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)")
 
 
-def report_command(ledgers: list[str], html: Path) -> str:
+def report_command(ledgers: list[str], html: str) -> str:
     """The command that makes this report again."""
     return shlex.join(["harness", "report", *ledgers, "--html", str(html)])

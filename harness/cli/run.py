@@ -55,9 +55,7 @@ def command(
     rules: Annotated[
         str | None, typer.Option(help="Rules of --gate-against, of sequential design.", show_default="sequential")
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Where to write the report.", show_default="OUT/report.html")
-    ] = None,
+    html: Annotated[str | None, typer.Option(help="Where to write the report.", show_default="OUT/report.html")] = None,
     episodes: Annotated[
         int | None,
         typer.Option(min=1, help="Init states of each task, from the first.", show_default="as the suite says"),
@@ -118,16 +116,19 @@ def command(
     _conclude(result, screen, resume_command + recording.options + (gated.options if gated else ""))
 
 
-def _show(result: RunResult, screen: Screen, html: Path | None) -> None:
-    """Print the tables and write the report of a whole ledger."""
+def _show(result: RunResult, screen: Screen, html: str | None) -> None:
+    """Print the tables, and write the report and the aggregates of a whole ledger."""
+    from harness.analysis.summary import Summary
     from harness.ledger import read
-    from harness.report import render_terminal, write_html
+    from harness.report import render_terminal, write_html, write_summary
 
-    ledger = read(result.out)
-    render_terminal(ledger, screen)
-    path = html if html is not None else (None if "://" in result.out else Path(result.out) / "report.html")
-    if path is not None:
-        write_html(ledger, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(str(path))}")
+    summary = Summary(read(result.out))
+    path = html if html is not None else ("" if "://" in result.out else f"{result.out}/report.html")
+    if path:
+        write_html(summary, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(path)}")
+    write_summary(summary, screen.say)
+    render_terminal(summary, screen)
+    if path:
         screen.say(f"Report: {path}")
     screen.say(f"Ledger: {result.out}")
 

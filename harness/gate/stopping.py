@@ -41,8 +41,8 @@ def decide_stop(pairs_so_far: Iterable[PairOutcome], rules: GateRules) -> StopDe
     """Decide whether enough episodes have been run. A pure function of the pairs: ask as often as you like.
 
     Args:
-        pairs_so_far: Pairs in the order that was fixed before the run, up to the first unfinished one
-            (`harness.analysis.paired.sequential.finished_prefix`): the finished ones alone would be a biased sample.
+        pairs_so_far: Pairs in the order that was fixed before the run, up to the first unfinished one:
+            the finished ones alone would be a biased sample.
         rules: Rules of sequential design.
 
     Raises:

@@ -19,6 +19,9 @@ from harness.ledger.storage import Location
 
 BLOCK = 4 * 2**20
 
+DERIVED = "summary/"
+"""Folder of aggregates: every run writes it anew, so a copy would differ from its source; it is made again there."""
+
 
 @dataclass
 class CopyResult:
@@ -84,7 +87,7 @@ def _refuse_nesting(origin: Location, there: Location) -> None:
 
 
 def _files(location: Location) -> dict[str, int]:
-    """Path → size of every finished file; files that are being written have names that begin with a dot."""
+    """Path → size of every finished file but the derived ones; those being written have names that begin with a dot."""
     try:
         selector = pafs.FileSelector(location.root, recursive=True, allow_not_found=True)
         infos = location.filesystem.get_file_info(selector)
@@ -93,7 +96,9 @@ def _files(location: Location) -> dict[str, int]:
     return {
         info.path[len(location.root) + 1 :]: info.size
         for info in infos
-        if info.is_file and not info.base_name.startswith(".")
+        if info.is_file
+        and not info.base_name.startswith(".")
+        and not info.path[len(location.root) + 1 :].startswith(DERIVED)
     }
 
 

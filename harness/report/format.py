@@ -47,6 +47,18 @@ def percent(value: Any) -> str:
     return f"{scaled:.0f} %" if abs(scaled - round(scaled)) < 1e-9 else f"{scaled:.1f} %"
 
 
+def points(value: Any) -> str:
+    """A difference of rates in points of a per cent, with its sign: "-1.2"."""
+    return f"{100 * float(value):+.1f}" if known(value) else NONE
+
+
+def probability(p: Any) -> str:
+    """A p value; very small ones as a bound."""
+    if not known(p):
+        return NONE
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}".rstrip("0").rstrip(".") if p < 1 else "1"
+
+
 def percent_interval(low: Any, high: Any) -> str:
     """An interval of fractions: "76.4–99.1 %"."""
     return f"{100 * float(low):.1f}–{100 * float(high):.1f} %" if known(low) and known(high) else NONE

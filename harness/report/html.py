@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import pyarrow as pa
 
 import harness
 from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.summary import Summary
 from harness.analysis.timing import PARTS
 from harness.errors import HarnessError
 from harness.ledger import Ledger
+from harness.ledger.storage import Location
+from harness.report.contents import PROVENANCE, contents
 from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
+from harness.report.names import VariantNames, configuration_name, identity_of, variant_names
+from harness.report.opening import opening
 from harness.report.plots import fitted, latency_curves
-from harness.report.summary import Summary, summarise
-from harness.report.tables import ledger as tables
-from harness.report.tables.checks import check_table
-from harness.report.tables.roofline import roofline_table
-from harness.report.tables.table import Records, records
+from harness.report.tables.latency import LATENCY_NOTE, latency_configurations
+from harness.report.tables.success import SUCCESS_NOTE
+from harness.report.tables.table import Records, Table, records
 
 COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "transport")
 """Parts of a decision, in its order; they stack to about its end-to-end latency."""
@@ -29,18 +34,19 @@ COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "trans
 MAX_VIDEOS = 24
 
 
-def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) -> str:
+def render_html(content: Ledger | Summary, *, command: str, directory: Path | None = None) -> str:
     """Render a ledger as a self-contained page.
 
     Args:
-        ledger: From `harness.read`.
+        content: From `harness.read`, or its summary.
         command: The command that makes this report again; printed in it.
         directory: Where the page will lie: videos are linked relative to it. None links none.
 
     Returns:
         HTML; everything that comes from the ledger is escaped.
     """
-    summary = summarise(ledger)
+    summary = Summary.of(content)
+    ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -49,58 +55,61 @@ def render_html(ledger: Ledger, *, command: str, directory: Path | None = None) 
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        summary=summary,
+        opening=opening(summary),
         ledger=ledger,
         command=command,
         version=harness.__version__,
         facts=_facts(summary),
-        scores=_scores(summary),
-        grids=_grids(summary),
-        errors=tables.error_table(summary),
-        times=_times(summary),
-        time_table=tables.time_table(summary),
-        throughput=tables.throughput_table(summary),
-        latency=_latency(summary),
-        latency_note=tables.LATENCY_NOTE,
-        success_note=tables.SUCCESS_NOTE,
-        checks=check_table(ledger),
-        prefix=tables.prefix_table(summary),
-        roofline=roofline_table(summary.roofline) if len(ledger.counts) else None,
-        decisions=tables.decision_table(summary),
+        scores=_scores(summary, names),
+        key=names.key,
+        grids=_grids(summary, names),
+        times=_times(summary, names),
+        latency=_latency(summary, sections.get("latency", [])),
+        latency_note=LATENCY_NOTE,
+        success_note=SUCCESS_NOTE,
+        sections=sections,
         videos=_videos(ledger, directory) if directory is not None else [],
-        provenance=[
-            tables.run_table(ledger),
-            tables.policy_table(ledger),
-            *([origin] if (origin := tables.origin_table(summary)).rows else []),
-            tables.node_table(ledger),
-            *tables.protocol_tables(ledger),
-            tables.version_table(ledger),
-        ],
+        provenance=[table for name in PROVENANCE for table in sections.get(name, ())],
         suites=dict.fromkeys(ledger.runs["suite"].dropna()),
     )
 
 
-def write_html(ledger: Ledger, path: str | Path, *, command: str) -> Path:
+def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> str | Path:
     """Write the page; videos are linked relative to it.
+
+    Args:
+        content: From `harness.read`, or its summary.
+        path: File, or `pyarrow.fs` URI of one; there no video is linked.
+        command: The command that makes this report again.
+
+    Returns:
+        Where it lies: a path, or the URI.
 
     Raises:
         HarnessError: The file cannot be written; names it.
     """
-    target = Path(path)
-    page = render_html(ledger, command=command, directory=target.absolute().parent)
+    target = str(path)
+    remote = "://" in target
+    page = render_html(content, command=command, directory=None if remote else Path(target).absolute().parent)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
+        if remote:
+            folder, _, name = target.rpartition("/")
+            location = Location.of(folder)
+            location.make_dir(location.root)
+            location.write_whole(f"{location.root}/{name}", pa.py_buffer(page.encode()))
+        else:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(target).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise HarnessError(f"Cannot write the report {str(target)!r}: {error}. Give another path.") from error
-    return target
+        raise HarnessError(f"Cannot write the report {target!r}: {error}. Give another path.") from error
+    return target if remote else Path(target)
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     ledger = summary.ledger
     facts = []
     if len(ledger.episodes):
-        facts += [("episodes", count(len(ledger.episodes))), ("errors", count(summary.suites["errors"].sum()))]
+        facts += [("episodes", count(len(ledger.episodes))), ("errors", count(summary.success["errors"].sum()))]
     if len(summary.throughput) == 1:
         facts.append(("episodes / h while busy", number(summary.throughput["per_hour"].iloc[0])))
     if len(ledger.latency):
@@ -113,15 +122,13 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     return facts
 
 
-def _scores(summary: Summary) -> list[dict[str, Any]]:
-    return _contestants_first(summary, [_score(row, summary) for row in records(summary.suites)])
+def _scores(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
+    return _contestants_first(summary, [_score(row, summary, names) for row in records(summary.success)])
 
 
-def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+def _score(row: Mapping[str, Any], summary: Summary, names: VariantNames) -> dict[str, Any]:
     return {
-        "policy": text(row["policy_id"]),
-        "nfe": _nfe(row, summary),
-        "variant": tables.named(row, summary),
+        "variant": names.of(row),
         "role": summary.roles.get(row["policy_id"], ""),
         "suite": text(row["suite"]),
         "solved": f"{count(row['successes'])}/{count(row['n'])}",
@@ -133,11 +140,6 @@ def _score(row: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         "retried": count(row["retried"]),
         "steps": number(row["steps"]),
     }
-
-
-def _nfe(row: Mapping[str, Any], summary: Summary) -> str:
-    naive = f", {tables.NAIVE}" if tables.is_naive(row, summary) else ""
-    return count(row["nfe"]) + naive if known(row["nfe"]) else ""
 
 
 def _bar(row: Mapping[str, Any]) -> dict[str, str] | None:
@@ -152,11 +154,11 @@ def _contestants_first(summary: Summary, rows: list[dict[str, Any]]) -> list[dic
     return sorted(rows, key=lambda row: (row["role"] == "negative", row["role"] == "positive"))
 
 
-def _grids(summary: Summary) -> list[dict[str, Any]]:
+def _grids(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
     """Per suite: the variants (columns) and per task one score for each, or None."""
     grids = []
     for suite, frame in summary.tasks.groupby("suite", sort=False):
-        rows = [_score(row, summary) | {"task": _task(row)} for row in records(frame)]
+        rows = [_score(row, summary, names) | {"task": _task(row)} for row in records(frame)]
         columns = list({row["variant"]: row for row in _contestants_first(summary, rows)}.values())
         cells = {(row["task"], row["variant"]): row for row in rows}
         tasks = [
@@ -171,40 +173,43 @@ def _task(row: Mapping[str, Any]) -> tuple[int, str]:
     return (int(row["task_id"]) if known(row["task_id"]) else -1, task_name(row["task"]))
 
 
-def _times(summary: Summary) -> list[dict[str, Any]]:
+def _times(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
     """Per policy: its stacked bar of time shares."""
     bars = []
     for row in records(summary.time):
         parts = [(part.replace("_", " "), float(row[f"{part}_share"])) for part in PARTS if known(row[f"{part}_share"])]
         if parts:
             label = f"{duration(row['wall_s'] / row['episodes'])} per episode"
-            bars.append(_stack(tables.named(row, summary), parts, label, lambda share: percent(share)))
+            bars.append(_stack(names.of(row), parts, label, lambda share: percent(share)))
     return bars
 
 
-def _latency(summary: Summary) -> list[dict[str, Any]]:
+def _latency(summary: Summary, tables: list[Table]) -> list[dict[str, Any]]:
     """Per policy, dtype, compilation and batch: the curve over NFE, and per hardware a stack and a table."""
-    fits = {tables.configuration_name(row): row for row in records(summary.prefix)}
+    fits = {identity_of(row): row for row in records(summary.prefix)}
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
-    for (configuration, rows), table in zip(
-        tables.latency_configurations(summary), tables.latency_tables(summary), strict=True
-    ):
+    for (configuration, rows), table in zip(latency_configurations(summary), tables, strict=True):
         key = tuple(str(configuration[name]) for name in CONFIGURATION if name != "hardware")
-        title = ", ".join(part for part in tables.configuration_name(configuration).split(", ")[1:])
+        title = ", ".join(configuration_name(configuration).split(", ")[1:])
         group = groups.setdefault(key, {"policy": text(configuration["policy_id"]), "title": title, "devices": []})
-        name = tables.configuration_name(configuration)
+        fit = fits.get(identity_of(configuration))
         group["devices"].append(
             {
                 "hardware": text(configuration["hardware"]),
-                "end_to_end": tables.end_to_end(table),
-                "inside": tables.inside(table),
+                "end_to_end": _rows_where(table, lambda component: component == "e2e"),
+                "inside": _rows_where(table, lambda component: component != "e2e"),
                 "stacks": _component_stacks(rows),
                 "curve": [row for row in rows if row["component"] == "e2e" and known(row["nfe"])],
-                "fit": fits.get(name),
-                "fitted": fitted(fits.get(name)),
+                "fit": fit,
+                "fitted": fitted(fit),
             }
         )
     return [group | {"plot": _curves(group, place)} for place, group in enumerate(groups.values())]
+
+
+def _rows_where(table: Table, wanted: Callable[[str], bool]) -> Table:
+    """The rows of a latency table whose component is wanted."""
+    return replace(table, rows=tuple(row for row in table.rows if wanted(row[1])))
 
 
 def _curves(group: Mapping[str, Any], place: int) -> str:

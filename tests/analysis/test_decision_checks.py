@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from harness.analysis.latency.checks import decision_checks, is_far
+from harness.analysis.summary import Summary
 from harness.ledger import Ledger, LedgerWriter, read
-from harness.report.summary import summarise
+from harness.report.opening import opening
 from harness.report.tables.checks import FAR, check_table
 
 BASE = {
@@ -64,17 +65,17 @@ def test_energy_is_a_mean_and_compile_time_and_company_are_told(ledger: Any) -> 
     found = ledger(rows, [])
     (row,) = decision_checks(found.latency, found.differences).to_dict("records")
     assert (row["energy_j"], row["compile_s"], row["shared"]) == (1.5, 4.5, True)
-    assert check_table(found).rows[0][-1] == "not alone"
+    assert check_table(Summary(found)).rows[0][-1] == "not alone"
 
 
 def test_a_variant_stands_beside_its_difference_and_a_wrong_one_is_marked(ledger: Any) -> None:
     rows = [sample(0, 10.0, compile="eager"), sample(0, 5.0, compile="eager", policy_id="fast", variant="graphs=true")]
     right, wrong = difference(compile="eager"), difference(compile="eager", policy_id="fast", cosine=0.7)
     found = ledger(rows, [right, wrong])
-    table = check_table(found)
+    table = check_table(Summary(found))
     assert [row[-1] for row in table.rows] == [FAR, "same"]
     assert table.rows[0][table.columns.index("cosine")] == "0.700000"
-    notice = next(notice for notice in summarise(found).notices if "do not answer" in notice.title)
+    notice = next(notice for notice in opening(Summary(found)).notices if "do not answer" in notice.title)
     assert "fast" in notice.text
     assert "p @" not in notice.text
 
@@ -101,4 +102,4 @@ def test_what_counts_as_another_answer(changes: dict[str, float], far: bool) -> 
 
 
 def test_a_ledger_without_probes_has_no_such_table(ledger: Any) -> None:
-    assert check_table(ledger([sample(0, 10.0)], [])).rows == ()
+    assert check_table(Summary(ledger([sample(0, 10.0)], []))).rows == ()

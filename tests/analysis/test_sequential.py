@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from harness.analysis.paired.sequential import (
     FRACTIONS,
     anytime_p,
-    confidence_sequence,
-    finished_prefix,
     log_evidence_above,
     log_evidence_below,
     lower_sequence_bound,
@@ -52,13 +50,6 @@ def test_looking_after_every_episode_keeps_the_false_alarm_rate(rate: float) -> 
     assert (evidence >= np.log(1 / 0.05)).any(axis=1).mean() <= 0.05
 
 
-def test_a_confidence_sequence_is_wider_than_a_fixed_interval_and_contains_the_estimate() -> None:
-    counts = PairCounts(900, 40, 10, 50)
-    low, high = confidence_sequence(counts)
-    assert low < counts.difference < high < 0
-    assert lower_sequence_bound(counts, 0.025) == pytest.approx(low)
-
-
 @given(gained=st.integers(0, 50), lost=st.integers(0, 50), same=st.integers(0, 500))
 def test_bounds_agree_with_the_evidence_they_invert(gained: int, lost: int, same: int) -> None:
     bound = lower_sequence_bound(PairCounts(same, lost, gained, 0), 0.05)
@@ -71,9 +62,3 @@ def test_bounds_agree_with_the_evidence_they_invert(gained: int, lost: int, same
 
 def test_anytime_p_values_are_probabilities() -> None:
     assert anytime_p([-3.0, 0.0, np.log(20)]) == pytest.approx([1.0, 1.0, 0.05])
-
-
-def test_only_the_prefix_before_the_first_unfinished_pair_counts() -> None:
-    order = ["a", "b", "c", "d"]
-    assert finished_prefix(order, {"a": True, "b": None, "d": True}) == ["a", "b"]
-    assert finished_prefix(order, {}) == []

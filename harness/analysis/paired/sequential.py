@@ -8,7 +8,7 @@ gained, lost and concordant pairs, so no bookkeeping of bets is needed.
 
 The order of pairs must not depend on their outcomes. Failures take longer than successes, so the pairs that have
 *finished* at some moment are a biased sample; evidence may only be taken over a prefix of an order that was fixed
-beforehand (`finished_prefix`).
+beforehand, up to the first unfinished pair.
 
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86 (2024); Ramdas,
 Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38 (2023).
@@ -16,12 +16,10 @@ Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe anytime-valid in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.analysis.intervals import Floats, Interval
+from harness.analysis.intervals import Floats
 from harness.analysis.paired.statistics import PairCounts
 
 FRACTIONS = (0.3, 0.6, 0.85)
@@ -67,36 +65,9 @@ def anytime_p(log_evidence: ArrayLike) -> Floats:
     return p
 
 
-def confidence_sequence(counts: PairCounts, confidence: float = 0.95) -> Interval:
-    """Interval of the paired difference that holds at every sample size at once, two-sided.
-
-    The evidence against "difference <= d" falls as d rises, so each bound is found by bisection.
-    """
-    threshold = np.log(2 / (1 - confidence))
-    return Interval(
-        _lower_bound(counts.gained, counts.lost, counts.n, threshold),
-        -_lower_bound(counts.lost, counts.gained, counts.n, threshold),
-    )
-
-
 def lower_sequence_bound(counts: PairCounts, alpha: float) -> float:
     """One-sided lower bound of the paired difference that holds at every sample size at once."""
     return _lower_bound(counts.gained, counts.lost, counts.n, np.log(1 / alpha))
-
-
-def finished_prefix(order: Sequence[str], finished: Mapping[str, bool | None]) -> list[str]:
-    """Keys of the pairs that evidence may be taken over: those before the first unfinished one.
-
-    Args:
-        order: Every planned episode key in the order fixed beforehand.
-        finished: Key → the candidate's success (None for an error that is not retried), for finished episodes.
-    """
-    prefix = []
-    for key in order:
-        if key not in finished:
-            break
-        prefix.append(key)
-    return prefix
 
 
 def _lower_bound(gained: int, lost: int, n: int, threshold: float) -> float:

@@ -14,7 +14,7 @@ from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.power import pairs_needed
 from harness.gate.judge import GateResult
 from harness.gate.rerun import Plan
-from harness.report.format import NONE, count, number, percent, text
+from harness.report.format import NONE, count, number, percent, points, probability, text
 from harness.report.tables.table import Table
 
 MAX_LISTED = 20
@@ -124,7 +124,7 @@ def matrix_pairs_table(matrix: Matrix) -> Table:
                 count(result.overall.counts.n),
                 _difference(result.overall),
                 f"{result.overall.counts.lost} / {result.overall.counts.gained}",
-                p_text(p),
+                probability(p),
             )
             for result, p in matrix.comparisons
         ),
@@ -177,16 +177,6 @@ def interval_text(interval: Interval | None) -> str:
     return f"{100 * interval.low:.1f}–{100 * interval.high:.1f} %" if interval else NONE
 
 
-def p_text(p: float) -> str:
-    """A p value; very small ones as a bound."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}".rstrip("0").rstrip(".") if p < 1 else "1"
-
-
-def signed_points(value: float) -> str:
-    """A difference of rates in points: "-1.2"."""
-    return NONE if math.isnan(value) else f"{100 * value:+.1f}"
-
-
 def _success_note(success: SuccessComparison) -> str:
     counts, pairing = success.overall.counts, success.pairing
     parts = [
@@ -221,13 +211,13 @@ def _group(group: GroupComparison, name: str) -> tuple[str, ...]:
         _difference(group),
         count(group.counts.lost),
         count(group.counts.gained),
-        p_text(group.p_adjusted),
+        probability(group.p_adjusted),
     )
 
 
 def _difference(group: GroupComparison) -> str:
     low, high = group.difference
-    return f"{signed_points(group.counts.difference)} ({signed_points(low)} … {signed_points(high)})"
+    return f"{points(group.counts.difference)} ({points(low)} … {points(high)})"
 
 
 def _task_name(group: GroupComparison) -> str:
@@ -250,7 +240,7 @@ def _latency(item: LatencyComparison) -> tuple[str, ...]:
         f"{number(item.p99.base)} → {number(item.p99.candidate)}",
         _ratio(item.p99),
         percent(item.slower),
-        p_text(item.p),
+        probability(item.p),
         _energy(item),
         _memory(item),
     )

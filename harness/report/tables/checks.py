@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.analysis.latency.checks import decision_checks
+from harness.analysis.summary import Summary
 from harness.latency.differences import LARGEST_SHARE, LEAST_COSINE
-from harness.ledger import Ledger
 from harness.report.format import NONE, count, known, number, percent, text
-from harness.report.tables.ledger import configuration_name
+from harness.report.names import configuration_names, identity_of
 from harness.report.tables.table import Table, records
 
 FAR = "DIFFERS"
@@ -25,21 +24,25 @@ CHECK_NOTE = (
 )
 
 
-def check_table(ledger: Ledger) -> Table:
+def check_table(summary: Summary) -> Table:
     """One row per configuration and NFE, for probes that recorded more than a time."""
-    checks = decision_checks(ledger.latency, ledger.differences)
+    checks = summary.checks
     telling = checks[["energy_j", "compile_s", "cosine", "parts"]].notna().any(axis=1)
-    rows = tuple(_row(row) for row in records(checks[telling])) if len(checks) else ()
+    told = records(checks[telling]) if len(checks) else []
+    short = configuration_names(told)
+    rows = tuple(_row(row, short.names[identity_of(row)]) for row in told)
     columns = ("configuration", "NFE", "median", "cool", "J", "parts", "compile s")
     compared = ("cosine", "largest", "of observation", "mark")
-    return Table("Beside the latency: energy, checks and answers", (*columns, *compared), rows, 1, CHECK_NOTE)
+    return Table(
+        "Beside the latency: energy, checks and answers", (*columns, *compared), rows, 1, CHECK_NOTE, short.key
+    )
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     throttled = int(row["n"]) - int(row["cool_n"])
     cool = number(row["median"]) if not throttled else f"{number(row['cool_median'])} ({count(row['cool_n'])})"
     return (
-        configuration_name(row),
+        name,
         count(row["nfe"]),
         number(row["median"]),
         cool,

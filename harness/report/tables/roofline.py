@@ -5,52 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from harness.analysis.latency.percentiles import CONFIGURATION
-from harness.analysis.latency.prefix import nfe_sweep
-from harness.analysis.latency.roofline import BOUNDS, MAJORITY, Claim, claims
-from harness.ledger import Ledger
+from harness.analysis.latency.roofline import BOUNDS, MAJORITY
+from harness.analysis.summary import Summary
 from harness.report.format import NONE, count, known, number, text
-from harness.report.summary import Summary
-from harness.report.tables.ledger import configuration_name, prefix_table
+from harness.report.names import configuration_names, identity_of
 from harness.report.tables.table import Table, records
 
 
-def prefix_tables(summary: Summary) -> list[Table]:
-    """Everything that `harness prefix` prints."""
-    return [
-        sweep_table(summary.ledger),
-        prefix_table(summary),
-        roofline_table(summary.roofline),
-        claim_table(claims(summary.roofline)),
-    ]
-
-
-def sweep_table(ledger: Ledger) -> Table:
+def sweep_table(summary: Summary) -> Table:
     """T(NFE): one row per configuration, one column per NFE, and the speed-up from the most to the fewest steps."""
-    sweep = nfe_sweep(ledger.latency)
-    sweep = sweep[sweep["nfe"].notna()]
+    sweep = summary.sweep[summary.sweep["nfe"].notna()]
+    short = configuration_names(records(sweep))
     values = sorted(int(value) for value in sweep["nfe"].unique())
     rows = []
     for key, group in sweep.groupby(CONFIGURATION, dropna=False, sort=True):
         medians = dict(zip(group["nfe"].astype(int), group["median"], strict=True))
         best = group["speedup"].max() if len(group) > 1 else None
-        name = configuration_name(dict(zip(CONFIGURATION, key, strict=True)))
+        name = short.names[identity_of(dict(zip(CONFIGURATION, key, strict=True)))]
         rows.append((name, *(number(medians.get(value)) for value in values), f"{number(best)}×" if best else NONE))
     columns = ("configuration", *(f"T({value})" for value in values), "speed-up")
-    return Table("Decisions over NFE, median ms", columns, tuple(rows), 1, SWEEP_NOTE if rows else "")
+    return Table("Decisions over NFE, median ms", columns, tuple(rows), 1, SWEEP_NOTE, short.key)
 
 
 SWEEP_NOTE = "T(N): median end-to-end time at N function evaluations. speed-up: the most evaluations over the fewest."
 
 
-def roofline_table(roofline: pd.DataFrame) -> Table:
+def roofline_table(summary: Summary) -> Table:
     """Floors, shares and verdict of each component."""
-    rows = tuple(_roofline_row(row) for row in records(roofline))
+    judged = records(summary.roofline) if len(summary.ledger.counts) else []
+    short = configuration_names(judged)
+    rows = tuple(_roofline_row(row, short.names[identity_of(row)]) for row in judged)
     columns = ("configuration", "NFE", "component", "verdict", "ms a call", "GFLOP", "MB", "launches", "busy")
     floors = tuple(f"{bound} floor" for bound in BOUNDS)
-    return Table("What binds: floors, ms (share of the time)", (*columns, *floors), rows, 4, ROOFLINE_NOTE)
+    return Table(
+        "What limits each component: floors, ms (share of the time)",
+        (*columns, *floors),
+        rows,
+        4,
+        ROOFLINE_NOTE,
+        short.key,
+    )
 
 
 ROOFLINE_NOTE = (
@@ -62,9 +57,9 @@ ROOFLINE_NOTE = (
 )
 
 
-def _roofline_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _roofline_row(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return (
-        configuration_name(row),
+        name,
         count(row["nfe"]),
         str(row["component"]).replace("_", " "),
         text(row["verdict"]),
@@ -81,15 +76,16 @@ def _floor(value: Any, share: Any) -> str:
     return f"{number(value)} ({100 * share:.0f} %)" if known(value) and known(share) else NONE
 
 
-def claim_table(found: list[Claim]) -> Table:
+def claim_table(summary: Summary) -> Table:
     """What people say of each component, held against the data."""
+    short = configuration_names(claim.configuration for claim in summary.claims)
     rows = tuple(
         (
-            configuration_name(claim.configuration),
+            short.names[identity_of(claim.configuration)],
             f"{claim.component.replace('_', ' ')} is {claim.claim}",
             claim.answer.upper() if claim.answer == "rejected" else claim.answer,
             claim.reason,
         )
-        for claim in found
+        for claim in summary.claims
     )
-    return Table("Claims", ("configuration", "claim", "the data say", "because"), rows, 4)
+    return Table("Claims", ("configuration", "claim", "the data say", "because"), rows, 4, "", short.key)

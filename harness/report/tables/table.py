@@ -22,6 +22,8 @@ class Table:
     """How many leading columns are text; the others hold numbers."""
     note: str = ""
     """How the numbers were obtained."""
+    key: tuple[str, ...] = ()
+    """Lines that stand above the rows: what all share, and what letters stand for."""
 
 
 def records(frame: pd.DataFrame) -> Records:

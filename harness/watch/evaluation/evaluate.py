@@ -158,8 +158,8 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
     Raises:
         HarnessError: It cannot be run.
     """
-    from harness.cluster import run
     from harness.cluster.isolation import Isolation
+    from harness.evaluation import run
 
     if outcome := compare_contents(request):
         return outcome

@@ -1,4 +1,4 @@
-"""Everything that a report says, computed once: every rendering shows the same numbers."""
+"""What stands above the tables: a title, what was run, and what the reader has to know before the numbers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ from typing import Literal
 import pandas as pd
 import yaml
 
-from harness.analysis import (
-    control_faults,
-    control_roles,
-    decision_latency,
-    error_counts,
-    latency_by_component,
-    prefix_fit,
-    success_by_suite,
-    success_by_task,
-    throughput,
-    time_shares,
-)
 from harness.analysis.latency.checks import is_far
-from harness.analysis.latency.roofline import roofline
-from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
-from harness.analysis.success.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault, Role
+from harness.analysis.origin import OriginRecords
+from harness.analysis.success.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault
+from harness.analysis.summary import Summary
 from harness.ledger import Ledger
 from harness.report.format import percent, variant
 
@@ -41,67 +29,32 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A ledger and all that was computed from it; the frames are those of `harness.analysis`."""
+class Opening:
+    """What a report begins with."""
 
-    ledger: Ledger
     title: str
     sentence: str
     """What was run, without a verdict."""
     partial: bool
     """Whether a run has not finished."""
     notices: tuple[Notice, ...]
-    roles: dict[str, Role]
-    suites: pd.DataFrame
-    tasks: pd.DataFrame
-    errors: pd.DataFrame
-    time: pd.DataFrame
-    throughput: pd.DataFrame
-    latency: pd.DataFrame
-    prefix: pd.DataFrame
-    roofline: pd.DataFrame
-    decisions: pd.DataFrame
-    records: OriginRecords
-    """What the runs recorded of their policies' origin."""
-    naive: frozenset[tuple[str, int]]
-    """Variants that run a multi-step policy with one step."""
 
 
-def summarise(ledger: Ledger) -> Summary:
-    """Compute everything that a report shows."""
-    suites = success_by_suite(ledger.episodes)
-    roles = control_roles(ledger.episodes["policy_id"].dropna().unique(), ledger.runs["suite"])
-    latency = latency_by_component(ledger.latency)
-    unfinished = ledger.runs[~ledger.runs["status"].isin(["finished", "imported"])]
-    records = policy_records(ledger.runs)
+def opening(summary: Summary) -> Opening:
+    """Say what was run, and what has to be known of it."""
+    runs = summary.unfinished.to_dict("records")
     notices = [
-        *(_control_notice(fault) for fault in control_faults(suites, roles)),
-        *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in unfinished.to_dict("records")),
-        *(Notice("warning", "Rows that contradict each other", text) for text in ledger.notices),
-        *_error_notices(suites),
-        *_throttling_notices(latency),
-        *_difference_notices(ledger),
-        *_policy_notices(records),
+        *(_control_notice(fault) for fault in summary.faults),
+        *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in runs),
+        *(Notice("warning", "Rows that contradict each other", text) for text in summary.ledger.notices),
+        *_error_notices(summary.success),
+        *_throttling_notices(summary.latency),
+        *_difference_notices(summary.ledger),
+        *_machine_notices(summary.ledger.nodes),
+        *_policy_notices(summary.records),
     ]
-    return Summary(
-        ledger=ledger,
-        title=_title(ledger),
-        sentence=_sentence(ledger, suites, latency),
-        partial=len(unfinished) > 0,
-        notices=tuple(notices),
-        roles=roles,
-        suites=suites,
-        tasks=success_by_task(ledger.episodes),
-        errors=error_counts(ledger.episodes),
-        time=time_shares(ledger.episodes),
-        throughput=throughput(ledger.episodes),
-        latency=latency,
-        prefix=prefix_fit(ledger.latency),
-        roofline=roofline(ledger.latency, ledger.counts, ledger.nodes),
-        decisions=decision_latency(ledger.decisions),
-        records=records,
-        naive=naive_single_steps(records, ledger.episodes[["policy_id", "nfe"]].drop_duplicates().to_numpy()),
-    )
+    ledger = summary.ledger
+    return Opening(_title(ledger), _sentence(ledger, summary.success, summary.latency), bool(runs), tuple(notices))
 
 
 def _control_notice(fault: ControlFault) -> Notice:
@@ -123,6 +76,7 @@ def _unfinished_notice(run_id: str, status: str) -> Notice:
         "running": "has not ended (or was killed)",
         "interrupted": "was interrupted",
         "failed": "failed",
+        "stopped": "was stopped early",
     }
     return Notice(
         "warning",
@@ -179,6 +133,29 @@ def _difference_notices(ledger: Ledger) -> list[Notice]:
             "warning",
             f"{len(far)} probed variants do not answer as their reference does",
             f"Their latency is another policy's: {'; '.join(dict.fromkeys(named))}.",
+        )
+    ]
+
+
+CPU_FACTS = {"isa": "instruction set", "threads": "number of threads", "gl": "GL renderer"}
+"""Columns of `nodes` on which a trajectory depends, with their names."""
+
+
+def _machine_notices(nodes: pd.DataFrame) -> list[Notice]:
+    """Say in what the machines differ that may change an outcome."""
+    told = []
+    for column, name in CPU_FACTS.items():
+        found = sorted({str(value) for value in nodes[column].dropna()}) if column in nodes else []
+        if len(found) > 1:
+            told.append(f"{name} ({' and '.join(found)})")
+    if not told:
+        return []
+    return [
+        Notice(
+            "note",
+            "The machines differ",
+            f"In {', '.join(told)}. Episodes repeat to the bit only where these agree; elsewhere rounding may turn an "
+            "outcome.",
         )
     ]
 

@@ -1,0 +1,242 @@
+"""The aggregates that other tools read (`summary/*.parquet`): each estimate with its interval, n and design."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+import harness
+from harness.analysis.summary import Summary
+from harness.analysis.timing import PARTS
+from harness.ledger.schema import LONG, REAL, TEXT, WHOLE, Column
+
+VERSION = 1
+"""Grows when a column changes its meaning or goes away; columns are added at the end."""
+
+_POLICY = (
+    Column("policy_id", TEXT, "Policy."),
+    Column("nfe", WHOLE, "Number of function evaluations; null for a policy without a denoising loop.", "steps"),
+)
+_CONFIGURATION = (
+    Column("hardware", TEXT, "Hardware profile of the machine."),
+    *_POLICY,
+    Column("dtype", TEXT, "Data type of the policy's parameters."),
+    Column("compile", TEXT, "How the policy was compiled."),
+    Column("batch_size", WHOLE, "Observations in one call of the policy.", "observations"),
+)
+
+
+def _estimate(what: str, unit: str, counted: str) -> tuple[Column, ...]:
+    """The columns that every aggregate has."""
+    return (
+        Column("estimate", REAL, what, unit),
+        Column("low", REAL, "Lower bound of the interval of `estimate`; null where there is none.", unit),
+        Column("high", REAL, "Upper bound of the interval of `estimate`; null where there is none.", unit),
+        Column("confidence", REAL, "Two-sided level of the interval; null where there is none.", "fraction"),
+        Column("n", LONG, "What the estimate rests on.", counted),
+        Column("design", TEXT, "How the interval was made, and what it takes as independent."),
+    )
+
+
+_COUNTS = (
+    Column("successes", LONG, "Episodes that the policy solved.", "episodes"),
+    Column("timeouts", LONG, "Episodes that ran out of steps: failures of the policy.", "episodes"),
+    Column("errors", LONG, "Infrastructure errors, which count in no rate.", "episodes"),
+    Column("retried", LONG, "Episodes that needed more than one attempt.", "episodes"),
+    Column("steps", REAL, "Median control steps of successes.", "control steps"),
+)
+_SCORED = _estimate("Success rate: successes / n.", "fraction", "scored episodes (success + timeout)")
+_SUITE = Column("suite", TEXT, "LIBERO suite.")
+
+AGGREGATES: Mapping[str, tuple[Column, ...]] = {
+    "success": (*_POLICY, _SUITE, *_SCORED, *_COUNTS, Column("role", TEXT, "positive or negative control, or null.")),
+    "tasks": (
+        *(*_POLICY, _SUITE),
+        Column("task_id", WHOLE, "Number of the task in its suite, from 0."),
+        Column("task", TEXT, "Name of the task."),
+        *(*_SCORED, *_COUNTS),
+    ),
+    "latency": (
+        *_CONFIGURATION,
+        Column("component", TEXT, "Part of a decision; e2e is the whole; denoise and outside_loop are sums of parts."),
+        Column("statistic", TEXT, "What `estimate` is.", None, ("median", "p99")),
+        *_estimate("The quantile of the latency that `statistic` names, over all raw samples.", "ms", "samples"),
+        Column("min", REAL, "Least latency.", "ms"),
+        Column("p90", REAL, "90th percentile of the latency.", "ms"),
+        Column("throttled", LONG, "Samples taken while the device throttled; null when nobody looked.", "samples"),
+        Column("memory_bytes", LONG, "Peak memory of the policy.", "bytes"),
+        Column("power_w", REAL, "Median power.", "W"),
+    ),
+    "prefix": (
+        *(column for column in _CONFIGURATION if column.name != "nfe"),
+        Column("quantity", TEXT, "Part of the line over NFE.", None, ("step", "outside_loop")),
+        *_estimate("Slope (a denoise step) or intercept (what does not depend on the NFE).", "ms", "decisions"),
+        Column("measured", REAL, "The same as the probe timed it inside; null where it did not.", "ms"),
+        Column("residual", REAL, "Largest distance of a median from the line.", "ms"),
+    ),
+    "roofline": (
+        *_CONFIGURATION,
+        Column("component", TEXT, "Part of a decision; e2e is the whole."),
+        *_estimate("Median latency of one call.", "ms", "samples"),
+        Column("flops", REAL, "Work of one call.", "FLOP"),
+        Column("bytes", REAL, "Parameters, cache and activations that one call moves.", "bytes"),
+        Column("kernels", REAL, "Launches of one call: kernels on a GPU, operators on a CPU.", "launches"),
+        Column("busy", REAL, "Time in which the device did anything.", "ms"),
+        *(
+            column
+            for bound in ("bandwidth", "compute", "launch")
+            for column in (
+                Column(bound, REAL, f"Least time that the {bound} of the node allows.", "ms"),
+                Column(f"{bound}_share", REAL, f"Share of the time that the {bound} floor explains.", "fraction"),
+            )
+        ),
+        Column("verdict", TEXT, "What limits the component."),
+        Column("reason", TEXT, "Why, with figures."),
+    ),
+    "paired": (
+        Column("base_policy_id", TEXT, "Policy that the other is compared with."),
+        Column("base_nfe", WHOLE, "Its number of function evaluations.", "steps"),
+        *_POLICY,
+        Column("suite", TEXT, "LIBERO suite; null for all that the two share."),
+        *_estimate("Success rate of `policy_id` minus that of `base_policy_id`, same episodes.", "fraction", "pairs"),
+        Column("both", LONG, "Pairs that both solved.", "pairs"),
+        Column("lost", LONG, "Pairs that only the base solved.", "pairs"),
+        Column("gained", LONG, "Pairs that only the other solved.", "pairs"),
+        Column("neither", LONG, "Pairs that neither solved.", "pairs"),
+        Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
+        Column("p_holm", REAL, "`p` after Holm's correction over the pairs (or suites) of this table.", "probability"),
+    ),
+    "time": (
+        *_POLICY,
+        Column("part", TEXT, "Where the time of an episode went.", None, PARTS),
+        *_estimate("Share of the wall time.", "fraction", "episodes"),
+        Column("seconds", REAL, "The time, summed over workers.", "s"),
+        Column("episodes_per_worker_hour", REAL, "Episodes that one worker does in an hour.", "episodes / h"),
+    ),
+}
+"""Name of each aggregate → its columns."""
+
+RATES = "Clopper-Pearson; episodes independent, about these init states"
+PAIRS = "Tango's score interval with Edwards' correction; pairs independent, about these init states"
+QUANTILES = "order statistics (binomial); samples independent, within the launches measured"
+LINE = "bootstrap of the medians; samples independent, within the launches measured"
+NO_INTERVAL = "no interval"
+LEVEL = 0.95
+
+
+def aggregate(summary: Summary, name: str) -> pa.Table:
+    """One aggregate as an Arrow table.
+
+    Args:
+        summary: Of one ledger, or of several that were read as one: everything is pooled over them and their machines.
+        name: A key of `AGGREGATES`.
+
+    Returns:
+        The table; each field's metadata holds `description` and `unit`, the schema's the protocols and runs behind it.
+    """
+    frame = _FRAMES[name](summary)
+    fields = [column.field for column in AGGREGATES[name]]
+    columns = [pa.Array.from_pandas(_plain(frame[field.name], field), type=field.type, safe=False) for field in fields]
+    return pa.table(columns, schema=pa.schema(fields, metadata=_metadata(summary, name)))
+
+
+def _plain(values: pd.Series[Any], field: pa.Field) -> pd.Series[Any]:
+    """Values as Arrow takes them: what is missing is None, numbers are plain."""
+    if pa.types.is_string(field.type):
+        return values.astype(object).where(values.notna(), None)
+    return pd.to_numeric(values).astype("Float64" if pa.types.is_floating(field.type) else "Int64")
+
+
+def _metadata(summary: Summary, name: str) -> dict[str, str]:
+    runs, ledger = summary.ledger.runs, summary.ledger
+    told = {
+        "aggregate": name,
+        "version": VERSION,
+        "harness": harness.__version__,
+        "protocol_sha256": sorted(runs["protocol_sha256"].dropna().unique()),
+        "run_ids": list(runs["run_id"].dropna().unique()),
+        "ledgers": list(ledger.paths),
+        "nodes": sorted(ledger.nodes["node_id"].dropna().unique()),
+    }
+    return {f"vla_harness.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+
+
+def _bounded(frame: pd.DataFrame, design: str) -> pd.DataFrame:
+    """Add level and design; a level only where there is an interval."""
+    known = frame["low"].notna()
+    return frame.assign(
+        confidence=known.map({True: LEVEL, False: None}).astype("Float64"),
+        design=known.map({True: design, False: NO_INTERVAL}),
+    )
+
+
+def _rates(frame: pd.DataFrame) -> pd.DataFrame:
+    return _bounded(frame.assign(estimate=frame["rate"]), RATES)
+
+
+def _success(summary: Summary) -> pd.DataFrame:
+    return _rates(summary.success).assign(role=summary.success["policy_id"].map(summary.roles))
+
+
+def _tasks(summary: Summary) -> pd.DataFrame:
+    return _rates(summary.tasks)
+
+
+def _latency(summary: Summary) -> pd.DataFrame:
+    frame = summary.latency
+    parts = [
+        frame.assign(statistic=name, estimate=frame[name], low=frame[f"{name}_low"], high=frame[f"{name}_high"])
+        for name in ("median", "p99")
+    ]
+    return _bounded(pd.concat(parts, ignore_index=True), QUANTILES)
+
+
+def _prefix(summary: Summary) -> pd.DataFrame:
+    frame = summary.prefix
+    parts = [
+        frame.assign(
+            quantity=quantity,
+            estimate=frame[name],
+            low=frame[f"{name}_low"],
+            high=frame[f"{name}_high"],
+            measured=frame[measured],
+        )
+        for quantity, name, measured in (
+            ("step", "step", "measured_step"),
+            ("outside_loop", "prefix", "measured_outside"),
+        )
+    ]
+    return _bounded(pd.concat(parts, ignore_index=True), LINE)
+
+
+def _roofline(summary: Summary) -> pd.DataFrame:
+    return _bounded(summary.roofline.assign(estimate=summary.roofline["wall"], low=None, high=None), NO_INTERVAL)
+
+
+def _paired(summary: Summary) -> pd.DataFrame:
+    return _bounded(summary.paired.assign(estimate=summary.paired["difference"]), PAIRS)
+
+
+def _time(summary: Summary) -> pd.DataFrame:
+    frame = summary.time
+    parts = [
+        frame.assign(part=part, estimate=frame[f"{part}_share"], seconds=frame[f"{part}_s"], low=None, high=None)
+        for part in PARTS
+    ]
+    long = pd.concat(parts, ignore_index=True)
+    return _bounded(long.assign(n=long["episodes"], episodes_per_worker_hour=long["per_worker_hour"]), NO_INTERVAL)
+
+
+_FRAMES = {
+    "success": _success,
+    "tasks": _tasks,
+    "latency": _latency,
+    "prefix": _prefix,
+    "roofline": _roofline,
+    "paired": _paired,
+    "time": _time,
+}

@@ -1,0 +1,123 @@
+"""All that is computed from a ledger, each part when it is first asked for: latency alone reads no episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from harness.analysis.latency.checks import decision_checks
+from harness.analysis.latency.percentiles import decision_latency, latency_by_component
+from harness.analysis.latency.prefix import nfe_sweep, prefix_fit
+from harness.analysis.latency.roofline import Claim, claims, roofline
+from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
+from harness.analysis.paired.within import paired_variants
+from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
+from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
+from harness.analysis.timing import throughput, time_shares
+from harness.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A ledger and all that is computed from it; the frames are those of `harness.analysis`."""
+
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, content: Ledger | Summary) -> Summary:
+        """The summary of a ledger; one that exists is used again, with all that it has computed."""
+        return content if isinstance(content, cls) else cls(content)  # type: ignore[arg-type]
+
+    @cached_property
+    def success(self) -> pd.DataFrame:
+        """Success by policy, NFE and suite."""
+        return success_by_suite(self.ledger.episodes)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """Success by policy, NFE, suite and task."""
+        return success_by_task(self.ledger.episodes)
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Distinct infrastructure errors."""
+        return error_counts(self.ledger.episodes)
+
+    @cached_property
+    def paired(self) -> pd.DataFrame:
+        """Every two policies on the episodes that both ran."""
+        return paired_variants(self.ledger.episodes)
+
+    @cached_property
+    def time(self) -> pd.DataFrame:
+        """Wall time by cause."""
+        return time_shares(self.ledger.episodes)
+
+    @cached_property
+    def throughput(self) -> pd.DataFrame:
+        """Episodes an hour of whole runs."""
+        return throughput(self.ledger.episodes)
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        """Decisions in closed loop."""
+        return decision_latency(self.ledger.decisions)
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """Percentiles by configuration, NFE and component."""
+        return latency_by_component(self.ledger.latency)
+
+    @cached_property
+    def checks(self) -> pd.DataFrame:
+        """What has to be known beside a latency."""
+        return decision_checks(self.ledger.latency, self.ledger.differences)
+
+    @cached_property
+    def sweep(self) -> pd.DataFrame:
+        """Median decision at every NFE."""
+        return nfe_sweep(self.ledger.latency)
+
+    @cached_property
+    def prefix(self) -> pd.DataFrame:
+        """The line over NFE, beside what was timed inside."""
+        return prefix_fit(self.ledger.latency)
+
+    @cached_property
+    def roofline(self) -> pd.DataFrame:
+        """Floors and verdict of every component."""
+        return roofline(self.ledger.latency, self.ledger.counts, self.ledger.nodes)
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """What people say of each component, held against the floors."""
+        return claims(self.roofline)
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        """Policies that are controls."""
+        return control_roles(self.ledger.episodes["policy_id"].dropna().unique(), self.ledger.runs["suite"])
+
+    @cached_property
+    def faults(self) -> list[ControlFault]:
+        """Controls that did what they cannot do."""
+        return control_faults(self.success, self.roles)
+
+    @cached_property
+    def unfinished(self) -> pd.DataFrame:
+        """Runs that have not come to their end: rows of `Ledger.runs`. What was imported never ran."""
+        runs = self.ledger.runs
+        return runs[~runs["status"].isin(["finished", "imported"])]
+
+    @cached_property
+    def records(self) -> OriginRecords:
+        """What the runs recorded of their policies' origin."""
+        return policy_records(self.ledger.runs)
+
+    @cached_property
+    def naive(self) -> frozenset[tuple[str, int]]:
+        """(policy, NFE) of those that run a multi-step policy with one step."""
+        ran = self.ledger.episodes[["policy_id", "nfe"]].drop_duplicates().to_numpy()
+        return naive_single_steps(self.records, ran)

@@ -1,0 +1,112 @@
+"""Success per suite and task, pairs of policies, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.analysis.summary import Summary
+from harness.report.format import NONE, count, number, percent, percent_interval, points, probability, task_name, text
+from harness.report.names import VariantNames
+from harness.report.tables.table import Table, records
+
+
+def success_table(summary: Summary, names: VariantNames) -> Table:
+    """Success of each policy on each suite."""
+    rows = [
+        (
+            names.with_role(row),
+            text(row["suite"]),
+            f"{count(row['successes'])}/{count(row['n'])}",
+            percent(row["rate"]),
+            percent_interval(row["low"], row["high"]),
+            count(row["timeouts"]),
+            count(row["errors"]),
+            count(row["retried"]),
+            number(row["steps"]),
+        )
+        for row in records(summary.success)
+    ]
+    columns = ("policy", "suite", "solved", "rate", "95 % interval", "timeouts", "errors", "retried", "steps")
+    return Table("Success", columns, tuple(rows), 2, SUCCESS_NOTE, names.key)
+
+
+SUCCESS_NOTE = (
+    "solved: successes / scored episodes (success + timeout). Errors of the infrastructure count in no rate and are "
+    "shown apart. 95 % interval: Clopper-Pearson. steps: median control steps of successes."
+)
+
+
+def task_tables(summary: Summary, names: VariantNames) -> list[Table]:
+    """Success per task: one table per suite, one column per policy and NFE."""
+    tables = []
+    for suite, rows in summary.tasks.groupby("suite", sort=False):
+        variants = list(dict.fromkeys(names.of(row) for row in records(rows)))
+        cells: dict[tuple[int, str], dict[str, str]] = {}
+        for row in records(rows):
+            cell = cells.setdefault((int(row["task_id"]), task_name(row["task"])), {})
+            cell[names.of(row)] = _task_cell(row)
+        body = tuple(
+            (str(task_id), task, *(cell.get(name, NONE) for name in variants))
+            for (task_id, task), cell in sorted(cells.items())
+        )
+        tables.append(Table(f"Success per task: {suite}", ("id", "task", *variants), body, 2, TASK_NOTE, names.key))
+    return tables
+
+
+TASK_NOTE = "solved / scored episodes (95 % Clopper-Pearson interval, per cent)"
+
+
+def _task_cell(row: Mapping[str, Any]) -> str:
+    errors = f" +{count(row['errors'])} error{'s' if row['errors'] > 1 else ''}" if row["errors"] else ""
+    interval = f" ({100 * row['low']:.0f}–{100 * row['high']:.0f})" if row["n"] else ""
+    return f"{count(row['successes'])}/{count(row['n'])}{interval}{errors}"
+
+
+def paired_table(summary: Summary, names: VariantNames) -> Table:
+    """Every two policies on the episodes that both ran; controls are left out."""
+    rows = tuple(
+        (
+            names.of(row),
+            names.of(row, "base_policy_id", "base_nfe"),
+            text(row["suite"]) if row["suite"] is not None else "all",
+            count(row["n"]),
+            points(row["difference"]),
+            f"{points(row['low'])} … {points(row['high'])}",
+            count(row["lost"]),
+            count(row["gained"]),
+            probability(row["p_holm"]),
+        )
+        for row in records(summary.paired)
+        if not {row["policy_id"], row["base_policy_id"]} & set(summary.roles)
+    )
+    columns = ("policy", "against", "suite", "pairs", "difference", "95 % interval", "lost", "gained", "Holm p")
+    return Table("Pairs of policies, points of success", columns, rows, 3, PAIRED_NOTE, names.key)
+
+
+PAIRED_NOTE = (
+    "The same episodes under both; difference: success of the first minus that of the second, with Tango's score "
+    "interval (Edwards' correction). lost, gained: only the second, only the first solved it. p: exact "
+    "McNemar, after Holm's correction over all pairs of policies, controls included."
+)
+
+
+MAX_ERRORS = 40
+"""Distinct errors in a table; a policy that returns another NaN at every step makes thousands."""
+
+
+def error_table(summary: Summary, names: VariantNames) -> Table:
+    """Every error with its message, most frequent first."""
+    rows = tuple(
+        (
+            names.of(row),
+            text(row["error_type"]),
+            text(row["error_message"]),
+            count(row["count"]),
+            count(row["tasks"]),
+        )
+        for row in records(summary.errors.head(MAX_ERRORS))
+    )
+    rest = summary.errors["count"].iloc[MAX_ERRORS:]
+    note = f"{len(rest)} further messages ({count(rest.sum())} episodes) are in the ledger only." if len(rest) else ""
+    return Table("Errors", ("policy", "error", "message", "episodes", "tasks"), rows, 3, note, names.key)
