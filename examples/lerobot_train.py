@@ -9,6 +9,7 @@ Leave LeRobot's own --env_eval_freq at 0: evaluation inside the loop makes every
 from __future__ import annotations
 
 import os
+import sys
 
 from harness import EvalClient
 from harness.watch.training.lerobot_hook import submit_checkpoints
@@ -16,5 +17,8 @@ from harness.watch.training.lerobot_hook import submit_checkpoints
 if __name__ == "__main__":
     from lerobot.scripts.lerobot_train import main
 
-    submit_checkpoints(EvalClient(os.environ["EVAL_OUTBOX"]))
+    if outbox := os.environ.get("EVAL_OUTBOX"):
+        submit_checkpoints(EvalClient(outbox))
+    elif not {"-h", "--help"} & set(sys.argv):
+        sys.exit("EVAL_OUTBOX is not set: name the folder that `harness watch --outbox` reads.")
     main()

@@ -125,7 +125,7 @@ def _judge_variant(success: SuccessComparison, rules: GateRules, variants: int) 
         judged = [replace(result, verdict=Verdict.INCONCLUSIVE, reason=refusal) for result in judged]
     elif enough.verdict is not Verdict.PASS:
         judged = [
-            replace(result, verdict=Verdict.INCONCLUSIVE, reason=f"Not judged, for want of pairs. {result.reason}")
+            replace(result, verdict=Verdict.INCONCLUSIVE, reason=f"Not judged: too few pairs. {result.reason}")
             for result in judged
         ]
     return results + judged

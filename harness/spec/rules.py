@@ -220,7 +220,7 @@ class GateRules(SpecModel):
                 if same and low.quantile < high.quantile and low.limit_ms > high.limit_ms:
                     raise ValueError(
                         f"budgets allow {low.limit_ms:g} ms at quantile {low.quantile:g} but only {high.limit_ms:g} ms "
-                        f"at quantile {high.quantile:g}: the first can never bind; lower it or drop it"
+                        f"at quantile {high.quantile:g}: the first never limits anything; lower it or drop it"
                     )
 
 

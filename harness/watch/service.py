@@ -143,7 +143,7 @@ class Watcher:
         if self._running is None:
             return
         entry, self._running = self._running.entry, None
-        self.hooks.say(f"{entry.name}: bringing running episodes home")
+        self.hooks.say(f"{entry.name}: ending; running episodes are finished first")
         outcome = self.evaluator.stop()
         if outcome.end in (End.EVALUATED, End.CHANGED, End.VANISHED):
             self._conclude(entry, outcome, "")

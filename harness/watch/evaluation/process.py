@@ -18,7 +18,7 @@ from harness.watch.evaluation.evaluate import MARK, End, EvaluationRequest, Eval
 from harness.watch.training.outbox import write_json
 
 STOP_S = 60.0
-"""How long an evaluation may take to bring its running episodes home after Ctrl-C, seconds."""
+"""How long an evaluation may take to finish its running episodes after Ctrl-C, seconds."""
 
 
 class Evaluator(Protocol):
