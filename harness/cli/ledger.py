@@ -10,12 +10,14 @@ from harness.cli.examples import examples
 from harness.errors import EXIT_FAILED
 from harness.screen import Screen
 
-app = typer.Typer(help="Copy ledgers, with every byte verified.", no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(
+    help="Copy ledgers, with every byte verified; compact them.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 @app.callback()
 def _verbs() -> None:
-    """Copy ledgers, with every byte verified."""
+    """Copy and compact ledgers."""
 
 
 @app.command(
@@ -44,3 +46,16 @@ def copy_command(
         Screen().say(f"differs, left as it is: {target.rstrip('/')}/{name}")
     if result.differing:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("compact", epilog=examples("harness ledger compact reports/night reports/night-compact"))
+def compact_command(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI; it is not changed.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A new directory or URI.")],
+) -> None:
+    """Write a finished ledger anew with one Parquet part a table: fewer files, and faster to read."""
+    from harness.ledger.compact import compact_ledger
+
+    written = compact_ledger(source, target)
+    rows = ", ".join(f"{table} {count:,}" for table, count in written.items() if count)
+    Screen().say(f"{target}: one part a table ({rows} rows)")

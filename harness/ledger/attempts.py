@@ -12,7 +12,8 @@ from harness.errors import LedgerError
 
 IDENTITY = ["policy_id", "nfe", "episode_key"]
 """What makes two rows of `episodes` attempts at one episode."""
-_SERIES = ["run_id", *IDENTITY]
+SERIES = ["run_id", *IDENTITY]
+"""What the decisions of one episode in one run have in common."""
 
 
 def last_attempts(episodes: pa.Table) -> pa.Table:
@@ -65,11 +66,11 @@ def surviving_decisions(decisions: pd.DataFrame, episodes: pd.DataFrame) -> tupl
         The rows kept, in the order given; and the number of episodes whose decisions are not whole, so that none is
         kept.
     """
-    survivors = episodes[[*_SERIES, "attempt", "decisions"]].rename(
+    survivors = episodes[[*SERIES, "attempt", "decisions"]].rename(
         columns={"attempt": "_attempt", "decisions": "_decisions"}
     )
-    rows = decisions.assign(_place=np.arange(len(decisions))).merge(survivors, on=_SERIES, how="inner")
-    groups = rows.groupby(_SERIES, dropna=False, sort=False).ngroup().to_numpy()
+    rows = decisions.assign(_place=np.arange(len(decisions))).merge(survivors, on=SERIES, how="inner")
+    groups = rows.groupby(SERIES, dropna=False, sort=False).ngroup().to_numpy()
     missing = np.zeros(int(groups.max(initial=-1)) + 1, dtype=bool)
     # A lost attempt that counts for want of a better one tells of no decisions.
     missing[groups] = rows["_decisions"].fillna(-1).to_numpy(dtype=np.int64) != 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,11 @@ class CopyResult:
 
 
 def copy_ledger(
-    source: str | Path, target: str | Path, *, say: Callable[[str], None] = lambda line: None
+    source: str | Path,
+    target: str | Path,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    skip: Collection[str] = (),
 ) -> CopyResult:
     """Copy every file of a ledger that the destination lacks, and verify each by its SHA-256.
 
@@ -49,6 +53,7 @@ def copy_ledger(
         source: Ledger; path or URI.
         target: Directory or URI, created if missing.
         say: Takes a line per copied file.
+        skip: Folders of the ledger to leave out.
 
     Raises:
         NoLedgerError: No ledger at `source`.
@@ -58,7 +63,8 @@ def copy_ledger(
     origin, there = Location.of(source), Location.of(target)
     _refuse_nesting(origin, there)
     locate_ledger(source)
-    ours, theirs = _files(origin), _files(there)
+    ours = {name: size for name, size in _files(origin).items() if name.partition("/")[0] not in skip}
+    theirs = _files(there)
     result = CopyResult(only_there=sorted(set(theirs) - set(ours)))
     # The table of runs comes last: a copy without it is visibly not a whole ledger.
     for name in sorted(ours, key=lambda name: (name.startswith("runs/"), name)):
