@@ -22,6 +22,8 @@ class HarnessError(Exception):
     """
 
     exit_code = EXIT_INFRASTRUCTURE
+    resumable = False
+    """Whether a run had begun: everything finished is in its ledger, and `--resume` runs the rest."""
 
 
 class UsageError(HarnessError):
@@ -68,8 +70,16 @@ class PolicyServerLost(PolicyError):
     """What serves a policy is gone for good, or has come back as something else: no episode can go on."""
 
 
+class PolicyChanged(PolicyError):
+    """What decides now is not what decided before: its episodes would be pooled with those of another policy."""
+
+
 class NodeError(HarnessError):
     """A node cannot do its part: wrong renderer, missing package, too little disk or memory."""
+
+
+class ControllerLost(NodeError):
+    """The process that hands out a run's episodes and writes its ledger is gone."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "surroundings": set(),
     "screen": {"errors"},
     "notify": {"errors"},
+    "interrupts": set(),
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
     "sim": {"errors", "spec"},
@@ -27,13 +28,13 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
     "cluster": {
-        "errors", "cores", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
-        "serve",
+        "errors", "cores", "interrupts", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout",
+        "latency", "serve",
     },
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
-    "nightly": {"errors", "notify", "spec", "ledger", "analysis", "gate", "report"},
+    "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},
     "evaluation": {"ledger", "cluster", "analysis", "report"},
     "watch": {
         "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency", "cluster",
@@ -41,8 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "doctor": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
-        "errors", "cores", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout", "latency",
-        "serve", "cluster", "analysis", "gate", "report", "evaluation", "nightly", "watch", "doctor",
+        "errors", "cores", "interrupts", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout",
+        "latency", "serve", "cluster", "analysis", "gate", "report", "evaluation", "nightly", "watch", "doctor",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does

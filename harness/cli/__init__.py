@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 
+from harness.errors import EXIT_INTERRUPTED
+from harness.interrupts import interruptible
+
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the `harness` command; exit codes are those of `harness.errors`."""
-    from harness.cli.app import invoke
-    from harness.screen import steady_streams
+    try:
+        with interruptible():
+            from harness.cli.app import invoke
+            from harness.screen import steady_streams
 
-    steady_streams()
-    sys.exit(invoke(sys.argv[1:] if argv is None else argv))
+            steady_streams()
+            code = invoke(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        sys.stderr.write("error: Interrupted.\n")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

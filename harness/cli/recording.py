@@ -6,7 +6,7 @@ import importlib.util
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -15,7 +15,7 @@ from harness.spec.protocol import Placements
 if TYPE_CHECKING:
     from harness.cluster import RunResult
     from harness.cluster.recording import Recording
-    from harness.spec import Protocol, Suite
+    from harness.spec import Suite
 
 
 Failures = Literal["keep", "drop"]
@@ -33,18 +33,6 @@ class RecordRequest:
     """The options again, for the command that resumes."""
 
 
-def _changed(protocol: Protocol, placements: Placements | None, noise: float) -> dict[str, Any]:
-    """The rules with placements and noise as asked."""
-    rules = protocol.model_dump()
-    if placements == "sampled" and protocol.placement_seeding != "fixed":
-        del rules["placement_seed"], rules["placement_seeding"]
-    return {
-        **rules,
-        **({"placements": placements} if placements is not None else {}),
-        **({"action_noise": noise} if noise else {}),
-    }
-
-
 def record_request(
     suite: Suite,
     episodes: int | None,
@@ -60,14 +48,11 @@ def record_request(
         SpecError: Sampled placements without a number of episodes.
     """
     from harness.cluster.recording import Recording
+    from harness.spec.changes import SuiteChanges
 
     if record is None and (noise or failures != "drop"):
         raise UsageError("--record-noise and --record-failures say how to record: say where with --record DIR.")
-    changes: dict[str, Any] = {}
-    if placements is not None or noise:
-        changes["protocol"] = _changed(suite.protocol, placements, noise)
-    if episodes is not None:
-        changes["tasks"] = tuple({**task_set.model_dump(), "init_states": episodes} for task_set in suite.tasks)
+    changes = SuiteChanges(episodes=episodes, placements=placements, action_noise=noise)
     target = Recording(str(record), failures == "keep") if record is not None else None
     given = {
         "--episodes": episodes,
@@ -77,8 +62,7 @@ def record_request(
         "--record-noise": noise or None,
     }
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    changed = suite.replace(**changes) if changes else suite
-    return RecordRequest(changed, target, f" {shlex.join(options)}" if options else "")
+    return RecordRequest(changes.apply(suite), target, f" {shlex.join(options)}" if options else "")
 
 
 def report_recorded(result: RunResult, screen: Screen) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,7 @@ from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.values import parse_nfe, parse_policies
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
 from harness.spec.protocol import Placements
 from harness.spec.suite import Video
@@ -93,7 +95,9 @@ def command(
     target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     gated = prepare_gate(gate_against, rules, target, resume=resume)
     screen = Screen()
-    with ProgressDisplay(screen) as display:
+    options = recording.options + (gated.options if gated else "")
+    resume_command = _resume_command(suite, policy, nfe, target, workers, address, video) + options
+    with ProgressDisplay(screen) as display, _naming(resume_command):
         result = run(
             loaded,
             policies=policies,
@@ -112,8 +116,18 @@ def command(
     report_recorded(result, screen)
     if gated is not None and not result.interrupted:
         gated.conclude(result, screen)
-    resume_command = _resume_command(suite, policy, nfe, target, workers, address, video)
-    _conclude(result, screen, resume_command + recording.options + (gated.options if gated else ""))
+    _conclude(result, screen, resume_command)
+
+
+@contextmanager
+def _naming(resume_command: str) -> Iterator[None]:
+    """Name the command that goes on, in the error of a run that had begun."""
+    try:
+        yield
+    except HarnessError as error:
+        if error.resumable:
+            error.args = (f"{error}\nEverything finished is in the ledger. To run the rest:\n  {resume_command}",)
+        raise
 
 
 def _show(result: RunResult, screen: Screen, html: str | None) -> None:

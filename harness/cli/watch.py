@@ -91,7 +91,7 @@ def command(
     ledger, and may be killed at any time: the same command goes on with what is missing, and a checkpoint that has its
     result is never evaluated again. Without --once it runs until Ctrl-C.
     """
-    from harness.cluster.interrupts import Interrupts
+    from harness.interrupts import Interrupts
     from harness.notify import check_template
     from harness.rollout.time_source import WallTime
     from harness.spec import load_suite

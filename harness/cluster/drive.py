@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.cluster.group import WorkerEnd, WorkerGroup
-from harness.cluster.interrupts import Interrupts
 from harness.cluster.messages import WorkerSummary
+from harness.cluster.ray_errors import ask_controller
 from harness.cluster.ray_session import RaySession
-from harness.errors import HarnessError, LedgerError, NodeError, PolicyError
+from harness.errors import ControllerLost, HarnessError, LedgerError, NodeError, PolicyChanged, PolicyError
+from harness.interrupts import Interrupts
 from harness.rollout.faults import EpisodeTimeout
 from harness.rollout.time_source import TimeSource
+from harness.schedule.early_stopping import StopNote
 from harness.schedule.failure import Restart, decide_restart
 from harness.schedule.progress import Progress, RunSnapshot
 
@@ -20,7 +22,11 @@ POLL_S = 0.25
 GRACE_S = 8.0
 """How long running episodes may take to come back after Ctrl-C."""
 
-FATAL_ERRORS: dict[str, type[HarnessError]] = {"LedgerError": LedgerError, "PolicyServerLost": PolicyError}
+FATAL_ERRORS: dict[str, type[HarnessError]] = {
+    "LedgerError": LedgerError,
+    "PolicyServerLost": PolicyError,
+    "PolicyChanged": PolicyChanged,
+}
 
 
 @dataclass(slots=True)
@@ -30,6 +36,11 @@ class DriveResult:
     snapshot: RunSnapshot
     interrupted: bool = False
     summaries: list[WorkerSummary] = field(default_factory=list)
+
+    @property
+    def stopped(self) -> StopNote | None:
+        """Why the rest of the plan was dropped, if it was."""
+        return None if self.snapshot.finished else self.snapshot.decided
 
 
 class RolloutDrive:
@@ -65,6 +76,7 @@ class RolloutDrive:
         self._n_workers = group.n_alive
         self._summaries: list[WorkerSummary] = []
         self._stop_at: float | None = None
+        self._seen: RunSnapshot | None = None
 
     def drive(self) -> DriveResult:
         """Run until every unit is in the ledger, or until interrupted.
@@ -72,6 +84,15 @@ class RolloutDrive:
         Raises:
             HarnessError: It is useless to go on; finished episodes are in the ledger.
         """
+        try:
+            return self._drive()
+        except ControllerLost:
+            if not (self._interrupts.count and self._seen):
+                raise
+            # What interrupts a run may end the controller as well: a preempted job's processes are all signalled.
+            return DriveResult(self._seen, True, self._summaries)
+
+    def _drive(self) -> DriveResult:
         snapshot = self._look()
         try:
             while self._group.n_alive:
@@ -94,7 +115,8 @@ class RolloutDrive:
         return DriveResult(snapshot, interrupted, self._summaries)
 
     def _look(self) -> RunSnapshot:
-        snapshot: RunSnapshot = self._session.ray.get(self._controller.snapshot.remote())
+        snapshot: RunSnapshot = ask_controller(self._session.ray, self._controller.snapshot.remote())
+        self._seen = snapshot
         self._on_progress(snapshot.progress)
         return snapshot
 
@@ -139,7 +161,7 @@ class RolloutDrive:
         return self._interrupts.count > 1 or self._clock.seconds() > self._stop_at
 
     def _call(self, method: str, *args: Any) -> None:
-        self._session.ray.get(getattr(self._controller, method).remote(*args))
+        ask_controller(self._session.ray, getattr(self._controller, method).remote(*args))
 
 
 def fatal_error(error_type: str, message: str) -> HarnessError:

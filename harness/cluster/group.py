@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.messages import WorkerSetup, WorkerSummary
+from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.cluster.ray_session import RaySession
 from harness.cluster.worker import RolloutWorker
-from harness.errors import HarnessError
 from harness.rollout.faults import WorkerDied
 from harness.schedule.placement import WorkerSlot
 
@@ -130,15 +130,14 @@ def explain_end(error: Exception) -> tuple[str, str]:
     """Turn the exception of a `work` call into (error type, message)."""
     from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
+    if (told := harness_error(error)) is not None:
+        return type(told).__name__, str(told)
     if isinstance(error, RayTaskError):
-        cause = error.cause
-        if isinstance(cause, HarnessError):
-            return type(cause).__name__, str(cause)
+        cause = cause_of(error)
         return WORKER_DIED, f"The rollout worker raised {type(cause).__name__}: {cause}"
     if isinstance(error, ActorUnschedulableError):
         return NODE_LOST, "The node of the rollout worker has left the cluster."
-    lines = str(error).splitlines() or [type(error).__name__]
-    detail = next((line for line in lines if "exit detail" in line), lines[0]).strip()
+    detail = reason_of(error)
     if isinstance(error, RayActorError):
         return WORKER_DIED, f"The process of the rollout worker died: {detail}"
     return WORKER_DIED, f"The rollout worker was lost: {type(error).__name__}: {detail}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.recording import Recording
+from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.order import TaskId
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
@@ -56,6 +57,7 @@ class WorkerSetup:
     recording: Recording | None = None
     """What becomes of episodes as demonstrations; None: nothing."""
     isolation: Isolation = NO_LIMITS
+    time: TimeSource = field(default_factory=WallTime)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
-from harness.errors import HarnessError, NodeError
+from harness.errors import NodeError
 from harness.schedule.placement import NodeResources
 from harness.sim.base import GLBackend, SuiteDescription
 
@@ -83,12 +84,11 @@ def inspect_nodes(
         try:
             reports[node.node_id] = session.ray.get(ref, timeout=INSPECT_S)
         except RayError as error:
-            cause = getattr(error, "cause", None)
-            if len(nodes) == 1 and isinstance(cause, HarnessError):
-                raise cause from None
-            reason = str(cause or error).strip().splitlines()[0]
+            told = harness_error(error)
+            if len(nodes) == 1 and told is not None:
+                raise told from None
             raise NodeError(
-                f"Node {node.host} cannot take part: {reason} Repair it, or take it out of the cluster."
+                f"Node {node.host} cannot take part: {reason_of(error)}. Repair it, or take it out of the cluster."
             ) from error
     require_alike([driver, *reports.values()])
     return reports

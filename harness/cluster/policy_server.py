@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.cluster.identity import require_same_policy
 from harness.cluster.isolation import NO_LIMITS, Isolation
+from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.decide import Decided, raised, timed_out
@@ -20,6 +22,7 @@ from harness.rollout.time_source import TimeSource, WallTime
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan, asked_for, plan_batches
+from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
 
@@ -36,18 +39,21 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(self, spec: PolicySpec, *, isolation: Isolation | None = None) -> None:
+    def __init__(
+        self, spec: PolicySpec, *, isolation: Isolation | None = None, clock: TimeSource | None = None
+    ) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
             spec: The policy; its options may say how to batch it, else that is chosen from a few timed batches.
             isolation: What this process is limited to.
+            clock: Time.
         """
         self._isolation = isolation or NO_LIMITS
         self._isolation.apply()
         self._spec = spec
         self._plan: BatchPlan | None = None
-        self._clock: TimeSource = WallTime()
+        self._clock: TimeSource = clock or WallTime()
         self._loading = asyncio.Lock()
         self._policy: Policy | None = None
         self._batcher: Batcher | None = None
@@ -77,9 +83,21 @@ class PolicyServer:
         if self._batcher is not None:
             self._batcher.attach(n_clients, hardware)
 
-    async def decide(self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None) -> Decided:
-        """Decide for one observation, in a batch with others."""
+    async def decide(
+        self,
+        observation: Observation,
+        noise: NDArray[np.float32] | None,
+        nfe: int | None,
+        identity: PolicyIdentity | None = None,
+    ) -> Decided:
+        """Decide for one observation, in a batch with others.
+
+        Raises:
+            PolicyChanged: This server was started again meanwhile, and what it loaded has another `identity`.
+        """
         batcher = await self._ready()
+        if identity is not None and self._policy is not None:
+            require_same_policy(self._spec.label, identity, self._policy.info.stated_identity)
         return await batcher.submit(observation, noise, nfe)
 
     async def end_episode(self, episode_key: str) -> None:
@@ -143,9 +161,18 @@ def build_policy(spec: PolicySpec) -> Policy:
 class ServerDecider:
     """Asks a policy server, with a time limit, and has a server that hangs restarted."""
 
-    def __init__(self, server: Any, policy_id: str, *, episodic: bool = True) -> None:
-        """Ask `server`, an actor handle of `PolicyServer`."""
+    def __init__(
+        self,
+        server: Any,
+        policy_id: str,
+        clock: TimeSource,
+        *,
+        identity: PolicyIdentity | None = None,
+        episodic: bool = True,
+    ) -> None:
+        """Ask `server`, an actor handle of `PolicyServer`, for decisions of the policy of this `identity` alone."""
         self._server, self._policy_id, self._episodic = server, policy_id, episodic
+        self._clock, self._identity = clock, identity
 
     def decide(
         self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None, limit_s: float
@@ -160,9 +187,11 @@ class ServerDecider:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
         decision = observation.decision
-        began = time.perf_counter()
+        began = self._clock.seconds()
         try:
-            decided: Decided = ray.get(self._server.decide.remote(observation, noise, nfe), timeout=limit_s)
+            decided: Decided = ray.get(
+                self._server.decide.remote(observation, noise, nfe, self._identity), timeout=limit_s
+            )
         except GetTimeoutError:
             if self._restart_if_stalled(limit_s):
                 self._await_restart()
@@ -173,9 +202,8 @@ class ServerDecider:
         except ActorDiedError as error:
             raise self._lost(decision, error) from error
         except RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, HarnessError) else raised(self._policy_id, decision, cause) from None
-        round_trip_ms = (time.perf_counter() - began) * 1e3
+            raise harness_error(error) or raised(self._policy_id, decision, cause_of(error)) from None
+        round_trip_ms = (self._clock.seconds() - began) * 1e3
         return replace(decided, transport_ms=max(round_trip_ms - decided.queue_ms - decided.infer_ms, 0.0))
 
     def end_episode(self, episode_key: str) -> None:
@@ -204,8 +232,8 @@ class ServerDecider:
         import ray
         from ray.exceptions import ActorUnavailableError, RayError
 
-        deadline = time.monotonic() + RESTART_S
-        while time.monotonic() < deadline:
+        deadline = self._clock.seconds() + RESTART_S
+        while self._clock.seconds() < deadline:
             try:
                 ray.get(self._server.info.remote(), timeout=RESTART_S)
                 return
@@ -218,16 +246,12 @@ class ServerDecider:
     def _died(self, decision: int, error: Exception) -> PolicyServerDied:
         return PolicyServerDied(
             f"The server of policy {self._policy_id!r} died at decision {decision} and is started again: "
-            f"{_first_line(error)}"
+            f"{reason_of(error)}"
         )
 
     def _lost(self, decision: int, error: Exception) -> PolicyServerLost:
         return PolicyServerLost(
             f"The server of policy {self._policy_id!r} died at decision {decision}, and not for the first time: it is "
-            f"not started again ({_first_line(error)}). Look for what kills it (memory is the usual cause), then "
+            f"not started again ({reason_of(error)}). Look for what kills it (memory is the usual cause), then "
             "continue with --resume."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.cluster.identity import require_same_policy
 from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
+from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
-from harness.errors import HarnessError, PolicyError
+from harness.errors import PolicyError
 from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
 from harness.serve.origin import origin_of
@@ -131,12 +133,12 @@ def _ask(session: RaySession, label: str, servers: Sequence[Any]) -> tuple[Polic
         infos: list[PolicyInfo] = session.ray.get([server.info.remote() for server in servers])
         record: dict[str, Any] = session.ray.get(servers[0].record.remote())
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, HarnessError):
-            raise cause from None
-        reason = str(cause or error).strip().splitlines()[0]
+        if (told := harness_error(error)) is not None:
+            raise told from None
         raise PolicyError(
-            f"The server of policy {label!r} died while loading it: {reason} Memory is the usual cause; see "
+            f"The server of policy {label!r} died while loading it: {reason_of(error)}. Memory is the usual cause; see "
             "`harness doctor`."
         ) from error
+    for info in infos[1:]:
+        require_same_policy(label, infos[0].stated_identity, info.stated_identity)
     return infos[0], record

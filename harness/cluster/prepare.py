@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_servers import light_setups
 from harness.cluster.recording import Recording, check_recording
+from harness.cluster.request import RunRequest
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.claim import check_claim
@@ -19,7 +20,7 @@ from harness.policies.ability import require_able
 from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.sim.base import SuiteDescription
 from harness.sim.worlds import get_world
-from harness.spec import PolicySpec, Suite, load_suite, parse_policy
+from harness.spec import Suite, load_suite
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import Protocol
@@ -29,35 +30,21 @@ MIN_FREE_BYTES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
-    """A run as it was asked for, checked as far as that goes without a cluster."""
+class Prepared:
+    """A request, checked as far as that goes without a cluster."""
 
+    request: RunRequest
     suite: Suite
-    """With the command line's changes applied."""
+    """With the request's changes applied."""
     out: str
-    resume: bool
-    nfe_asked: bool
-    """Whether NFE values were asked for by the caller rather than by the suite."""
-    workers: int | None
     descriptions: Mapping[str, SuiteDescription]
     light: Mapping[str, PolicySetup]
     recording: Recording | None = None
     """Where to record, with an absolute path."""
 
 
-def prepare(
-    suite: Suite | str,
-    *,
-    policies: Sequence[PolicySpec | str] | None,
-    nfe: Sequence[int] | None,
-    out: str | os.PathLike[str],
-    resume: bool,
-    video: str | None,
-    workers: int | None,
-    record: Recording | None = None,
-    local: bool = True,
-) -> RunRequest:
-    """Check a request; `local` says whether policies are built on this machine, so that their files have to be here.
+def prepare(request: RunRequest) -> Prepared:
+    """Check a request.
 
     Raises:
         UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume; a
@@ -65,28 +52,42 @@ def prepare(
         LedgerError: `out` holds another suite's ledger or cannot be written, or the disk is too full.
         PolicyError: A light policy cannot be built.
     """
-    loaded = load_suite(suite) if isinstance(suite, str) else suite
-    specs = [parse_policy(policy) if isinstance(policy, str) else policy for policy in policies or ()]
-    effective = loaded.replace(
-        policies=tuple(spec.model_dump() for spec in specs) or None, nfe=tuple(nfe) if nfe else None, video=video
-    )
-    _require_policies(effective, local=local)
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers is {workers}; at least one rollout worker is needed.")
-    target = str(out)
-    light = light_setups(effective.policies)
-    check_infos({label: setup.info for label, setup in light.items()}, effective)
-    if nfe and specs:
+    loaded = load_suite(request.suite) if isinstance(request.suite, str) else request.suite
+    suite = request.changes.apply(loaded)
+    if request.workers is not None and request.workers < 1:
+        raise UsageError(f"workers is {request.workers}; at least one rollout worker is needed.")
+    descriptions, light = check_suite(suite, local=request.address is None)
+    if request.changes.nfe and request.changes.policies:
         _refuse_nfe({label: setup.info for label, setup in light.items()})
-    world = get_world(effective.world)
-    descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in effective.tasks}
+    recording = check_recording(request.record, suite) if request.record is not None else None
+    _require_space(request.out)
+    _check_out(suite, request.out, request.resume)
+    return Prepared(request, suite, request.out, descriptions, light, recording)
+
+
+def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescription], dict[str, PolicySetup]]:
+    """Check that a suite can be run: its tasks and init states exist, and its policies can be had and fit.
+
+    Args:
+        suite: The suite.
+        local: Whether policies are built on this machine, so that their files have to be here.
+
+    Returns:
+        (LIBERO suite → description, light policy → setup).
+
+    Raises:
+        UsageError: Unknown task, init state, policy or option.
+        PolicyError: A light policy cannot be built.
+    """
+    _require_policies(suite, local=local)
+    world = get_world(suite.world)
+    descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in suite.tasks}
     # Task and init state ids are checked by planning once with keys that nobody will use.
-    counts = {name: task_counts(description, effective.protocol, "") for name, description in descriptions.items()}
-    plan_episodes(effective.tasks, counts, [("", None)])
-    recording = check_recording(record, effective) if record is not None else None
-    _require_space(target)
-    _check_out(effective, target, resume)
-    return RunRequest(effective, target, resume, bool(nfe), workers, descriptions, light, recording)
+    counts = {name: task_counts(description, suite.protocol, "") for name, description in descriptions.items()}
+    plan_episodes(suite.tasks, counts, [("", None)])
+    light = light_setups(suite.policies)
+    check_infos({label: setup.info for label, setup in light.items()}, suite)
+    return descriptions, light
 
 
 def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> SuiteCounts:

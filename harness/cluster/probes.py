@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from harness.cluster.interrupts import Interrupts
 from harness.cluster.messages import NodeIdentity
+from harness.cluster.ray_errors import ask_controller, cause_of, harness_error
 from harness.cluster.ray_session import RaySession
-from harness.errors import HarnessError
+from harness.interrupts import Interrupts
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.rollout.faults import describe_exception
@@ -48,6 +48,15 @@ class ProbeReport:
     failures: tuple[str, ...] = ()
     node_row: Mapping[str, Any] | None = None
     """Row of `nodes` with the ceilings measured beside the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """How all probes of a run went."""
+
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration]) -> tuple[ProbeJob, ...]:
@@ -157,11 +166,8 @@ def run_probes(
     held: Collection[ProbedConfiguration],
     interrupts: Interrupts,
     say: Callable[[str], None],
-) -> tuple[list[str], list[str], bool]:
+) -> ProbeResult:
     """Probe every node that has CPUs, all nodes at the same time, the policies of a node one after the other.
-
-    Returns:
-        (warnings, failures, whether it was interrupted).
 
     Raises:
         HarnessError: A request is wrong, or a policy cannot be built.
@@ -186,7 +192,7 @@ def run_probes(
                     say(f"Probing {job.spec.label} on {places[node_id].node_id}")
                     running[actors[node_id].run.remote(job)] = node_id
             if not running or interrupts.count:
-                return warnings, failures, interrupts.count > 0
+                return ProbeResult(tuple(warnings), tuple(failures), interrupts.count > 0)
             ended, _ = session.ray.wait(list(running), timeout=POLL_S)
             for ref in ended:
                 node_id = running.pop(ref)
@@ -194,7 +200,7 @@ def run_probes(
                 warnings += report.warnings
                 failures += report.failures
                 if report.node_row is not None:
-                    session.ray.get(controller.append.remote("nodes", [dict(report.node_row)]))
+                    ask_controller(session.ray, controller.append.remote("nodes", [dict(report.node_row)]))
     finally:
         for actor in actors.values():
             session.ray.kill(actor)
@@ -214,8 +220,7 @@ def _take(session: RaySession, ref: Any, place: NodeIdentity) -> ProbeReport:
     try:
         report: ProbeReport = session.ray.get(ref)
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, HarnessError):
-            raise cause from None
-        return ProbeReport(failures=(f"probe on {place.node_id}: {describe_exception(cause or error)}",))
+        if (told := harness_error(error)) is not None:
+            raise told from None
+        return ProbeReport(failures=(f"probe on {place.node_id}: {describe_exception(cause_of(error))}",))
     return report

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
+from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token, socket_fault
+from harness.cores import usable_cores
 from harness.errors import NodeError
+from harness.interrupts import SIGNALS, give_back
 from harness.schedule.placement import NodeResources
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -36,6 +41,8 @@ PRIVATE: Mapping[str, str] = {
     "RAY_enable_worker_prestart": "0",
     # Ray runs workers at niceness 15, where whatever else the machine does would be in episode times and latencies.
     "RAY_worker_niceness": "0",
+    # Ray gives its processes 30 s, which a machine that is busy with something else may exceed.
+    "RAY_raylet_start_wait_time_s": "120",
 }
 
 
@@ -74,12 +81,15 @@ class RaySession:
 
 
 @contextmanager
-def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[RaySession]:
+def open_session(
+    address: str | None, *, n_cpus: int | None = None, isolation: Isolation = NO_LIMITS
+) -> Iterator[RaySession]:
     """Connect for the length of a `with` block. Only a cluster that was started here is shut down.
 
     Args:
         address: "auto", or HOST:PORT of a running cluster; None starts a private one.
-        n_cpus: CPUs of a private cluster; None for those of the machine.
+        n_cpus: CPUs of a private cluster; None for those that this process may use.
+        isolation: What a run's workers and servers are limited to.
 
     Raises:
         NodeError: The cluster cannot be reached; names the address.
@@ -88,27 +98,30 @@ def open_session(address: str | None, *, n_cpus: int | None = None) -> Iterator[
         import ray
 
         if ray.is_initialized():
-            yield RaySession(ray, owned=False, driver_node_id=ray.get_runtime_context().get_node_id())
+            yield RaySession(ray, False, ray.get_runtime_context().get_node_id(), isolation)
             return
-        with _quiet_logger():
+        with _quiet_logger(), _own_signals():
             if address is None:
-                _start(ray, n_cpus)
+                _start(ray, n_cpus or usable_cores())
             else:
                 _join(ray, address)
     try:
-        yield RaySession(ray, owned=address is None, driver_node_id=ray.get_runtime_context().get_node_id())
+        yield RaySession(ray, address is None, ray.get_runtime_context().get_node_id(), isolation)
     finally:
         ray.shutdown()
 
 
 def _variables(address: str | None) -> Mapping[str, str]:
     if address is None:
-        return PRIVATE
+        return {**PRIVATE, **private_token(os.environ)}
+    token = joining_token(os.environ)
     # Otherwise Ray turns a loopback address into the machine's outward one, where a private cluster does not listen.
-    return LOOPBACK if address.startswith(("127.", "localhost", "[::1]")) else {}
+    return {**LOOPBACK, **token} if address.startswith(("127.", "localhost", "[::1]")) else token
 
 
-def _start(ray: Any, n_cpus: int | None) -> None:
+def _start(ray: Any, n_cpus: int) -> None:
+    if (fault := socket_fault(os.environ)) is not None:
+        raise NodeError(fault)
     for last in (False, True):
         try:
             ray.init(
@@ -124,10 +137,9 @@ def _start(ray: Any, n_cpus: int | None) -> None:
             # Ray allows its processes 30 s, which a machine that is busy with something else may exceed once.
             ray.shutdown()
             if last or "timed out" not in str(error):
-                raise NodeError(
-                    f"A local Ray cluster could not be started: {_first_line(error)}. Check that memory is free, and "
-                    "that the temporary directory and shared memory have space."
-                ) from error
+                said = _first_line(error)
+                why = explain_start(said, os.environ, OBJECT_STORE_BYTES)
+                raise NodeError(f"A local Ray cluster could not be started: {said}. {why}") from error
 
 
 def _join(ray: Any, address: str) -> None:
@@ -140,6 +152,9 @@ def _join(ray: Any, address: str) -> None:
             runtime_env={"py_modules": [_package_dir()]},
         )
     except Exception as error:
+        ray.shutdown()
+        if (refused := explain_join(f"{type(error).__name__}: {error}", address)) is not None:
+            raise NodeError(refused) from error
         raise NodeError(
             f"No Ray cluster answers at address {address!r}: {_first_line(error)}. Start one with `ray start --head`, "
             "or leave --address out to use this machine alone."
@@ -189,6 +204,22 @@ def _quiet_logger() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handlers, which Ray replaces, and a hang-up of the terminal from reaching Ray's processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = {number: signal.getsignal(number) for number in SIGNALS}
+    # What is started meanwhile inherits the mask. SIGTERM stays open: Ray ends its own processes with it.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        give_back(held)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.cluster.film import film
+from harness.cluster.identity import require_same_policy
 from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary
 from harness.cluster.policy_server import ServerDecider, build_policy
 from harness.cluster.simulators import CAPACITY, SimulatorCache
@@ -21,7 +22,6 @@ from harness.rollout.episode_parts import write_part
 from harness.rollout.faults import explain_fault
 from harness.rollout.limits import Alarm
 from harness.rollout.record import RecordPlan, filmable, record_episode
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.leases import WorkItem
 from harness.schedule.result import EpisodeResult, lost_episode
 from harness.sim.base import SimConfig, Simulator, sim_config
@@ -49,7 +49,7 @@ class RolloutWorker:
         self._index = int("".join(c for c in worker_id.partition(".")[0] if c.isdigit()) or 0)
         node_id: str = ray.get_runtime_context().get_node_id()
         self._place = setup.places.get(node_id, NodeIdentity(node_id, ""))
-        self._clock: TimeSource = WallTime()
+        self._clock = setup.time
         self._alarm = Alarm()
         self._configs = sim_configs(setup)
         capacity = max(CAPACITY, len(set(self._configs.values())))
@@ -147,9 +147,12 @@ class RolloutWorker:
         if label not in self._deciders:
             if policy.servers:
                 server = policy.servers[self._index % len(policy.servers)]
-                self._deciders[label] = ServerDecider(server, label)
+                identity = policy.info.stated_identity
+                self._deciders[label] = ServerDecider(server, label, self._clock, identity=identity)
             else:
-                self._deciders[label] = LocalDecider(build_policy(policy.spec), self._alarm, self._clock)
+                built = build_policy(policy.spec)
+                require_same_policy(label, policy.info.stated_identity, built.info.stated_identity)
+                self._deciders[label] = LocalDecider(built, self._alarm, self._clock)
         return self._deciders[label]
 
     def _wants_video(self, item: WorkItem, result: EpisodeResult) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from harness.schedule.status import RunStatus
+
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt. Null in parts of before.
@@ -19,7 +21,7 @@ Row = dict[str, Any]
 
 OUTCOMES = ("success", "timeout", "error")
 COMPONENTS = ("e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport")
-RUN_STATUSES = ("running", "finished", "interrupted", "stopped", "failed", "imported")
+RUN_STATUSES = tuple(RunStatus)
 """`runs.status`: a gate that stops a run early may add its own."""
 
 

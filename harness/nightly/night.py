@@ -17,6 +17,7 @@ from harness.gate.baseline import find_baseline, read_baselines, set_baseline
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.notify import News, notify
+from harness.schedule.status import RunStatus
 from harness.spec.rules import load_rules
 
 REPORT = "gate.md"
@@ -126,7 +127,7 @@ def _only_side(out: str) -> Side:
 
 def _was_cut_off(ledger: str, policy: str) -> bool:
     try:
-        if last_status(ledger) not in ("running", "interrupted", "failed"):
+        if last_status(ledger) not in [status for status in RunStatus if status.resumable]:
             return False
         held = {row["policy_id"] for row in read_rows(Location.of(ledger), "episodes", ["policy_id"])}
     except HarnessError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.schedule.result import EpisodeResult
+from harness.schedule.status import RunStatus
 from harness.schedule.units import EpisodeUnit
 
 
@@ -18,7 +19,7 @@ class StopNote:
     """One sentence for people."""
     record: Mapping[str, Any]
     """Plain data that is kept beside the ledger as `STOP_RECORD`; nothing is kept of a note without any."""
-    status: str = "stopped"
+    status: str = RunStatus.STOPPED
     """Status of the run in the ledger."""
 
 

@@ -19,7 +19,7 @@ class Decision(Enum):
 DETERMINISTIC = frozenset({"PolicyActionError", "PolicyRaised", "RenderError"})
 """Errors that keyed noise and an exact simulator reproduce: a second attempt is a waste."""
 
-FATAL = frozenset({"LedgerError", "NodeError", "PolicyServerLost"})
+FATAL = frozenset({"LedgerError", "NodeError", "PolicyChanged", "PolicyServerLost"})
 """Errors that the next episode would meet too."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
+from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import ActionChunks, PolicyInfo
 from harness.spec.resolve import parse
 
@@ -156,6 +158,32 @@ class ServerDiesOnce(Served):
 
     def meet(self, seen):
         if seen.decision == 1 and self.first_time("server-died"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def identity_in(folder: str) -> PolicyIdentity:
+    """The identity of a checkpoint whose statistics stand in a file."""
+    return PolicyIdentity("a" * 64, statistics=(Path(folder) / "statistics").read_text())
+
+
+class Checkpointed(Steady):
+    """States the identity of what it has loaded."""
+
+    def __init__(self, spec) -> None:  # noqa: D107
+        super().__init__(spec)
+        self.info = replace(self.info, identity=identity_in(self.options["marks"]))
+
+
+class ChangesWhenItDies(Served):
+    """A server that dies once, and whose checkpoint is another one when it comes back."""
+
+    def __init__(self, spec) -> None:  # noqa: D107
+        super().__init__(spec)
+        self.info = replace(self.info, identity=identity_in(self.options["marks"]))
+
+    def meet(self, seen):
+        if seen.decision == 1 and self.first_time("server-changed"):
+            (Path(self.options["marks"]) / "statistics").write_text("5" * 64)
             os.kill(os.getpid(), signal.SIGKILL)
 
 

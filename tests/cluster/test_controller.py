@@ -12,9 +12,9 @@ from stub_runs import make_unit
 from harness.cluster.controller import Controller
 from harness.cluster.drive import fatal_error
 from harness.cluster.group import explain_end
-from harness.cluster.interrupts import Interrupts
 from harness.cluster.simulators import SimulatorCache
 from harness.errors import LedgerError, NodeError, PolicyError
+from harness.interrupts import Interrupts
 from harness.ledger import read
 from harness.rollout import WallTime
 from harness.schedule.result import EpisodeResult

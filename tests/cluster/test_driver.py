@@ -84,6 +84,31 @@ def test_ctrl_c_brings_running_episodes_home_and_resuming_runs_the_rest(tmp_path
     assert read(tmp_path / "out", all_attempts=True).episodes["episode_key"].nunique() == PLANNED
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_and_a_preempted_job_end_as_ctrl_c_does(tmp_path, number):
+    driver = start(tmp_path / "out")
+    wait_for(driver, 1)
+    os.killpg(driver.pid, number)  # the kernel's hang-up and a scheduler's signal reach Ray's processes too
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["interrupted"]
+    assert read(tmp_path / "out").runs["status"].tolist() == ["interrupted"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_is_interrupted_from_its_first_second(tmp_path, number):
+    code = "import sys; from harness.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-u", "-c", code, "run", "smoke", "--policy", "noop", "--out", str(tmp_path / "out")]
+    driver = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert "Starting Ray" in driver.stdout.readline()
+    os.killpg(driver.pid, number)
+    _, err = driver.communicate(timeout=120)
+    assert (driver.returncode, err) == (130, "error: Interrupted.\n")
+    assert not list(tmp_path.glob("out/runs/*"))
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     driver = start(tmp_path / "out")
     wait_for(driver, 1)

@@ -11,30 +11,31 @@ import pytest
 from stub_runs import stub_suite
 
 from harness.cluster.prepare import check_infos, plan_variants, prepare
+from harness.cluster.request import RunRequest
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter
+from harness.spec import parse_policy
+from harness.spec.changes import SuiteChanges
 from harness.spec.observation import ANY_NFE, PolicyInfo
 
-NOTHING = {"policies": None, "nfe": None, "resume": False, "video": None, "workers": None}
 
-
-def ask(tmp_path, suite=None, **changes):
-    return prepare(suite or stub_suite(), **{**NOTHING, "out": tmp_path / "out", **changes})
+def ask(tmp_path, suite=None, *, policies=(), nfe=(), video=None, out=None, **wishes):
+    changes = SuiteChanges(tuple(map(parse_policy, policies)), tuple(nfe), video)
+    return prepare(RunRequest(suite or stub_suite(), out or str(tmp_path / "out"), changes, **wishes))
 
 
 def test_a_good_request_is_a_suite_with_the_changes_applied(tmp_path):
-    request = ask(tmp_path, policies=["random"], video="failures", workers=3)
-    assert [spec.label for spec in request.suite.policies] == ["random"]
-    assert (request.suite.video, request.workers) == ("failures", 3)
-    assert request.light["random"].info.noise_shape == (10, 7)
+    prepared = ask(tmp_path, policies=["random"], video="failures", workers=3)
+    assert [spec.label for spec in prepared.suite.policies] == ["random"]
+    assert (prepared.suite.video, prepared.request.workers) == ("failures", 3)
+    assert prepared.light["random"].info.noise_shape == (10, 7)
 
 
 def test_checking_starts_no_ray_and_no_torch(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests/cluster'); from stub_runs import stub_suite\n"
-        "from harness.cluster.prepare import prepare\n"
-        f"out = {str(tmp_path / 'out')!r}\n"
-        "prepare(stub_suite(), policies=None, nfe=None, out=out, resume=False, video=None, workers=1)\n"
+        "from harness.cluster.prepare import prepare; from harness.cluster.request import RunRequest\n"
+        f"prepare(RunRequest(stub_suite(), {str(tmp_path / 'out')!r}, workers=1))\n"
         "print([name for name in ('ray', 'torch', 'mujoco') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -81,7 +82,7 @@ def test_a_ledger_of_the_same_suite_needs_resume(tmp_path):
     writer.append("runs", [{"run_id": "r", "suite": stub_suite().to_yaml(), "protocol": "{}", "protocol_sha256": "x"}])
     with pytest.raises(UsageError, match="--resume"):
         ask(tmp_path)
-    assert ask(tmp_path, resume=True).resume
+    assert ask(tmp_path, resume=True).request.resume
 
 
 def test_a_ledger_of_another_suite_is_refused_even_with_resume(tmp_path):

@@ -133,8 +133,9 @@ class GiveWay:
         if not self.cancel_file or not os.path.exists(self.cancel_file):
             return None
         from harness.schedule.early_stopping import StopNote
+        from harness.schedule.status import RunStatus
 
-        return StopNote("A newer checkpoint is there.", {}, "superseded")
+        return StopNote("A newer checkpoint is there.", {}, RunStatus.SUPERSEDED)
 
 
 def main(argv: list[str]) -> int:
@@ -228,12 +229,11 @@ def suite_for(text: str, spec: PolicySpec) -> Suite:
     import yaml
 
     from harness.spec import Suite
+    from harness.spec.changes import SuiteChanges
     from harness.spec.resolve import parse
 
-    data = yaml.safe_load(text)
-    if data.get("probe"):
-        data["probe"]["policies"] = [spec.model_dump()]
-    return parse(Suite, {**data, "policies": [spec.model_dump()]}, "suite")
+    suite = parse(Suite, yaml.safe_load(text), "suite")
+    return SuiteChanges(policies=(spec,), probed_too=True).apply(suite)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,39 @@
+"""What a ledger says of episodes that ran before: what `--resume` need not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.ledger import finished_identities
+from harness.ledger.parts import read_rows
+from harness.ledger.storage import Location
+from harness.schedule.order import TaskId
+from harness.schedule.units import EpisodeIdentity
+from harness.spec.policy import PolicyAtNfe
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEpisodes:
+    """What a ledger says of episodes that ran before."""
+
+    finished: set[EpisodeIdentity]
+    attempts: Mapping[EpisodeIdentity, int]
+    """Attempts recorded as errors."""
+    filmed: frozenset[tuple[PolicyAtNfe, TaskId]]
+
+
+def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
+    """Read what a ledger holds; nothing unless a run is being resumed."""
+    if not resume:
+        return EarlierEpisodes(set(), {}, frozenset())
+    columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id"]
+    rows = read_rows(Location.of(out), "episodes", columns)
+    attempts: dict[EpisodeIdentity, int] = {}
+    for row in rows:
+        identity = (row["policy_id"], row["nfe"], row["episode_key"])
+        attempts[identity] = max(attempts.get(identity, 0), row["attempt"])
+    filmed = {
+        (PolicyAtNfe(row["policy_id"], row["nfe"]), (row["suite"], row["task_id"])) for row in rows if row["video"]
+    }
+    return EarlierEpisodes(finished_identities(out), attempts, frozenset(filmed))

@@ -1,0 +1,120 @@
+"""Why a Ray cluster of one's own does not start, and how it may: looked at before and after, without Ray."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.cores import usable_cores
+
+SOCKET_BYTES = 107
+"""Longest path of a Unix socket on Linux, bytes (unix(7)): Ray's lie in its temporary directory."""
+MIN_TEMP_BYTES = 500 * 10**6
+"""Free space in the temporary directory that Ray's logs and spilled objects need."""
+SLOW = ("timed out", "did not start", "failed to start", "took too long")
+
+
+def temp_dir(environ: Mapping[str, str]) -> str:
+    """Where Ray keeps its session: RAY_TMPDIR, else TMPDIR, else /tmp."""
+    return environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp"  # noqa: S108
+
+
+def socket_fault(environ: Mapping[str, str]) -> str | None:
+    """What is wrong with the length of the temporary directory's path, and the remedy; None when it fits."""
+    folder = temp_dir(environ)
+    tail = f"/ray/session_0000-00-00_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
+    room = SOCKET_BYTES - len(tail)
+    if len(os.fsencode(folder)) <= room:
+        return None
+    name = "RAY_TMPDIR" if environ.get("RAY_TMPDIR") else "TMPDIR"
+    return (
+        f"{name} is {folder!r}, {len(os.fsencode(folder))} bytes long, and Ray's sockets in it would be longer than "
+        f"the {SOCKET_BYTES} bytes that Linux allows. Set RAY_TMPDIR to a shorter path (at most {room}), e.g. /tmp."
+    )
+
+
+def space_fault(environ: Mapping[str, str], object_store_bytes: int, shm: str = "/dev/shm") -> str | None:  # noqa: S108
+    """What is too small of shared memory and temporary directory, with figures and the remedy; None when both do."""
+    folder = temp_dir(environ)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        return f"The temporary directory {folder!r} is not a writable folder. Set RAY_TMPDIR to one."
+    free, shared = shutil.disk_usage(folder).free, _free(shm)
+    if free < MIN_TEMP_BYTES:
+        return (
+            f"Only {free / 1e6:.0f} MB are free in the temporary directory {folder!r}; Ray needs "
+            f"{MIN_TEMP_BYTES / 1e6:.0f} MB. Free some, or set RAY_TMPDIR to a folder that has them."
+        )
+    if shared is not None and shared < object_store_bytes:
+        return (
+            f"Only {shared / 1e6:.0f} MB are free in {shm}; Ray's object store needs {object_store_bytes / 1e6:.0f}. "
+            "Delete what lies there, or give the container more (`docker run --shm-size=1g`)."
+        )
+    return None
+
+
+def home_is_writable() -> bool:
+    """Whether Ray can keep its token in the home directory (`~/.ray`)."""
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def private_token(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a cluster of one's own where Ray cannot keep a token: one that nobody else knows."""
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ) or home_is_writable():
+        return {}
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def joining_token(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables for joining a cluster: `ray start` asks for a token unless told not to, but only it assumes so."""
+    if "RAY_AUTH_MODE" in environ:
+        return {}
+    try:
+        stored = (Path.home() / ".ray" / "auth_token").is_file()
+    except (OSError, RuntimeError):
+        stored = False
+    return {"RAY_AUTH_MODE": "token"} if stored or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ) else {}
+
+
+def explain_start(error: str, environ: Mapping[str, str], object_store_bytes: int) -> str:
+    """Name the likeliest cause of a failed start, and its remedy.
+
+    Args:
+        error: First line of what Ray said.
+        environ: The environment that it started in.
+        object_store_bytes: What was asked for.
+    """
+    known = socket_fault(environ) or space_fault(environ, object_store_bytes)
+    if known is not None:
+        return known
+    load, cores = os.getloadavg()[0], usable_cores()
+    if any(word in error for word in SLOW):
+        return (
+            f"Its processes did not answer in time: the load of this machine is {load:.1f} on {cores} cores. Try again "
+            "when less is running, or give them longer: RAY_raylet_start_wait_time_s=600."
+        )
+    return "`harness doctor` looks for causes."
+
+
+def explain_join(error: str, address: str) -> str | None:
+    """What to do about a cluster that refuses this driver's token; None when the token is not the matter."""
+    if "auth" not in error.lower():
+        return None
+    return (
+        f"The Ray cluster at {address!r} wants a token, and this driver's is missing or wrong. Copy the head node's "
+        "~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN to its contents (RAY_AUTH_MODE=token)."
+    )
+
+
+def _free(folder: str) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
