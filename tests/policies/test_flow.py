@@ -208,7 +208,7 @@ def test_a_config_with_an_unknown_key_is_refused_by_its_name(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("nfe", [0, -1])
 def test_an_nfe_below_one_is_refused(policy: FlowPolicy, nfe: int) -> None:
-    with pytest.raises(UsageError, match=f"nfe {nfe}"):
+    with pytest.raises(UsageError, match=f"at NFE {nfe}; it offers any of at least 1"):
         policy.act([observation(0)], noise(1), nfe=nfe)
 
 
