@@ -105,7 +105,8 @@ def test_a_run_is_interrupted_from_its_first_second(tmp_path, number):
     assert "Starting Ray" in driver.stdout.readline()
     os.killpg(driver.pid, number)
     _, err = driver.communicate(timeout=120)
-    assert (driver.returncode, err) == (130, "error: Interrupted.\n")
+    assert driver.returncode == 130
+    assert "Traceback" not in err
     assert not list(tmp_path.glob("out/runs/*"))
 
 
