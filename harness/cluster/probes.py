@@ -51,7 +51,7 @@ class ProbeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeResult:
+class ProbesEnd:
     """How all probes of a run went."""
 
     warnings: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ def run_probes(
     held: Collection[ProbedConfiguration],
     interrupts: Interrupts,
     say: Callable[[str], None],
-) -> ProbeResult:
+) -> ProbesEnd:
     """Probe every node that has CPUs, all nodes at the same time, the policies of a node one after the other.
 
     Raises:
@@ -192,7 +192,7 @@ def run_probes(
                     say(f"Probing {job.spec.label} on {places[node_id].node_id}")
                     running[actors[node_id].run.remote(job)] = node_id
             if not running or interrupts.count:
-                return ProbeResult(tuple(warnings), tuple(failures), interrupts.count > 0)
+                return ProbesEnd(tuple(warnings), tuple(failures), interrupts.count > 0)
             ended, _ = session.ray.wait(list(running), timeout=POLL_S)
             for ref in ended:
                 node_id = running.pop(ref)

@@ -37,7 +37,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class RunListener:
     """Whom a run tells what goes on. A terminal or pipe that is gone ends no run."""
 
     on_progress: Callable[[Progress], None] | None = None

@@ -23,11 +23,11 @@ from harness.cluster.messages import NodeIdentity, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
 from harness.cluster.policy_servers import PolicyServers, open_policies
 from harness.cluster.prepare import Prepared, prepare
-from harness.cluster.probes import ProbeResult, read_probed, run_probes
+from harness.cluster.probes import ProbesEnd, read_probed, run_probes
 from harness.cluster.ray_errors import as_node_error
 from harness.cluster.ray_session import RaySession, open_session
 from harness.cluster.recording import TEST_SET, Recording, finish_recording
-from harness.cluster.request import EarlyStoppingBuilder, Listener, RunRequest
+from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunRequest
 from harness.cluster.rollouts import roll_out, start_controller
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
@@ -133,10 +133,10 @@ def run(
         isolation=isolation or NO_LIMITS,
         record=record,
     )
-    return execute(request, Listener(on_progress, on_message), clock or WallTime())
+    return execute(request, RunListener(on_progress, on_message), clock or WallTime())
 
 
-def execute(request: RunRequest, listener: Listener, time: TimeSource) -> RunResult:
+def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> RunResult:
     """Take a request through all its phases; see `run`."""
     with interruptible():
         prepared = prepare(request)
@@ -157,7 +157,7 @@ def execute(request: RunRequest, listener: Listener, time: TimeSource) -> RunRes
                 house.close()
 
 
-def load_policies(prepared: Prepared, session: RaySession, listener: Listener) -> PolicyServers:
+def load_policies(prepared: Prepared, session: RaySession, listener: RunListener) -> PolicyServers:
     """Bring the policies up, and say what they warn of."""
     heavy = [spec.label for spec in prepared.suite.policies if spec.label not in prepared.light]
     if heavy:
@@ -171,7 +171,9 @@ def load_policies(prepared: Prepared, session: RaySession, listener: Listener) -
     return house
 
 
-def inspect(prepared: Prepared, session: RaySession, house: PolicyServers, listener: Listener) -> dict[str, NodeReport]:
+def inspect(
+    prepared: Prepared, session: RaySession, house: PolicyServers, listener: RunListener
+) -> dict[str, NodeReport]:
     """Look at the nodes that episodes will run on."""
     suite = prepared.suite
     if not suite.tasks:
@@ -187,13 +189,13 @@ def inspect(prepared: Prepared, session: RaySession, house: PolicyServers, liste
     return inspect_nodes(session, [node for node in session.nodes() if node.cpus], request, own)
 
 
-def fulfil(claimed: Claimed, session: RaySession, listener: Listener, time: TimeSource) -> RunResult:
+def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource) -> RunResult:
     """Do what was claimed, and write down how it ended.
 
     Raises:
         HarnessError: It is useless to go on; it says so of itself (`resumable`).
     """
-    rolled, probed, status = None, ProbeResult(), RunStatus.FAILED.value
+    rolled, probed, status = None, ProbesEnd(), RunStatus.FAILED.value
     try:
         if warning := claimed.writer.location.partition_warning:
             listener.say(f"warning: {warning}")
@@ -221,8 +223,8 @@ def fulfil(claimed: Claimed, session: RaySession, listener: Listener, time: Time
 
 
 def work(
-    claimed: Claimed, session: RaySession, listener: Listener, time: TimeSource
-) -> tuple[DriveResult | None, ProbeResult]:
+    claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource
+) -> tuple[DriveResult | None, ProbesEnd]:
     """Roll out, then probe."""
     nodes = session.nodes()
     rows = describe_nodes(session, nodes, claimed.run_id, claimed.reports)
@@ -241,7 +243,7 @@ def work(
             # Probes need every CPU and GPU of a node.
             claimed.house.close()
             if claimed.suite.probe is None or (rolled is not None and rolled.interrupted):
-                return rolled, ProbeResult()
+                return rolled, ProbesEnd()
             return rolled, run_probes(
                 session,
                 nodes,
@@ -282,7 +284,7 @@ def worker_setup(
     )
 
 
-def conclude(claimed: Claimed, rolled: DriveResult | None, probed: ProbeResult) -> str:
+def conclude(claimed: Claimed, rolled: DriveResult | None, probed: ProbesEnd) -> str:
     """The state in which work ended; what early stopping had decided is kept beside the ledger."""
     if probed.interrupted or (rolled is not None and rolled.interrupted):
         return RunStatus.INTERRUPTED.value
@@ -319,7 +321,7 @@ def origin(claimed: Claimed) -> dict[str, Any]:
 
 
 def summarise(
-    claimed: Claimed, rolled: DriveResult | None, probed: ProbeResult, status: str, recorded: Dataset | None
+    claimed: Claimed, rolled: DriveResult | None, probed: ProbesEnd, status: str, recorded: Dataset | None
 ) -> RunResult:
     """What a run did, from what its parts say."""
     begun = RunResult(
