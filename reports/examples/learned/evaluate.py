@@ -1,4 +1,4 @@
-"""The 6,000 episodes of this ledger on a host without Ray: the harness's own rollout and ledger code, one CPU thread each.
+"""Episodes like those of this ledger on a host without Ray: the harness's own rollout and ledger code, one CPU thread each.
 
 Where Ray is installed, `harness run learned` does the same. `--preset` and `--variants` choose other rules and policies.
 """
