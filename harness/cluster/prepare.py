@@ -80,14 +80,27 @@ def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescriptio
         PolicyError: A light policy cannot be built.
     """
     _require_policies(suite, local=local)
+    descriptions = check_tasks(suite)
+    light = light_setups(suite.policies)
+    check_infos({label: setup.info for label, setup in light.items()}, suite)
+    return descriptions, light
+
+
+def check_tasks(suite: Suite) -> dict[str, SuiteDescription]:
+    """Check that a suite's tasks and init states exist; nothing is simulated.
+
+    Returns:
+        LIBERO suite → description.
+
+    Raises:
+        UsageError: Unknown suite, task or init state.
+    """
     world = get_world(suite.world)
     descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in suite.tasks}
     # Task and init state ids are checked by planning once with keys that nobody will use.
     counts = {name: task_counts(description, suite.protocol, "") for name, description in descriptions.items()}
     plan_episodes(suite.tasks, counts, [("", None)])
-    light = light_setups(suite.policies)
-    check_infos({label: setup.info for label, setup in light.items()}, suite)
-    return descriptions, light
+    return descriptions
 
 
 def task_counts(description: SuiteDescription, protocol: Protocol, protocol_sha256: str) -> SuiteCounts:

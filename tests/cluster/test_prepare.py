@@ -10,6 +10,7 @@ from collections import namedtuple
 import pytest
 from stub_runs import stub_suite
 
+from harness.cli import validate
 from harness.cluster.prepare import check_infos, plan_variants, prepare
 from harness.cluster.request import RunRequest
 from harness.errors import LedgerError, UsageError
@@ -60,6 +61,13 @@ def test_a_suite_without_policies_says_how_to_name_one(tmp_path):
 def test_a_task_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(UsageError, match="stub has no task 99; its tasks are 0 to 9"):
         ask(tmp_path, stub_suite(tasks=[{"suite": "stub", "tasks": [99]}]))
+
+
+def test_validate_counts_init_states_as_a_run_does(tmp_path):
+    path = tmp_path / "many.yaml"
+    path.write_text(stub_suite(tasks=[{"suite": "stub", "init_states": 60}]).to_yaml())
+    with pytest.raises(UsageError, match="stub task 0 has no init state 59; it has 50"):
+        validate.command([str(path)])
 
 
 def test_a_suite_that_does_not_exist_is_answered_with_the_nearest(tmp_path):
