@@ -164,3 +164,14 @@ def test_a_wrong_suite_is_reported_at_once(tmp_path: Path) -> None:
     bare = "import resource, typer, rich.console, pydantic; print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
     baseline = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True, timeout=120)
     assert float(seconds) < 3 * float(baseline.stdout) + 0.5
+
+
+def test_validate_refuses_init_states_that_the_suite_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "sixty.yaml"
+    suite.write_text(
+        "name: sixty\nprotocol: lerobot\ntasks: [{suite: libero_spatial, init_states: 60}]\npolicies: [scripted]\n"
+    )
+    assert invoke(["validate", str(suite)]) == 64
+    assert "no init state 59; it has 50" in capsys.readouterr().err
