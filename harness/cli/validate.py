@@ -17,13 +17,15 @@ def command(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the suite with everything filled in.")] = False,
 ) -> None:
     """Check suite files, their policies and their protocols, without running anything."""
-    from harness.cluster.prepare import check_tasks
     from harness.policies.ability import require_able
     from harness.policies.registry import POLICIES
     from harness.spec import load_suite
 
     for name in suites:
         suite = load_suite(name)
+        # Imported here, so that a mistake in the file is told before anything heavy loads.
+        from harness.cluster.prepare import check_tasks
+
         check_tasks(suite)
         for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
             # A suite is valid wherever its checkpoints lie; whether they are here is asked before a run.
