@@ -126,6 +126,6 @@ def test_a_night_that_goes_on_says_so(
     make_ledger, night: NightlyRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = make_ledger("20260301-021700", ["+++"], status="interrupted", policy="noop")
-    monkeypatch.setattr("harness.cluster.run", lambda *_, **__: SimpleNamespace(interrupted=True))
+    monkeypatch.setattr("harness.cluster.run", lambda *_, **__: SimpleNamespace(interrupted=True, out=out))
     assert invoke(["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root]) == 130
     assert f"Continuing the night that was cut off: {out}" in capsys.readouterr().out
