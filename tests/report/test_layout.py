@@ -115,7 +115,8 @@ def test_no_table_of_latency_repeats_a_long_name_in_its_rows() -> None:
 @pytest.mark.parametrize("label", ["v2[/old]", "outputs/suite=[spatial,object]/x", ":smile: [bold]"])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_labels_are_shown_verbatim(tmp_path: Path, label: str, terminal: bool) -> None:
-    row = {"policy_id": label, "suite": "s", "task_id": 0, "task": "t [/b]", "episode_key": "k", "outcome": "success"}
+    row = {"policy_id": label, "suite": "s", "task_id": 0, "task": "t [/b]", "episode_key": "k"}
+    row |= {"outcome": "success", "success": True}
     LedgerWriter(tmp_path).append("episodes", [row])
     stream = io.StringIO()
     render_terminal(read(tmp_path), Screen(Console(file=stream, force_terminal=terminal, width=120)))
@@ -126,7 +127,7 @@ def test_labels_are_shown_verbatim(tmp_path: Path, label: str, terminal: bool) -
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_long_policy_name_stands_in_a_key_not_in_every_row(tmp_path: Path, terminal: bool) -> None:
     policy = "lerobot:/outputs/train/2026-11-01/12-00-00_pi05/checkpoints/020000/pretrained_model"
-    base = {"suite": "s", "task_id": 0, "task": "t", "outcome": "success", "nfe": 10}
+    base = {"suite": "s", "task_id": 0, "task": "t", "outcome": "success", "success": True, "nfe": 10}
     LedgerWriter(tmp_path).append(
         "episodes", [base | {"policy_id": name, "episode_key": name} for name in (policy, "scripted")]
     )
