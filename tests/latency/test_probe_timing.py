@@ -74,9 +74,13 @@ def test_rows_are_rows_of_the_ledger_with_their_labels_and_dates() -> None:
 
 def test_it_measures_until_both_time_and_count_are_reached() -> None:
     policy, clock = ideal()
-    counted = probe(policy, observations=OBSERVATIONS, clock=clock, budget=Budget(0, 7, warmup_window=1))
+    counted = probe(
+        policy, observations=OBSERVATIONS, clock=clock, budget=Budget(min_seconds=0, min_samples=7, warmup_window=1)
+    )
     assert len(counted.configurations[0].samples_ms()) == 7
-    timed = probe(policy, observations=OBSERVATIONS, clock=clock, budget=Budget(2.0, 2, warmup_window=1))
+    timed = probe(
+        policy, observations=OBSERVATIONS, clock=clock, budget=Budget(min_seconds=2.0, min_samples=2, warmup_window=1)
+    )
     assert timed.configurations[0].seconds >= 2.0
 
 
