@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -58,9 +59,8 @@ def _row(parameter: Any, context: Any) -> str:
 
 
 def _kind(parameter: Any) -> str:
-    """The choices of an enum, and the bounds of a number."""
-    annotation = getattr(parameter.type_descriptor, "annotation", None)
-    choices = [str(each.value) for each in annotation] if isinstance(annotation, type) and _is_enum(annotation) else []
+    """The choices of an enum or a Literal, and the bounds of a number."""
+    choices = _choices(getattr(parameter.type_descriptor, "annotation", None))
     bounds = [
         f"{word} {value}" for word, value in (("from", parameter.min), ("to", parameter.max)) if value is not None
     ]
@@ -68,10 +68,11 @@ def _kind(parameter: Any) -> str:
     return "".join(f" ({each})" for each in said if each)
 
 
-def _is_enum(annotation: type) -> bool:
-    from enum import Enum
-
-    return issubclass(annotation, Enum)
+def _choices(annotation: Any) -> list[str]:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [str(each.value) for each in annotation]
+    options = (annotation, *get_args(annotation))
+    return [str(value) for each in options if get_origin(each) is Literal for value in get_args(each)]
 
 
 def _default(parameter: Any, context: Any) -> str:
