@@ -129,10 +129,12 @@ def test_the_fit_is_reproducible(ledger_of: LedgerOf) -> None:
 
 
 def test_decisions_are_summed_up_by_policy_and_hardware(ledger_of: LedgerOf) -> None:
+    episode = {"run_id": "r", "episode_key": "k", "policy_id": "flow", "nfe": 1}
     rows = [
-        {"policy_id": "flow", "nfe": 1, "hardware": "cpu", "queue_ms": q, "infer_ms": 10.0, "batch_size": b}
-        for q, b in ((1.0, 1), (2.0, 2), (30.0, 3))
+        {**episode, "decision": i, "hardware": "cpu", "queue_ms": q, "infer_ms": 10.0, "batch_size": i + 1}
+        for i, q in enumerate((1.0, 2.0, 30.0))
     ]
-    row = decision_latency(ledger_of(decisions=rows).decisions).iloc[0]
+    ended = {**episode, "outcome": "success", "success": True, "decisions": 3}
+    row = decision_latency(ledger_of(decisions=rows, episodes=[ended]).decisions).iloc[0]
     assert (row["n"], row["queue_median"], row["infer_median"]) == (3, 2.0, 10.0)
     assert (row["batch_mean"], row["batch_max"]) == (2.0, 3)
