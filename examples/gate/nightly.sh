@@ -4,7 +4,8 @@
 #   17 2 * * *  cd /srv/vla && POLICY=lerobot:me/pi05 flock -n /tmp/vla-nightly.lock examples/gate/nightly.sh >>nightly.log 2>&1
 #
 # Runs the suite, judges it against the accepted baseline, and looks for step changes over all nights. The first night
-# becomes the baseline. Exits as `harness gate` does: 0 PASS, 1 FAIL, 2 INCONCLUSIVE; 3 is a step change behind a PASS.
+# becomes the baseline. Exits as `harness gate` does: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 not judged; 4 is a step
+# change behind a PASS.
 set -euo pipefail
 
 : "${POLICY:?set POLICY, e.g. lerobot:me/pi05}"
@@ -34,6 +35,8 @@ if [[ $verdict -eq 0 && $ACCEPT == yes ]]; then
     harness baseline set "$NIGHT" --root "$REPORTS" --note "passed $RULES"
 fi
 if [[ $verdict -eq 0 && $steps -ne 0 ]]; then
-    exit 3
+    # 1 is a step change; anything else says that the history could not be read.
+    [[ $steps -eq 1 ]] && exit 4
+    exit "$steps"
 fi
 exit "$verdict"
