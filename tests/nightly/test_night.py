@@ -115,7 +115,7 @@ def test_a_night_without_a_cluster_ends_with_3_and_is_told(
     def refuse(*_: object, **__: object) -> None:
         raise NodeError("Ray did not start on this machine.")
 
-    monkeypatch.setattr("harness.cluster.run", refuse)
+    monkeypatch.setattr("harness.evaluation.run", refuse)
     argv = ["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root, "--notify", tell(tmp_path)]
     assert invoke(argv) == 3
     assert (tmp_path / "told").read_text() == "ERROR "
@@ -126,6 +126,6 @@ def test_a_night_that_goes_on_says_so(
     make_ledger, night: NightlyRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = make_ledger("20260301-021700", ["+++"], status="interrupted", policy="noop")
-    monkeypatch.setattr("harness.cluster.run", lambda *_, **__: SimpleNamespace(interrupted=True, out=out))
+    monkeypatch.setattr("harness.evaluation.run", lambda *_, **__: SimpleNamespace(interrupted=True, out=out))
     assert invoke(["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root]) == 130
     assert f"Continuing the night that was cut off: {out}" in capsys.readouterr().out

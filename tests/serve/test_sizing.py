@@ -90,7 +90,7 @@ def test_every_policy_takes_serving_options_and_its_factory_never_sees_them():
     "option", ["max_batch=0", "max_batch=1.5", "max_batch=true", "max_wait_ms=-1", "max_wait_ms=x"]
 )
 def test_serving_options_are_checked(option):
-    with pytest.raises(UsageError, match=f"Policy option {option.split('=')[0]} is"):
+    with pytest.raises(UsageError, match=f"policy option: {option.split('=')[0]} is"):
         asked_for(parse_policy(f"noop?{option}").options)
 
 
