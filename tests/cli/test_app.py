@@ -171,7 +171,8 @@ def test_validate_refuses_init_states_that_the_suite_does_not_have(
 ) -> None:
     suite = tmp_path / "sixty.yaml"
     suite.write_text(
-        "name: sixty\ndescription: too many\nprotocol: lerobot\ntasks: [{suite: libero_spatial, init_states: 60}]\npolicies: [scripted]\n"
+        "name: sixty\ndescription: too many\nprotocol: lerobot\n"
+        "tasks: [{suite: libero_spatial, init_states: 60}]\npolicies: [scripted]\n"
     )
     assert invoke(["validate", str(suite)]) == 64
     assert "no init state 59; it has 50" in capsys.readouterr().err
