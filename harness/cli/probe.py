@@ -32,9 +32,12 @@ def command(
     hardware: Annotated[
         str | None, typer.Option(help="Hardware profile of this node.", show_default="matched automatically")
     ] = None,
-    min_seconds: Annotated[float, typer.Option(help="Measure each configuration for at least this long.")] = 10.0,
+    launches: Annotated[
+        int, typer.Option(help="Fresh processes in which each configuration is measured; 1 is a quick look.")
+    ] = 5,
+    min_seconds: Annotated[float, typer.Option(help="Measure each launch for at least this long.")] = 10.0,
     min_samples: Annotated[int, typer.Option(help="… and at least this often.")] = 50,
-    max_seconds: Annotated[float, typer.Option(help="Stop measuring a configuration after this long.")] = 300.0,
+    max_seconds: Annotated[float, typer.Option(help="Stop measuring a launch after this long.")] = 300.0,
     dtype: Annotated[str | None, typer.Option(help="Axis: parameter dtypes, e.g. none,bfloat16.")] = None,
     compile_: Annotated[
         str | None, typer.Option("--compile", help="Axis: torch.compile modes, e.g. none,default.")
@@ -70,9 +73,10 @@ def command(
 ) -> None:
     """Time a policy's decision by component: preprocess, vision, prefix, each denoise step, postprocess.
 
-    Needs neither Ray nor LIBERO. Each configuration runs in a process of its own; every sample is kept. Axes take
-    lists, "none" leaves the option out, and every combination is probed. Each variant's answers are compared with those
-    of its reference: the policy without dtype, compile, graphs, quantize, vision, merge_cameras and tf32.
+    Needs neither Ray nor LIBERO. Each configuration runs in several fresh processes, in turn with the others; every
+    sample is kept. Axes take lists, "none" leaves the option out, and every combination is probed. Each variant's
+    answers are compared with those of its reference: the policy without dtype, compile, graphs, quantize, vision,
+    merge_cameras and tf32.
     """
     from harness.analysis.summary import Summary
     from harness.latency import SCOPE
@@ -105,6 +109,7 @@ def command(
             "warmup_seconds": warmup_seconds,
             "components_every": components_every,
         },
+        "launches": launches,
         "axes": parse_axes({name: text for name, text in named.items() if text is not None}, vary or []),
         "prompt_words": _integers("--prompt-words", prompt_words) if prompt_words else (),
         "process_per": process_per,

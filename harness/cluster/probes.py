@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +22,17 @@ from harness.spec.suite import ProbePlan
 
 POLL_S = 0.25
 
-ProbedConfiguration = tuple[str, str, int | None, int]
-"""(node id, policy label, NFE, batch size) that the ledger has samples of."""
+ProbedConfiguration = tuple[str, str, int | None, int, int]
+"""(node id, policy label, NFE, batch size, launch) that the ledger has samples of."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeJob:
-    """One policy on one node."""
+    """One launch of one policy on one node."""
 
     spec: PolicySpec
+    launch: int
+    """Which, from 0."""
     nfes: tuple[int, ...]
     """Empty: the policy's default."""
     batch_sizes: tuple[int, ...]
@@ -60,7 +63,7 @@ class ProbesEnd:
 
 
 def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration]) -> tuple[ProbeJob, ...]:
-    """What of a plan a node still has to measure.
+    """What of a plan a node still has to measure: every policy once, then every one again.
 
     Args:
         plan: The suite's probes.
@@ -68,17 +71,19 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfigura
         held: What the ledger has already.
     """
     jobs = []
-    for variant in plan.variants:
+    for launch, variant in itertools.product(range(plan.launches), plan.variants):
         spec = variant.spec
-        done = {(nfe, batch) for node, label, nfe, batch in held if (node, label) == (node_id, spec.label)}
+        mine = {key[2:] for key in held if key[:2] == (node_id, spec.label)}
+        done = {(nfe, batch) for nfe, batch, number in mine if number == launch}
         # A policy without a denoising loop is measured once, with NFE null, whatever the plan lists.
-        looped = not any(nfe is None for nfe, _ in done)
+        looped = not any(nfe is None for nfe, *_ in mine)
         lacking = [nfe for nfe in plan.nfe if any((nfe, batch) not in done for batch in plan.batch_sizes)]
         known = {batch for _, batch in done}
         if (plan.nfe and looped and lacking) or not known.issuperset(plan.batch_sizes):
             jobs.append(
                 ProbeJob(
                     spec,
+                    launch,
                     tuple(lacking) if looped else (),
                     plan.batch_sizes,
                     plan.budget,
@@ -92,8 +97,8 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfigura
 
 def read_probed(out: str) -> set[ProbedConfiguration]:
     """What a ledger has latency samples of."""
-    rows = read_rows(Location.of(out), "latency", ["node_id", "policy_id", "nfe", "batch_size"])
-    return {(row["node_id"], row["policy_id"], row["nfe"], row["batch_size"]) for row in rows}
+    rows = read_rows(Location.of(out), "latency", ["node_id", "policy_id", "nfe", "batch_size", "launch"])
+    return {(row["node_id"], row["policy_id"], row["nfe"], row["batch_size"], row.get("launch") or 0) for row in rows}
 
 
 class ProbeLease:
@@ -103,16 +108,21 @@ class ProbeLease:
         """Probe for a run; rows go through `controller`."""
         self._place, self._run_id, self._controller = place, run_id, controller
         self._calibrated = False
+        self._failed: dict[str, set[tuple[int | None, int]]] = {}
+        self._numbers: Any = None
 
     def run(self, job: ProbeJob) -> ProbeReport:
-        """Measure one policy; each configuration's rows are in the ledger when it ends.
+        """Launch one policy; each configuration's rows are in the ledger when it ends.
 
         Raises:
             HarnessError: The request is wrong, or the policy cannot be built.
         """
         from harness.latency import Labels, describe_node, probe_observations, run_isolated
+        from harness.latency.launches import SampleNumbers
         from harness.policies.registry import make_policy
 
+        numbers = self._numbers = self._numbers or SampleNumbers()
+        skip = self._failed.setdefault(job.spec.label, set())
         result = run_isolated(
             partial(make_policy, job.spec),
             observations=probe_observations(job.batch_sizes),
@@ -125,13 +135,16 @@ class ProbeLease:
                 hardware=self._place.hardware,
                 policy_id=job.spec.label,
                 variant=job.variant,
+                launch=job.launch,
             ),
             share_process=job.share_process,
             allow_shared=job.allow_shared,
             calibrate=not self._calibrated,
-            on_rows=partial(self._append, "latency"),
-            on_counts=partial(self._append, "counts"),
+            on_rows=lambda rows: self._append("latency", numbers.continued(rows)),
+            on_counts=None if job.launch else partial(self._append, "counts"),
+            skip=skip,
         )
+        skip |= {(c.nfe, c.batch_size) for c in result.probe.configurations if c.failure is not None}
         row = None
         if result.calibration is not None:
             self._calibrated = True
@@ -189,7 +202,8 @@ def run_probes(
             for node_id, jobs in pending.items():
                 if jobs and node_id not in busy:
                     job = jobs.pop(0)
-                    say(f"Probing {job.spec.label} on {places[node_id].node_id}")
+                    again = f", launch {job.launch + 1} of {plan.launches}" if plan.launches > 1 else ""
+                    say(f"Probing {job.spec.label} on {places[node_id].node_id}{again}")
                     running[actors[node_id].run.remote(job)] = node_id
             if not running or interrupts.count:
                 return ProbesEnd(tuple(warnings), tuple(failures), interrupts.count > 0)

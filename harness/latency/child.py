@@ -138,7 +138,8 @@ class _Measuring:
         if self.job.timed:
             measured = self._time(nfe, batch_size)
         else:
-            measured = ConfigurationResult(self.labels.policy_id or self.policy.info.policy_id, nfe, batch_size)
+            name = self.labels.policy_id or self.policy.info.policy_id
+            measured = ConfigurationResult(name, nfe, batch_size, self.labels.launch)
         _send(self.connection, "result", replace(measured, warnings=(*measured.warnings, *warnings)))
         if measured.interrupted:
             return False

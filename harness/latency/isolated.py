@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from harness.errors import UsageError
 from harness.latency.child import Configuration, IsolatedProbe
@@ -33,9 +33,10 @@ def run_isolated(
     on_message: Callable[[str], object] = lambda text: None,
     allow_shared: bool = False,
     share_process: bool = False,
+    skip: Collection[Configuration] = (),
     timeout_s: float = 3600.0,
 ) -> IsolatedResult:
-    """Time a policy, each (NFE, batch size) in a fresh process.
+    """Time a policy, each (NFE, batch size) in a fresh process: one launch of each.
 
     Args:
         make_policy: Picklable factory, called in each child.
@@ -54,6 +55,7 @@ def run_isolated(
         allow_shared: Measure, and mark the rows, while another process computes on the accelerator.
         share_process: Measure all configurations in one process, so that what the policy compiles or records is done
             once. If it dies, the ones after it are measured in a fresh one.
+        skip: Configurations that are not to be measured, e.g. those that failed in an earlier launch.
         timeout_s: A child that gives no result for so long is killed, seconds.
 
     Returns:
@@ -91,7 +93,8 @@ def run_isolated(
             on_answers(done.configuration, done.result, done.answers)
 
     listener = Listener(measured, finished, on_message)
-    return run_children(job, tuple(dict.fromkeys(batch_sizes)), listener, share=share_process, timeout_s=timeout_s)
+    batches = tuple(dict.fromkeys(batch_sizes))
+    return run_children(job, batches, listener, share=share_process, timeout_s=timeout_s, skip=skip)
 
 
 def answers_of(

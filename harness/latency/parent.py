@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -59,7 +59,13 @@ class Listener:
 
 
 def run_children(
-    job: IsolatedProbe, batch_sizes: Sequence[int], listener: Listener, *, share: bool, timeout_s: float
+    job: IsolatedProbe,
+    batch_sizes: Sequence[int],
+    listener: Listener,
+    *,
+    share: bool,
+    timeout_s: float,
+    skip: Collection[Configuration] = (),
 ) -> IsolatedResult:
     """Start children until every configuration is done.
 
@@ -69,13 +75,14 @@ def run_children(
         listener: Told of every result.
         share: Whether one child measures all, for as long as it lives.
         timeout_s: A child that is silent for so long is killed, seconds.
+        skip: Configurations that are not to be measured, e.g. those that failed in an earlier launch.
 
     Raises:
         HarnessError: The request is wrong, the policy cannot be built, or no child can start.
     """
     results: list[ConfigurationResult] = []
     calibration: Calibration | None = None
-    done: set[Configuration] = set()
+    done = set(skip)
     steps: list[int | None] = list(dict.fromkeys(job.nfes)) or [None]
     while pending := [(nfe, batch) for batch in batch_sizes for nfe in steps if (nfe, batch) not in done]:
         wanted = pending if share else pending[:1]
@@ -131,7 +138,10 @@ class _Child:
         if not (self.started or self.interrupted or timed_out):
             raise _never_started(process)
         failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
-        lost = ConfigurationResult(self.policy_id, *self.current, interrupted=self.interrupted, failure=failure)
+        launch = self.job.labels.launch
+        lost = ConfigurationResult(
+            self.policy_id, *self.current, launch=launch, interrupted=self.interrupted, failure=failure
+        )
         self._add(lost)
         self._finish()
 

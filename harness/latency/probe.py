@@ -61,6 +61,8 @@ class Labels:
     """What sets the policy apart from its reference, e.g. "dtype=bfloat16,graphs=true"."""
     shared: bool | None = None
     """Whether another process computed on the accelerator; None when nobody could tell."""
+    launch: int = 0
+    """Which of the processes in which a configuration is measured, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,13 @@ class ProbeFailure:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationResult:
-    """What was measured of one (policy, NFE, batch size)."""
+    """What one launch measured of one (policy, NFE, batch size)."""
 
     policy_id: str
     nfe: int | None
     batch_size: int
+    launch: int = 0
+    """In which of its processes."""
     rows: tuple[Row, ...] = ()
     first_call_s: float | None = None
     """Duration of the very first call, seconds: lazy initialisation and compilation are in it, never in the rows."""
@@ -283,6 +287,7 @@ class _Configuration:
             policy_id=labels.policy_id or self.policy.info.policy_id,
             nfe=self.nfe,
             batch_size=self.batch_size,
+            launch=labels.launch,
             rows=tuple(rows),
             first_call_s=self.first_call_s,
             warm=self.warm,
@@ -418,6 +423,7 @@ class _Configuration:
             "variant": labels.variant,
             "compile_s": self._compile_s(labels),
             "shared": labels.shared,
+            "launch": labels.launch,
         }
         spans = [(index, span) for index, span in self.samples.whole]
         spans += [(index, span) for index, parts in self.samples.parts for span in parts if span.name in COMPONENTS]

@@ -14,11 +14,13 @@ from harness.latency.child import Configuration
 from harness.latency.differences import Answers, Difference, compare, is_far
 from harness.latency.inputs import probe_observations
 from harness.latency.isolated import answers_of, run_isolated
+from harness.latency.launches import Progress, SampleNumbers
 from harness.latency.node import describe_node, node_name, versions
 from harness.latency.parent import IsolatedResult
 from harness.latency.probe import ConfigurationResult, Labels, ProbeFailure, ProbeResult
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
+from harness.ledger.schema import Row
 from harness.policies.registry import make_policy
 from harness.rollout.time_source import TimeSource
 from harness.spec.manifest import manifest_sha256
@@ -33,7 +35,7 @@ class ProbeSession:
 
     run_id: str
     results: tuple[ProbeResult, ...]
-    """One per policy."""
+    """One per policy (and length of the instruction), with the configurations of all its launches."""
 
     @property
     def interrupted(self) -> bool:
@@ -50,7 +52,7 @@ def probe_to_ledger(
     append: bool = False,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> ProbeSession:
-    """Probe every policy of a suite's plan, each configuration in its own process, into a ledger.
+    """Probe every policy of a suite's plan, each configuration in processes of its own, into a ledger.
 
     Args:
         suite: A suite with a probe plan.
@@ -99,28 +101,21 @@ def _probe_policies(
     clock: TimeSource,
     on_message: Callable[[str], None],
 ) -> list[ProbeResult]:
-    jobs = [(variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants]
-    session = _Session(plan, writer, run_id, hardware, clock, on_message, tuple(jobs))
-    results: list[ProbeResult] = []
-    for variant, words in jobs:
-        on_message(f"{named(variant.spec.label, words)}: probing")
-        try:
-            isolated = session.measure(variant, words, calibrate=not session.described)
-        except HarnessError as error:
-            # One variant that cannot be built must not take the others along.
-            if len(jobs) == 1:
-                raise
-            failed = ConfigurationResult(
-                named(variant.spec.label, words), None, 1, failure=ProbeFailure("error", str(error))
-            )
-            isolated = IsolatedResult(ProbeResult((failed,)), None)
-        session.describe(isolated)
-        for warning in isolated.probe.warnings:
-            on_message(f"warning: {warning}")
-        results.append(isolated.probe)
-        if isolated.probe.interrupted:
-            break
-    return results
+    """Launch every configuration once, then every one again: a drift of the machine hits all alike."""
+    jobs = tuple((variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants)
+    session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs)
+    measured: list[list[ConfigurationResult]] = [[] for _ in jobs]
+    progress = Progress.of(plan, len(jobs), clock)
+    on_message(progress.price)
+    for launch in range(plan.launches):
+        if launch:
+            on_message(progress.after(launch))
+        for (variant, words), results in zip(jobs, measured, strict=True):
+            found = session.launch(variant, words, launch, results)
+            results += found.configurations
+            if found.interrupted:
+                return [ProbeResult(tuple(mine), interrupted=mine is results) for mine in measured if mine]
+    return [ProbeResult(tuple(mine)) for mine in measured]
 
 
 def named(label: str, words: int | None) -> str:
@@ -144,10 +139,52 @@ class _Session:
     """Answers of references, by name and configuration."""
     unanswered: set[str] = field(default_factory=set)
     """References that cannot be asked."""
+    numbers: SampleNumbers = field(default_factory=SampleNumbers)
+    said: set[str] = field(default_factory=set)
+    """Warnings that were given."""
 
-    def measure(self, variant: ProbeVariant, words: int | None, *, calibrate: bool) -> IsolatedResult:
-        """Probe one variant; its rows, counts and differences are in the ledger when each configuration ends."""
+    def launch(
+        self, variant: ProbeVariant, words: int | None, launch: int, before: Sequence[ConfigurationResult]
+    ) -> ProbeResult:
+        """Probe one variant once.
+
+        Args:
+            variant: What to probe.
+            words: Length of the instruction; None for LIBERO's own.
+            launch: Which time this is, from 0.
+            before: What earlier launches of it gave; a configuration that failed is not launched again.
+
+        Raises:
+            HarnessError: The only variant cannot be built.
+        """
+        name = named(variant.spec.label, words)
+        if not launch:
+            self.on_message(f"{name}: probing")
+        try:
+            isolated = self.measure(variant, words, launch, before)
+        except HarnessError as error:
+            # One variant that cannot be built must not take the others along.
+            if len(self.jobs) == 1 and not launch:
+                raise
+            failure = ProbeFailure("error", str(error))
+            isolated = IsolatedResult(ProbeResult((ConfigurationResult(name, None, 1, launch, failure=failure),)), None)
+        self.describe(isolated)
+        for warning in isolated.probe.warnings:
+            if warning not in self.said:
+                self.on_message(f"warning: {warning}")
+                self.said.add(warning)
+        return isolated.probe
+
+    def measure(
+        self, variant: ProbeVariant, words: int | None, launch: int, before: Sequence[ConfigurationResult]
+    ) -> IsolatedResult:
+        """Launch one variant; its rows, counts and differences are in the ledger when each configuration ends.
+
+        What does not differ between launches, its operators and its answers, is asked for in the first.
+        """
         plan = self.plan
+        if launch and not any(result.rows for result in before):
+            return IsolatedResult(ProbeResult(()), None)
         observations = probe_observations(plan.batch_sizes, words)
         text = ",".join(filter(None, [variant.text, "" if words is None else f"words={words}"]))
         labels = Labels(
@@ -156,23 +193,26 @@ class _Session:
             hardware=self.hardware,
             policy_id=named(variant.spec.label, words),
             variant=text or None,
+            launch=launch,
         )
-        compared = self._is_compared(variant, words)
+        compared = not launch and self._is_compared(variant, words)
+        resolved = tuple(dict.fromkeys(result.nfe for result in before if result.nfe is not None))
         return run_isolated(
             partial(make_policy, variant.spec),
             observations=observations,
-            nfes=plan.nfe,
+            nfes=resolved if launch else plan.nfe,
             batch_sizes=plan.batch_sizes,
             budget=plan.budget,
             labels=labels,
             clock=self.clock,
-            calibrate=calibrate,
-            on_rows=partial(_record, self.writer, self.on_message),
-            on_counts=partial(self.writer.append, "counts"),
+            calibrate=not self.described,
+            on_rows=self._record,
+            on_counts=None if launch else partial(self.writer.append, "counts"),
             on_answers=partial(self._compare, variant, words, labels) if compared else None,
             on_message=lambda text: self.on_message(f"  {text}"),
             allow_shared=plan.allow_shared,
             share_process=plan.process_per == "variant",
+            skip=[(result.nfe, result.batch_size) for result in before if result.failure is not None],
         )
 
     def describe(self, isolated: IsolatedResult) -> None:
@@ -182,6 +222,15 @@ class _Session:
         row = describe_node(run_id=self.run_id, hardware=self.hardware, calibration=isolated.calibration)
         self.writer.append("nodes", [row])
         self.described = True
+
+    def _record(self, rows: Sequence[Row]) -> None:
+        """Write one configuration's samples at once, so that a later crash cannot take them."""
+        self.writer.append("latency", self.numbers.continued(rows))
+        n = sum(row["component"] == "e2e" for row in rows)
+        first = rows[0]
+        name = PolicyAtNfe(first["policy_id"], first["nfe"]).label
+        launch = f", launch {first['launch'] + 1} of {self.plan.launches}" if self.plan.launches > 1 else ""
+        self.on_message(f"{name}, batch {first['batch_size']}{launch}: {n} decisions timed")
 
     def _is_compared(self, variant: ProbeVariant, words: int | None) -> bool:
         """Whether its answers are needed: it is a variant, or the reference of one that is probed."""
@@ -250,12 +299,3 @@ def describe_difference(difference: Difference) -> str:
         f"against its reference: cosine {difference.cosine:.6f}, largest difference {difference.max_abs:.2g}, "
         f"{share:.1%} of what another observation changes{mark}"
     )
-
-
-def _record(writer: LedgerWriter, on_message: Callable[[str], None], rows: Sequence[dict[str, Any]]) -> None:
-    """Write one configuration's samples at once, so that a later crash cannot take them."""
-    writer.append("latency", rows)
-    n = sum(row["component"] == "e2e" for row in rows)
-    first = rows[0]
-    name = PolicyAtNfe(first["policy_id"], first["nfe"]).label
-    on_message(f"{name}, batch {first['batch_size']}: {n} decisions timed")

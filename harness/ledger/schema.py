@@ -11,7 +11,7 @@ from harness.schedule.status import RunStatus
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
-#               Columns added since: decisions.attempt. Null in parts of before.
+#               Columns added since: decisions.attempt, latency.launch. Null in parts of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -128,7 +128,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _COMPILE,
         _BATCH,
         _COMPONENT,
-        Column("sample", LONG, "Number of the decision in its configuration, from 0; its components share it."),
+        Column("sample", LONG, "Number of the decision in its configuration and run, from 0; its components share it."),
         Column("latency_ms", REAL, "What the component took, the device synchronised.", "ms"),
         Column("sm_clock_mhz", REAL, "Clock of the accelerator's cores at the middle of the sample.", "MHz"),
         Column("temperature_c", REAL, "Temperature of the accelerator at the middle of the sample.", "°C"),
@@ -142,6 +142,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("compile_s", REAL, "What the first call of a compiled policy took beyond a usual one.", "s"),
         Column("shared", TRUTH, "Whether another process computed on the accelerator; null when nobody could tell."),
         Column("telemetry_source", TEXT, "Column=source of each clock, temperature, power and energy of the row."),
+        Column("launch", WHOLE, "Process that took the sample, from 0 in its run; null before: one launch a run."),
     ),
     "nodes": (
         _RUN,

@@ -55,7 +55,11 @@ class ProbePlan(SpecModel):
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     """Observations in one `act`."""
     budget: Budget = Budget()
-    """Time and samples of each configuration; its keys may also stand beside it, as they did before it had a name."""
+    """Time and samples of each launch of a configuration; its keys may also stand beside it, as they did before it had
+    a name."""
+    launches: Annotated[int, Field(ge=1)] = 5
+    """Fresh processes in which each configuration is measured, the configurations in turn: processes of one binary
+    differ in level, so that one tells nothing of the next."""
     axes: dict[str, Annotated[tuple[OptionValue | None, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Options of the policies to vary, each with its values (null leaves it out): every combination is probed, e.g.
     `{dtype: [float32, bfloat16], compile: [null, default], cameras: [1, 2]}`."""

@@ -43,7 +43,9 @@ def test_the_stub_world_needs_no_renderer():
     assert seen.descriptions["stub"].n_init_states == (50,) * 10
 
 
-PLAN = ProbePlan(policies=(PolicySpec(kind="flow", label="flow"), PolicySpec(kind="noop", label="noop")), nfe=(1, 10))
+PLAN = ProbePlan(
+    policies=(PolicySpec(kind="flow", label="flow"), PolicySpec(kind="noop", label="noop")), nfe=(1, 10), launches=1
+)
 
 
 def jobs(held):
@@ -55,6 +57,15 @@ def test_a_fresh_node_probes_everything():
 
 
 def test_a_resumed_run_probes_only_what_this_node_lacks():
-    assert jobs({("n", "flow", 1, 1), ("n", "noop", None, 1)}) == [("flow", (10,))]
-    assert jobs({("n", "flow", 1, 1), ("n", "flow", 10, 1), ("n", "noop", None, 1)}) == []
-    assert jobs({("other", "flow", 1, 1)}) == [("flow", (1, 10)), ("noop", (1, 10))]
+    assert jobs({("n", "flow", 1, 1, 0), ("n", "noop", None, 1, 0)}) == [("flow", (10,))]
+    assert jobs({("n", "flow", 1, 1, 0), ("n", "flow", 10, 1, 0), ("n", "noop", None, 1, 0)}) == []
+    assert jobs({("other", "flow", 1, 1, 0)}) == [("flow", (1, 10)), ("noop", (1, 10))]
+
+
+def test_every_policy_is_launched_once_before_any_is_launched_again():
+    plan = PLAN.model_copy(update={"launches": 2})
+    held = {("n", "flow", 1, 1, 0), ("n", "flow", 10, 1, 0), ("n", "noop", None, 1, 0), ("n", "flow", 1, 1, 1)}
+    ordered = [(job.spec.label, job.launch, job.nfes) for job in missing_jobs(plan, "n", set())]
+    assert ordered == [("flow", 0, (1, 10)), ("noop", 0, (1, 10)), ("flow", 1, (1, 10)), ("noop", 1, (1, 10))]
+    lacking = [(job.spec.label, job.launch, job.nfes) for job in missing_jobs(plan, "n", held)]
+    assert lacking == [("flow", 1, (10,)), ("noop", 1, ())]

@@ -25,7 +25,7 @@ STUB = "python:variant_stubs:Rounding"
 def probed(out: Path, said: list[str] | None = None, **plan: Any) -> ProbeSession:
     """Probe the stub into a ledger; every message lands in `said`."""
     budget = {"min_seconds": 0.02, "min_samples": 3, "max_seconds": 1.0}
-    fields = {"policies": [STUB], "nfe": [1, 2], "budget": budget, **plan}
+    fields = {"policies": [STUB], "nfe": [1, 2], "budget": budget, "launches": 1, **plan}
     suite = {"name": "probe", "description": "variants", "protocol": "lerobot", "probe": fields}
     messages = [] if said is None else said
     return probe_to_ledger(
@@ -68,6 +68,34 @@ def test_a_reference_that_is_not_probed_is_asked_all_the_same(tmp_path: Path) ->
     assert ledger.latency["policy_id"].unique().tolist() == [f"{STUB}?dtype=float16"]
     assert ledger.differences["reference"].tolist() == [STUB]
     assert f"  asking {STUB}, with which it is compared" in said
+
+
+def test_each_configuration_is_launched_several_times_in_turn_and_asked_once_for_what_does_not_change(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    log = tmp_path / "builds"
+    options = {"log": str(log), "dtype": "float16"}
+    spec = PolicySpec(kind="python", path="variant_stubs:Rounding", label="fresh", options=options)
+    session = probed(tmp_path / "ledger", said, policies=[spec.model_dump()], launches=2)
+    # Two configurations, twice, each in a process of its own, and one that answers for the reference of both.
+    assert len(set(log.read_text().split())) == 5
+    ledger = read(tmp_path / "ledger")
+    e2e = ledger.latency[ledger.latency["component"] == "e2e"].sort_values("started_at")
+    assert e2e[["launch", "nfe"]].drop_duplicates().to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert not e2e.duplicated(["nfe", "sample"]).any()
+    assert len(ledger.counts) == len(ledger.counts.drop_duplicates(["nfe", "component"]))
+    assert sorted(ledger.differences["nfe"]) == [1, 2]
+    assert [len(result.configurations) for result in session.results] == [4]
+    # The price in time, before it is paid and while it is.
+    assert said[0].startswith("2 configurations, 2 launches each: at least 0 s of measuring")
+    assert [line for line in said if line.startswith("launch 2 of 2; about ")]
+
+
+def test_a_configuration_that_failed_is_not_launched_again(tmp_path: Path) -> None:
+    spec = PolicySpec(kind="python", path="variant_stubs:Rounding", label="dying", options={"dies_at": 2})
+    session = probed(tmp_path, policies=[spec.model_dump()], nfe=[1, 2], launches=2)
+    assert [(c.nfe, c.launch) for c in session.results[0].configurations] == [(1, 0), (2, 0), (1, 1)]
 
 
 def test_a_plan_may_do_without_comparing(tmp_path: Path) -> None:
