@@ -52,9 +52,10 @@ def run_attribution(
 
 def _run_cell(recipe: Recipe, ledger: str, keys: Collection[str], workers: int | None, address: str | None) -> None:
     from harness.evaluation import run
+    from harness.spec.changes import SuiteChanges
 
     # Reruns answer one question: no videos, no probes.
-    suite = recipe.suite.model_copy(update={"probe": None, "video": "none"})
+    suite = SuiteChanges(video="none", probe="dropped").apply(recipe.suite)
     result = run(
         suite,
         policies=[recipe.spec],

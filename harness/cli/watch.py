@@ -98,6 +98,7 @@ def command(
     from harness.spec.rules import load_rules
     from harness.watch.evaluation.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
     from harness.watch.evaluation.process import ProcessEvaluator
+    from harness.watch.evaluation.request import EvaluationOptions
     from harness.watch.service import Settings, Watcher
 
     if directory is None and outbox is None:
@@ -107,18 +108,11 @@ def command(
     if notify is not None:
         check_template(notify)
     parse_policies([policy_kind])
-    settings = Settings(
+    evaluation = EvaluationOptions(
         out=out or f"reports/watch-{_name(directory, outbox)}",
         suite=load_suite(suite).to_yaml(),
         policy=policy_kind,
-        directory=directory,
-        outbox=outbox.absolute() if outbox is not None else None,
-        order=order,
-        cancel=cancel,
-        max_waiting=max_waiting,
         marker=done_marker,
-        quiet_s=quiet,
-        poll_s=poll,
         nfe=nfe,
         workers=workers,
         address=address,
@@ -126,6 +120,16 @@ def command(
         nice=nice,
         cpus=parse_cpus(cpus),
         gpu_memory_fraction=share_gpu,
+    )
+    settings = Settings(
+        evaluation,
+        directory=directory,
+        outbox=outbox.absolute() if outbox is not None else None,
+        order=order,
+        cancel=cancel,
+        max_waiting=max_waiting,
+        quiet_s=quiet,
+        poll_s=poll,
     )
     wanted = parse_gpus(gpu)
     if explain:
@@ -162,14 +166,18 @@ def _hooks(
     from harness.watch.learning_curve.sinks import open_sink
     from harness.watch.service import Hooks, resume_command
 
-    share = settings.gpu_memory_fraction
-    sinks = [open_sink(text, Path(settings.out.rstrip("/")).name) for text in trackers]
+    evaluation = settings.evaluation
+    share = evaluation.gpu_memory_fraction
+    judge = Judge(evaluation.out, rules, base, evaluation.nfe) if rules is not None else lambda entry, state: ("", "")
+    sinks = [open_sink(text, Path(evaluation.out.rstrip("/")).name) for text in trackers]
     return Hooks(
         say=screen.say,
         choose_gpus=lambda: choose_gpus(read_gpus(), wanted=wanted, share=share).devices,
-        judge=Judge(settings.out, rules, base, settings.nfe) if rules is not None else lambda entry, state: ("", ""),
+        judge=Judge(evaluation.out, rules, base, evaluation.nfe)
+        if rules is not None
+        else lambda entry, state: ("", ""),
         publish=Publisher(
-            settings.out, settings.outbox, settings.nfe, resume_command(), tuple(sinks), template, screen
+            evaluation.out, settings.outbox, evaluation.nfe, resume_command(), tuple(sinks), template, screen
         ),
     )
 
@@ -181,7 +189,7 @@ def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: boo
     from harness.watch.service import resume_command
 
     settings = watcher.settings
-    screen.say(f"Ledger: {settings.out}")
+    screen.say(f"Ledger: {settings.evaluation.out}")
     if not ended:
         waiting = len(watcher.state.with_status(CheckpointStatus.WAITING))
         screen.say(
@@ -201,7 +209,7 @@ def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] 
 
     choice: GpuChoice | str
     try:
-        choice = choose_gpus(gpus, wanted=wanted, share=settings.gpu_memory_fraction)
+        choice = choose_gpus(gpus, wanted=wanted, share=settings.evaluation.gpu_memory_fraction)
     except HarnessError as error:
         choice = str(error)
     for line in explain(settings, gpus, choice):

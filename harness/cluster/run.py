@@ -40,6 +40,7 @@ from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
 from harness.spec.changes import SuiteChanges
+from harness.spec.suite import Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     resume: bool = False,
-    video: str | None = None,
+    video: Video | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
     clock: TimeSource | None = None,

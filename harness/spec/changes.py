@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from harness.spec.policy import PolicySpec
-from harness.spec.suite import Suite
+from harness.spec.protocol import Placements
+from harness.spec.resolve import parse
+from harness.spec.suite import Suite, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +19,16 @@ class SuiteChanges:
     """Policies in place of the suite's."""
     nfe: tuple[int, ...] = ()
     """NFE values in place of the suite's."""
-    video: str | None = None
+    video: Video | None = None
     """"none", "failures" or "all", in place of the suite's."""
     episodes: int | None = None
     """Init states of each task, from the first, in place of the suite's."""
-    placements: str | None = None
+    placements: Placements | None = None
     """See `Protocol.placements`."""
     action_noise: float = 0.0
     """See `Protocol.action_noise`; 0 leaves the suite's."""
-    probed_too: bool = False
-    """Whether the suite's probe, if it has one, is pointed at `policies` as well."""
+    probe: Literal["kept", "retargeted", "dropped"] = "kept"
+    """What becomes of the suite's probe, if it has one; retargeted: it times `policies` too."""
 
     def apply(self, suite: Suite) -> Suite:
         """The suite with the changes.
@@ -35,16 +37,18 @@ class SuiteChanges:
             SpecError: The result contradicts itself.
         """
         policies = tuple(spec.model_dump() for spec in self.policies)
-        changes: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
+        given = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rules = {"placements": self.placements, "action_noise": self.action_noise or None}
-        if given := {name: value for name, value in rules.items() if value is not None}:
+        if ruled := {name: value for name, value in rules.items() if value is not None}:
             protocol = suite.protocol.model_dump()
             if self.placements == "sampled" and suite.protocol.placement_seeding != "fixed":
                 # Sampled placements have seeds of their own.
                 del protocol["placement_seed"], protocol["placement_seeding"]
-            changes["protocol"] = {**protocol, **given}
+            changes["protocol"] = {**protocol, **ruled}
         if self.episodes is not None:
             changes["tasks"] = tuple({**tasks.model_dump(), "init_states": self.episodes} for tasks in suite.tasks)
-        if self.probed_too and suite.probe is not None:
-            changes["probe"] = {**suite.probe.model_dump(), "policies": policies}
-        return suite.replace(**changes) if any(value is not None for value in changes.values()) else suite
+        if suite.probe is not None and self.probe != "kept":
+            probe = {**suite.probe.model_dump(), "policies": policies} if self.probe == "retargeted" else None
+            changes["probe"] = probe
+        return parse(Suite, {**suite.model_dump(), **changes}, f"suite {suite.name}") if changes else suite

@@ -156,11 +156,6 @@ class Suite(SpecModel):
         """The suite as YAML text with everything filled in: what the ledger's `runs` table records."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
-    def replace(self, **changes: Any) -> Suite:
-        """A validated copy with changed fields; None values leave a field as it is."""
-        given = {key: value for key, value in changes.items() if value is not None}
-        return parse(Suite, {**self.model_dump(), **given}, f"suite {self.name}")
-
 
 def load_suite(name: str) -> Suite:
     """Load a suite by name or path; `NAME:VARIANT` fills in a parametrised file.

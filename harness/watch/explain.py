@@ -10,6 +10,7 @@ from harness.watch.backlog.order import BacklogOrder
 from harness.watch.checkpoints.discovery import scan
 from harness.watch.checkpoints.files import open_tree
 from harness.watch.evaluation.machine import Gpu, GpuChoice
+from harness.watch.evaluation.request import EvaluationOptions
 from harness.watch.service import Settings
 from harness.watch.training.outbox import read_submissions
 
@@ -28,7 +29,7 @@ def explain(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) ->
         gpus: GPUs of this machine.
         choice: What an evaluation would get of them, or why it would get none.
     """
-    lines = [f"Ledger      {settings.out} (journal and learning curve in its folder watch/)"]
+    lines = [f"Ledger      {settings.evaluation.out} (journal and learning curve in its folder watch/)"]
     lines += _sources(settings)
     lines.append(f"Complete    {_complete(settings)}")
     gives_way = settings.cancel and settings.order is BacklogOrder.NEWEST
@@ -40,12 +41,12 @@ def explain(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) ->
     )
     lines.append(f"Backlog     {ORDERS[settings.order]}; {cancel}; {limit}")
     where = (
-        f"Ray cluster at {settings.address}"
-        if settings.address
+        f"Ray cluster at {settings.evaluation.address}"
+        if settings.evaluation.address
         else "a private Ray cluster on this machine, per checkpoint"
     )
     lines.append(f"Cluster     {where}")
-    lines += _cpu(settings)
+    lines += _cpu(settings.evaluation)
     lines += _gpu(settings, gpus, choice)
     return lines
 
@@ -53,7 +54,7 @@ def explain(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) ->
 def _sources(settings: Settings) -> list[str]:
     lines = []
     if settings.directory is not None:
-        found, faults = scan(open_tree(settings.directory), settings.marker)
+        found, faults = scan(open_tree(settings.directory), settings.evaluation.marker)
         steps = ", ".join(str(one.step) for one in found[-5:])
         lines.append(
             f"Folder      {settings.directory}: {len(found)} checkpoints" + (f", the last: {steps}" if found else "")
@@ -67,25 +68,25 @@ def _sources(settings: Settings) -> list[str]:
 
 
 def _complete(settings: Settings) -> str:
-    if settings.marker is not None:
-        return f"a checkpoint is complete when it holds {settings.marker!r}"
+    if settings.evaluation.marker is not None:
+        return f"a checkpoint is complete when it holds {settings.evaluation.marker!r}"
     return (
         "a checkpoint is complete when `last` points at it, or when nothing in it has changed for "
         f"{settings.quiet_s:g} s; its files are checked for truncation"
     )
 
 
-def _cpu(settings: Settings) -> list[str]:
-    cpus = settings.cpus or tuple(sorted(os.sched_getaffinity(0)))
-    workers = settings.workers or len(settings.cpus) or "one per CPU"
+def _cpu(evaluation: EvaluationOptions) -> list[str]:
+    cpus = evaluation.cpus or tuple(sorted(os.sched_getaffinity(0)))
+    workers = evaluation.rollout_workers or "one per CPU"
     grouped = Path("/proc/sys/kernel/sched_autogroup_enabled")
     group = grouped.exists() and grouped.read_text().strip() == "1"
     return [
         f"Workers     {workers}, on CPUs {', '.join(map(str, cpus))}",
-        f"Priority    nice {settings.nice} for workers, policy servers and Ray itself"
+        f"Priority    nice {evaluation.nice} for workers, policy servers and Ray itself"
         + (
             ", and for their scheduling group: this kernel groups processes by session"
-            if group and settings.nice
+            if group and evaluation.nice
             else ""
         ),
     ]
@@ -100,6 +101,6 @@ def _gpu(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) -> li
     if isinstance(choice, str):
         return [*lines, f"Policies    refused: {choice}"]
     devices = {None: "as the machine has them", "": "none"}.get(choice.devices, f"GPU {choice.devices}")
-    share = settings.gpu_memory_fraction
+    share = settings.evaluation.gpu_memory_fraction
     limit = f", at most {share:.0%} of its memory each" if share is not None else ""
     return [*lines, f"Policies    {devices}{limit}: {choice.reason}"]

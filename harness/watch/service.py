@@ -17,8 +17,8 @@ from harness.watch.checkpoints.discovery import CheckpointCandidate, Signature, 
 from harness.watch.checkpoints.files import open_tree
 from harness.watch.checkpoints.naming import Arrival, register
 from harness.watch.checkpoints.weights import BrokenCheckpointError
-from harness.watch.evaluation.evaluate import End, EvaluationRequest, EvaluationResult
 from harness.watch.evaluation.process import Evaluator
+from harness.watch.evaluation.request import End, EvaluationOptions, EvaluationRequest, EvaluationResult
 from harness.watch.training.outbox import Submission, read_submissions
 
 FIRST_RETRY_S = 5.0
@@ -37,14 +37,10 @@ DEATHS = frozenset({"EvaluationDied"})
 
 @dataclass(frozen=True)
 class Settings:
-    """What to watch and how to evaluate."""
+    """What to watch, and how to evaluate."""
 
-    out: str
-    """Ledger of the training run."""
-    suite: str
-    """YAML text of the suite."""
-    policy: str
-    """What loads a checkpoint: "lerobot", "flow?dtype=bfloat16", "python:MODULE:FACTORY"."""
+    evaluation: EvaluationOptions
+    """How each checkpoint is evaluated, and into which ledger."""
     directory: str | None = None
     """Folder that training writes checkpoints to; path or URI."""
     outbox: Path | None = None
@@ -54,17 +50,8 @@ class Settings:
     """Whether a newer checkpoint cancels the queued episodes of an older one (order "newest")."""
     max_waiting: int | None = None
     """Most checkpoints that may wait; the rest is left out, and said."""
-    marker: str | None = None
-    """Name of the file that says a checkpoint is complete; None for the quiet period."""
     quiet_s: float = 30.0
     poll_s: float = 5.0
-    nfe: int | None = None
-    workers: int | None = None
-    address: str | None = None
-    video: str | None = None
-    nice: int = 19
-    cpus: tuple[int, ...] = ()
-    gpu_memory_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ class Watcher:
 
     def __post_init__(self) -> None:
         """Read what earlier watchers of this ledger wrote down."""
-        self.journal = Journal(self.settings.out)
+        self.journal = Journal(self.settings.evaluation.out)
         self.state = fold(self.journal.read())
         self._tree = open_tree(self.settings.directory) if self.settings.directory else None
 
@@ -181,7 +168,7 @@ class Watcher:
     def _look(self) -> None:
         self._unsettled = 0
         if self._tree is not None:
-            candidates, faults = scan(self._tree, self.settings.marker)
+            candidates, faults = scan(self._tree, self.settings.evaluation.marker)
             for fault in faults:
                 self._refuse(fault.place, fault.reason, fault.reason)
             # In the order in which they were written: that is what tells a restart from a late discovery.
@@ -205,8 +192,8 @@ class Watcher:
         if self._inspected.get(candidate.place) == candidate.files:
             return
         wait = {"now_s": self.clock.now().timestamp(), "unchanged_s": now - since, "quiet_s": self.settings.quiet_s}
-        if not is_settled(candidate, marker=self.settings.marker, **wait):
-            self._unsettled += self.settings.marker is None
+        if not is_settled(candidate, marker=self.settings.evaluation.marker, **wait):
+            self._unsettled += self.settings.evaluation.marker is None
             return
         try:
             digest = inspect(self._tree, candidate)
@@ -330,24 +317,7 @@ class Watcher:
         self.hooks.say(f"{entry.name}: {outcome.message} Going on with what is missing in {delay:.0f} s.")
 
     def _request(self, entry: JournalEntry, gpus: str | None) -> EvaluationRequest:
-        settings = self.settings
-        return EvaluationRequest(
-            name=entry.name,
-            place=entry.place,
-            digest=entry.digest,
-            suite=settings.suite,
-            policy=settings.policy,
-            out=settings.out,
-            nfe=settings.nfe,
-            workers=settings.workers or len(settings.cpus) or None,
-            address=settings.address,
-            video=settings.video,
-            nice=settings.nice,
-            cpus=settings.cpus,
-            gpus=gpus,
-            gpu_memory_fraction=settings.gpu_memory_fraction,
-            marker=settings.marker,
-        )
+        return EvaluationRequest(entry.name, entry.place, entry.digest, self.settings.evaluation, gpus)
 
     def _ready(self) -> list[JournalEntry]:
         now, waiting = self.clock.seconds(), self.state.with_status(CheckpointStatus.WAITING)

@@ -19,8 +19,6 @@ from harness.errors import NodeError
 from harness.watch.checkpoints.discovery import digest_place
 from harness.watch.evaluation.evaluate import (
     MARK,
-    End,
-    EvaluationRequest,
     GiveWay,
     compare_contents,
     end_leftovers,
@@ -31,6 +29,7 @@ from harness.watch.evaluation.evaluate import (
     token_of,
 )
 from harness.watch.evaluation.process import ProcessEvaluator
+from harness.watch.evaluation.request import End, EvaluationOptions, EvaluationRequest
 from harness.watch.training.outbox import write_json
 
 SUITE = """
@@ -43,10 +42,9 @@ tasks: [{suite: stub, tasks: [0], init_states: 2}]
 
 
 def request(place: Path, out: Path, **changes) -> EvaluationRequest:
-    digest = digest_place(str(place))[0]
-    return EvaluationRequest(
-        "step-000001", str(place), digest, SUITE, "python:checkpoints:Stepper", str(out), **changes
-    )
+    digest, gpus = digest_place(str(place))[0], changes.pop("gpus", None)
+    options = EvaluationOptions(str(out), SUITE, "python:checkpoints:Stepper", **changes)
+    return EvaluationRequest("step-000001", str(place), digest, options, gpus)
 
 
 def test_a_request_survives_its_file(tmp_path: Path) -> None:

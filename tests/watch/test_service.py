@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from checkpoints import point_last, safetensors, write_checkpoint
 from harness.ledger.storage import Location
 from harness.watch.backlog.journal import CheckpointStatus
 from harness.watch.backlog.order import BacklogOrder
-from harness.watch.evaluation.evaluate import End, EvaluationRequest, EvaluationResult
+from harness.watch.evaluation.request import End, EvaluationOptions, EvaluationRequest, EvaluationResult
 from harness.watch.service import Hooks, Settings, Watcher, retry_delay
 from harness.watch.training.client import EvalClient
 
@@ -81,14 +82,10 @@ class Bench:
         self.run_dir, self.outbox = tmp_path / "run", tmp_path / "outbox"
         self.evaluations, self.said, self.clock = evaluations or Evaluations(), [], Clock()
         self.published: list[str | None] = []
-        options = {
-            "out": str(tmp_path / "ledger"),
-            "suite": "name: s",
-            "policy": "lerobot",
-            "quiet_s": 30.0,
-            **settings,
-        }
-        self.settings = Settings(directory=str(self.run_dir), outbox=self.outbox, **options)
+        told = {field.name for field in fields(EvaluationOptions)} & set(settings)
+        options = {name: settings.pop(name) for name in told}
+        evaluation = EvaluationOptions(str(tmp_path / "ledger"), "name: s", "lerobot", **options)
+        self.settings = Settings(evaluation, directory=str(self.run_dir), outbox=self.outbox, **settings)
         self.hooks = Hooks(
             say=self.said.append,
             publish=lambda state, entry: self.published.append(entry.name if entry else None),

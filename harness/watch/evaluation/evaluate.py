@@ -10,20 +10,19 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
-import json
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, NodeError
 from harness.ledger.storage import Location
 from harness.screen import Screen
+from harness.watch.evaluation.request import End, EvaluationRequest, EvaluationResult
 from harness.watch.training.outbox import write_json
 
 if TYPE_CHECKING:
@@ -48,72 +47,6 @@ PATIENCE = {
 }
 """Ray's time limits, for processes that get a fraction of a core."""
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRequest:
-    """What to evaluate, and how. Plain data: it goes through a file."""
-
-    name: str
-    """Policy label in the ledger."""
-    place: str
-    """Path or URI of the checkpoint."""
-    digest: str
-    """Of its contents when it got its name."""
-    suite: str
-    """YAML text."""
-    policy: str
-    """What loads it: "lerobot", "lerobot?dtype=bfloat16", "python:MODULE:FACTORY"."""
-    out: str
-    nfe: int | None = None
-    workers: int | None = None
-    address: str | None = None
-    video: str | None = None
-    nice: int = 0
-    cpus: tuple[int, ...] = ()
-    gpus: str | None = None
-    """Value of CUDA_VISIBLE_DEVICES; None leaves it alone."""
-    gpu_memory_fraction: float | None = None
-    marker: str | None = None
-    """Name of the done-marker, which is no part of the contents."""
-    cancel_file: str = ""
-    result_file: str = ""
-    scratch: str = ""
-    """Folder for downloads of checkpoints."""
-
-    @classmethod
-    def read(cls, path: Path) -> EvaluationRequest:
-        """Read a request."""
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**data, "cpus": tuple(data["cpus"])})
-
-
-class End(StrEnum):
-    """How an evaluation ended."""
-
-    EVALUATED = "evaluated"
-    """Every episode is in the ledger."""
-    CANCELLED = "cancelled"
-    """It gave way to a newer checkpoint."""
-    INTERRUPTED = "interrupted"
-    CHANGED = "changed"
-    """The checkpoint's files are no longer those that were asked for."""
-    VANISHED = "vanished"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationResult:
-    """What an evaluation says at its end."""
-
-    end: End
-    planned: int = 0
-    held: int = 0
-    """Episodes in the ledger."""
-    errors: int = 0
-    """Episodes that ended as errors in this evaluation."""
-    error_type: str = ""
-    message: str = ""
 
 
 @dataclass
@@ -164,21 +97,22 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
 
     if outcome := compare_contents(request):
         return outcome
+    options = request.options
     with local_checkpoint(request) as place:
-        spec = policy_for(request.policy, place, request.name)
+        spec = policy_for(options.policy, place, request.name)
         result = run(
-            suite_for(request.suite, spec),
+            suite_for(options.suite, spec),
             policies=[spec],
-            nfe=[request.nfe] if request.nfe is not None else None,
-            out=request.out,
-            workers=request.workers,
-            address=request.address,
+            nfe=[options.nfe] if options.nfe is not None else None,
+            out=options.out,
+            workers=options.rollout_workers,
+            address=options.address,
             resume=True,
-            video=request.video,
+            video=options.video,
             on_progress=_Progress(request),
             on_message=lambda text: Screen().say(f"{request.name}: {text}"),
             early_stopping=lambda plan, _: GiveWay(request.cancel_file, tuple(plan)),
-            isolation=Isolation(request.nice, request.cpus, request.gpu_memory_fraction),
+            isolation=Isolation(options.nice, options.cpus, options.gpu_memory_fraction),
         )
     end = End.EVALUATED if result.stopped is None else End.CANCELLED
     outcome = EvaluationResult(
@@ -197,7 +131,7 @@ def compare_contents(request: EvaluationRequest) -> EvaluationResult | None:
     from harness.watch.checkpoints.weights import BrokenCheckpointError
 
     try:
-        found = digest_place(request.place, request.marker)[0]
+        found = digest_place(request.place, request.options.marker)[0]
     except FileNotFoundError:
         return EvaluationResult(End.VANISHED, message=f"{request.place} is gone")
     except (OSError, BrokenCheckpointError) as error:
@@ -233,7 +167,7 @@ def suite_for(text: str, spec: PolicySpec) -> Suite:
     from harness.spec.resolve import parse
 
     suite = parse(Suite, yaml.safe_load(text), "suite")
-    return SuiteChanges(policies=(spec,), probed_too=True).apply(suite)
+    return SuiteChanges(policies=(spec,), probe="retargeted").apply(suite)
 
 
 @contextlib.contextmanager
@@ -262,13 +196,14 @@ def give_way(request: EvaluationRequest) -> None:
     """Lower this process's priority, and with it that of everything that it starts; workers go lower still."""
     from harness.cluster.isolation import Isolation
 
-    nice = min(request.nice, START_NICE)
-    Isolation(nice, request.cpus).apply()
+    options = request.options
+    nice = min(options.nice, START_NICE)
+    Isolation(nice, options.cpus).apply()
     set_group_niceness(nice)
     os.environ.update(PATIENCE)
-    os.environ[MARK] = token_of(request.out)
+    os.environ[MARK] = token_of(options.out)
     # Ray would otherwise give its workers a niceness of its own choosing.
-    os.environ["RAY_worker_niceness"] = str(request.nice)  # noqa: SIM112 - its name
+    os.environ["RAY_worker_niceness"] = str(options.nice)  # noqa: SIM112 - its name
     if request.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = request.gpus
 
@@ -337,7 +272,7 @@ def end_leftovers(out: str) -> int:
 
 def _guarded(request: EvaluationRequest) -> EvaluationResult:
     try:
-        with sole_evaluation(request.out):
+        with sole_evaluation(request.options.out):
             return evaluate(request)
     except HarnessError as error:
         return EvaluationResult(End.FAILED, error_type=type(error).__name__, message=str(error))
@@ -349,7 +284,7 @@ class _Progress:
     """Prints progress now and then, and lowers the priority of everything once Ray has started."""
 
     def __init__(self, request: EvaluationRequest) -> None:
-        self._name, self._nice, self._last, self._shown = request.name, request.nice, 0.0, -1
+        self._name, self._nice, self._last, self._shown = request.name, request.options.nice, 0.0, -1
 
     def __call__(self, progress: Progress) -> None:
         if self._shown < 0:
@@ -360,8 +295,3 @@ class _Progress:
             errors = f", {progress.errors} errors" if progress.errors else ""
             Screen().say(f"{self._name}: {held}/{progress.planned} episodes{errors}")
             self._last, self._shown = time.monotonic(), held
-
-
-def read_outcome(data: Mapping[str, Any]) -> EvaluationResult:
-    """An outcome from its file."""
-    return EvaluationResult(**{**data, "end": End(data["end"])})

@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.watch.evaluation.evaluate import MARK, End, EvaluationRequest, EvaluationResult, read_outcome, token_of
+from harness.watch.evaluation.evaluate import MARK, token_of
+from harness.watch.evaluation.request import End, EvaluationRequest, EvaluationResult, read_outcome
 from harness.watch.training.outbox import write_json
 
 STOP_S = 60.0
@@ -62,7 +63,7 @@ class ProcessEvaluator:
         # A session of its own: a terminal's Ctrl-C reaches the watcher alone, which then ends this in good order.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.watch", str(self._folder / "request.json")],
-            env={**os.environ, MARK: token_of(request.out)},
+            env={**os.environ, MARK: token_of(request.options.out)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
