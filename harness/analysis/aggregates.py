@@ -1,9 +1,13 @@
-"""The aggregates that other tools read (`summary/*.parquet`): each estimate with its interval, n and design."""
+"""Typed tables for other tools: each estimate with its interval, n and design.
+
+Which of them a report has, and beside which tables for people, says `harness.report.contents`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,6 +20,16 @@ from harness.ledger.schema import LONG, REAL, TEXT, WHOLE, Column
 
 VERSION = 1
 """Grows when a column changes its meaning or goes away; columns are added at the end."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A typed table: one estimate a row, with its interval, n and design."""
+
+    columns: tuple[Column, ...]
+    frame: Callable[[Summary], pd.DataFrame]
+    """Makes the columns, and may make others, from what the summary holds."""
+
 
 _POLICY = (
     Column("policy_id", TEXT, "Policy."),
@@ -52,74 +66,6 @@ _COUNTS = (
 _SCORED = _estimate("Success rate: successes / n.", "fraction", "scored episodes (success + timeout)")
 _SUITE = Column("suite", TEXT, "LIBERO suite.")
 
-AGGREGATES: Mapping[str, tuple[Column, ...]] = {
-    "success": (*_POLICY, _SUITE, *_SCORED, *_COUNTS, Column("role", TEXT, "positive or negative control, or null.")),
-    "tasks": (
-        *(*_POLICY, _SUITE),
-        Column("task_id", WHOLE, "Number of the task in its suite, from 0."),
-        Column("task", TEXT, "Name of the task."),
-        *(*_SCORED, *_COUNTS),
-    ),
-    "latency": (
-        *_CONFIGURATION,
-        Column("component", TEXT, "Part of a decision; e2e is the whole; denoise and outside_loop are sums of parts."),
-        Column("statistic", TEXT, "What `estimate` is.", None, ("median", "p99")),
-        *_estimate("The quantile of the latency that `statistic` names, over all raw samples.", "ms", "samples"),
-        Column("min", REAL, "Least latency.", "ms"),
-        Column("p90", REAL, "90th percentile of the latency.", "ms"),
-        Column("throttled", LONG, "Samples taken while the device throttled; null when nobody looked.", "samples"),
-        Column("memory_bytes", LONG, "Peak memory of the policy.", "bytes"),
-        Column("power_w", REAL, "Median power.", "W"),
-    ),
-    "prefix": (
-        *(column for column in _CONFIGURATION if column.name != "nfe"),
-        Column("quantity", TEXT, "Part of the line over NFE.", None, ("step", "outside_loop")),
-        *_estimate("Slope (a denoise step) or intercept (what does not depend on the NFE).", "ms", "decisions"),
-        Column("measured", REAL, "The same as the probe timed it inside; null where it did not.", "ms"),
-        Column("residual", REAL, "Largest distance of a median from the line.", "ms"),
-    ),
-    "roofline": (
-        *_CONFIGURATION,
-        Column("component", TEXT, "Part of a decision; e2e is the whole."),
-        *_estimate("Median latency of one call.", "ms", "samples"),
-        Column("flops", REAL, "Work of one call.", "FLOP"),
-        Column("bytes", REAL, "Parameters, cache and activations that one call moves.", "bytes"),
-        Column("kernels", REAL, "Launches of one call: kernels on a GPU, operators on a CPU.", "launches"),
-        Column("busy", REAL, "Time in which the device did anything.", "ms"),
-        *(
-            column
-            for bound in ("bandwidth", "compute", "launch")
-            for column in (
-                Column(bound, REAL, f"Least time that the {bound} of the node allows.", "ms"),
-                Column(f"{bound}_share", REAL, f"Share of the time that the {bound} floor explains.", "fraction"),
-            )
-        ),
-        Column("verdict", TEXT, "What limits the component."),
-        Column("reason", TEXT, "Why, with figures."),
-    ),
-    "paired": (
-        Column("base_policy_id", TEXT, "Policy that the other is compared with."),
-        Column("base_nfe", WHOLE, "Its number of function evaluations.", "steps"),
-        *_POLICY,
-        Column("suite", TEXT, "LIBERO suite; null for all that the two share."),
-        *_estimate("Success rate of `policy_id` minus that of `base_policy_id`, same episodes.", "fraction", "pairs"),
-        Column("both", LONG, "Pairs that both solved.", "pairs"),
-        Column("lost", LONG, "Pairs that only the base solved.", "pairs"),
-        Column("gained", LONG, "Pairs that only the other solved.", "pairs"),
-        Column("neither", LONG, "Pairs that neither solved.", "pairs"),
-        Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
-        Column("p_holm", REAL, "`p` after Holm's correction over the pairs (or suites) of this table.", "probability"),
-    ),
-    "time": (
-        *_POLICY,
-        Column("part", TEXT, "Where the time of an episode went.", None, PARTS),
-        *_estimate("Share of the wall time.", "fraction", "episodes"),
-        Column("seconds", REAL, "The time, summed over workers.", "s"),
-        Column("episodes_per_worker_hour", REAL, "Episodes that one worker does in an hour.", "episodes / h"),
-    ),
-}
-"""Name of each aggregate → its columns."""
-
 RATES = "Clopper-Pearson; episodes independent, about these init states"
 PAIRS = "Tango's score interval with Edwards' correction; pairs independent, about these init states"
 QUANTILES = "order statistics (binomial); samples independent, within the launches measured"
@@ -128,18 +74,19 @@ NO_INTERVAL = "no interval"
 LEVEL = 0.95
 
 
-def aggregate(summary: Summary, name: str) -> pa.Table:
-    """One aggregate as an Arrow table.
+def arrow_table(aggregate: Aggregate, summary: Summary, name: str) -> pa.Table:
+    """An aggregate as an Arrow table.
 
     Args:
+        aggregate: Which.
         summary: Of one ledger, or of several that were read as one: everything is pooled over them and their machines.
-        name: A key of `AGGREGATES`.
+        name: What the table calls itself in its metadata.
 
     Returns:
         The table; each field's metadata holds `description` and `unit`, the schema's the protocols and runs behind it.
     """
-    frame = _FRAMES[name](summary)
-    fields = [column.field for column in AGGREGATES[name]]
+    frame = aggregate.frame(summary)
+    fields = [column.field for column in aggregate.columns]
     columns = [pa.Array.from_pandas(_plain(frame[field.name], field), type=field.type, safe=False) for field in fields]
     return pa.table(columns, schema=pa.schema(fields, metadata=_metadata(summary, name)))
 
@@ -231,12 +178,87 @@ def _time(summary: Summary) -> pd.DataFrame:
     return _bounded(long.assign(n=long["episodes"], episodes_per_worker_hour=long["per_worker_hour"]), NO_INTERVAL)
 
 
-_FRAMES = {
-    "success": _success,
-    "tasks": _tasks,
-    "latency": _latency,
-    "prefix": _prefix,
-    "roofline": _roofline,
-    "paired": _paired,
-    "time": _time,
-}
+SUCCESS = Aggregate(
+    (*_POLICY, _SUITE, *_SCORED, *_COUNTS, Column("role", TEXT, "positive or negative control, or null.")), _success
+)
+TASKS = Aggregate(
+    (
+        *(*_POLICY, _SUITE),
+        Column("task_id", WHOLE, "Number of the task in its suite, from 0."),
+        Column("task", TEXT, "Name of the task."),
+        *(*_SCORED, *_COUNTS),
+    ),
+    _tasks,
+)
+LATENCY = Aggregate(
+    (
+        *_CONFIGURATION,
+        Column("component", TEXT, "Part of a decision; e2e is the whole; denoise and outside_loop are sums of parts."),
+        Column("statistic", TEXT, "What `estimate` is.", None, ("median", "p99")),
+        *_estimate("The quantile of the latency that `statistic` names, over all raw samples.", "ms", "samples"),
+        Column("min", REAL, "Least latency.", "ms"),
+        Column("p90", REAL, "90th percentile of the latency.", "ms"),
+        Column("throttled", LONG, "Samples taken while the device throttled; null when nobody looked.", "samples"),
+        Column("memory_bytes", LONG, "Peak memory of the policy.", "bytes"),
+        Column("power_w", REAL, "Median power.", "W"),
+    ),
+    _latency,
+)
+PREFIX = Aggregate(
+    (
+        *(column for column in _CONFIGURATION if column.name != "nfe"),
+        Column("quantity", TEXT, "Part of the line over NFE.", None, ("step", "outside_loop")),
+        *_estimate("Slope (a denoise step) or intercept (what does not depend on the NFE).", "ms", "decisions"),
+        Column("measured", REAL, "The same as the probe timed it inside; null where it did not.", "ms"),
+        Column("residual", REAL, "Largest distance of a median from the line.", "ms"),
+    ),
+    _prefix,
+)
+ROOFLINE = Aggregate(
+    (
+        *_CONFIGURATION,
+        Column("component", TEXT, "Part of a decision; e2e is the whole."),
+        *_estimate("Median latency of one call.", "ms", "samples"),
+        Column("flops", REAL, "Work of one call.", "FLOP"),
+        Column("bytes", REAL, "Parameters, cache and activations that one call moves.", "bytes"),
+        Column("kernels", REAL, "Launches of one call: kernels on a GPU, operators on a CPU.", "launches"),
+        Column("busy", REAL, "Time in which the device did anything.", "ms"),
+        *(
+            column
+            for bound in ("bandwidth", "compute", "launch")
+            for column in (
+                Column(bound, REAL, f"Least time that the {bound} of the node allows.", "ms"),
+                Column(f"{bound}_share", REAL, f"Share of the time that the {bound} floor explains.", "fraction"),
+            )
+        ),
+        Column("verdict", TEXT, "What limits the component."),
+        Column("reason", TEXT, "Why, with figures."),
+    ),
+    _roofline,
+)
+PAIRED = Aggregate(
+    (
+        Column("base_policy_id", TEXT, "Policy that the other is compared with."),
+        Column("base_nfe", WHOLE, "Its number of function evaluations.", "steps"),
+        *_POLICY,
+        Column("suite", TEXT, "LIBERO suite; null for all that the two share."),
+        *_estimate("Success rate of `policy_id` minus that of `base_policy_id`, same episodes.", "fraction", "pairs"),
+        Column("both", LONG, "Pairs that both solved.", "pairs"),
+        Column("lost", LONG, "Pairs that only the base solved.", "pairs"),
+        Column("gained", LONG, "Pairs that only the other solved.", "pairs"),
+        Column("neither", LONG, "Pairs that neither solved.", "pairs"),
+        Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
+        Column("p_holm", REAL, "`p` after Holm's correction over the pairs (or suites) of this table.", "probability"),
+    ),
+    _paired,
+)
+TIME = Aggregate(
+    (
+        *_POLICY,
+        Column("part", TEXT, "Where the time of an episode went.", None, PARTS),
+        *_estimate("Share of the wall time.", "fraction", "episodes"),
+        Column("seconds", REAL, "The time, summed over workers.", "s"),
+        Column("episodes_per_worker_hour", REAL, "Episodes that one worker does in an hour.", "episodes / h"),
+    ),
+    _time,
+)

@@ -173,9 +173,7 @@ def _hooks(
     return Hooks(
         say=screen.say,
         choose_gpus=lambda: choose_gpus(read_gpus(), wanted=wanted, share=share).devices,
-        judge=Judge(evaluation.out, rules, base, evaluation.nfe)
-        if rules is not None
-        else lambda entry, state: ("", ""),
+        judge=judge,
         publish=Publisher(
             evaluation.out, settings.outbox, evaluation.nfe, resume_command(), tuple(sinks), template, screen
         ),

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cluster.identity import require_same_policy
-from harness.cluster.isolation import NO_LIMITS, Isolation
+from harness.cluster.isolation import Isolation
 from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
-from harness.rollout.time_source import TimeSource, WallTime
+from harness.rollout.time_source import TimeSource
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan, asked_for, plan_batches
@@ -39,9 +39,7 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(
-        self, spec: PolicySpec, *, isolation: Isolation | None = None, clock: TimeSource | None = None
-    ) -> None:
+    def __init__(self, spec: PolicySpec, *, isolation: Isolation, clock: TimeSource) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
@@ -49,11 +47,11 @@ class PolicyServer:
             isolation: What this process is limited to.
             clock: Time.
         """
-        self._isolation = isolation or NO_LIMITS
+        self._isolation = isolation
         self._isolation.apply()
         self._spec = spec
         self._plan: BatchPlan | None = None
-        self._clock: TimeSource = clock or WallTime()
+        self._clock = clock
         self._loading = asyncio.Lock()
         self._policy: Policy | None = None
         self._batcher: Batcher | None = None

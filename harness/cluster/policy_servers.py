@@ -12,6 +12,7 @@ from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
 from harness.errors import PolicyError
 from harness.policies.registry import POLICIES
+from harness.rollout.time_source import TimeSource
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
 from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
@@ -78,9 +79,20 @@ def _light_setup(spec: PolicySpec) -> PolicySetup:
 
 
 def open_policies(
-    session: RaySession, nodes: Sequence[NodeResources], specs: Sequence[PolicySpec], light: Mapping[str, PolicySetup]
+    session: RaySession,
+    nodes: Sequence[NodeResources],
+    specs: Sequence[PolicySpec],
+    light: Mapping[str, PolicySetup],
+    time: TimeSource,
 ) -> PolicyServers:
     """Load every policy that is not light, each in its own servers, all at the same time.
+
+    Args:
+        session: The Ray session.
+        nodes: Where servers may go.
+        specs: The policies of the run.
+        light: Of them, those that workers build for themselves.
+        time: What the servers time their decisions by.
 
     Raises:
         UsageError: A policy refuses its path or options.
@@ -91,7 +103,7 @@ def open_policies(
     slots = place_servers(nodes, [spec.label for spec in heavy])
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
-        started[slot.policy].append(_start(session, by_label[slot.policy], slot))
+        started[slot.policy].append(_start(session, by_label[slot.policy], slot, time))
     try:
         described = {label: _ask(session, label, servers) for label, servers in started.items()}
     except BaseException:
@@ -111,7 +123,7 @@ def open_policies(
     return PolicyServers(session, {spec.label: setups[spec.label] for spec in specs}, kept)
 
 
-def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot) -> Any:
+def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot, time: TimeSource) -> Any:
     return (
         session.ray.remote(PolicyServer)
         .options(
@@ -121,7 +133,7 @@ def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot) -> Any:
             max_restarts=MAX_RESTARTS,
             max_task_retries=0,
         )
-        .remote(spec, isolation=session.isolation)
+        .remote(spec, isolation=session.isolation, clock=time)
     )
 
 

@@ -150,7 +150,7 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
         )
         listener.say(where)
         with open_session(request.address, isolation=request.isolation) as session:
-            house = load_policies(prepared, session, listener)
+            house = load_policies(prepared, session, listener, time)
             try:
                 claimed = claim(prepared, house, inspect(prepared, session, house, listener), time)
                 return fulfil(claimed, session, listener, time)
@@ -158,12 +158,12 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
                 house.close()
 
 
-def load_policies(prepared: Prepared, session: RaySession, listener: RunListener) -> PolicyServers:
+def load_policies(prepared: Prepared, session: RaySession, listener: RunListener, time: TimeSource) -> PolicyServers:
     """Bring the policies up, and say what they warn of."""
     heavy = [spec.label for spec in prepared.suite.policies if spec.label not in prepared.light]
     if heavy:
         listener.say(f"Loading {', '.join(heavy)}")
-    house = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light)
+    house = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time)
     for warning in house.warnings:
         listener.say(f"warning: {warning}")
     for label, info in house.infos.items():

@@ -1,4 +1,4 @@
-"""The one list of what a report holds: every rendering goes through it, in this order."""
+"""The one list of what a report holds, for people and for other tools; every rendering goes by it, in this order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.analysis import aggregates
+from harness.analysis.aggregates import Aggregate
 from harness.analysis.summary import Summary
 from harness.report.names import VariantNames, variant_names
 from harness.report.tables.checks import check_table
@@ -36,26 +38,36 @@ class Told:
         return variant_names(self.summary)
 
 
-SECTIONS: Mapping[str, Callable[[Told], list[Table]]] = {
-    "success": lambda told: [success_table(told.summary, told.names)],
-    "tasks": lambda told: task_tables(told.summary, told.names),
-    "paired": lambda told: [paired_table(told.summary, told.names)],
-    "errors": lambda told: [error_table(told.summary, told.names)],
-    "time": lambda told: [time_table(told.summary, told.names)],
-    "throughput": lambda told: [throughput_table(told.summary)],
-    "sweep": lambda told: [sweep_table(told.summary)],
-    "latency": lambda told: latency_tables(told.summary),
-    "checks": lambda told: [check_table(told.summary)],
-    "prefix": lambda told: [prefix_table(told.summary)],
-    "roofline": lambda told: [roofline_table(told.summary)],
-    "claims": lambda told: [claim_table(told.summary)],
-    "decisions": lambda told: [decision_table(told.summary, told.names)],
-    "runs": lambda told: [run_table(told.summary)],
-    "policies": lambda told: [policy_table(told.summary)],
-    "origin": lambda told: [origin_table(told.summary)],
-    "nodes": lambda told: [node_table(told.summary)],
-    "versions": lambda told: [version_table(told.summary)],
-    "protocols": lambda told: protocol_tables(told.summary),
+@dataclass(frozen=True)
+class Section:
+    """One subject of a report."""
+
+    tables: Callable[[Told], list[Table]]
+    """For people: terminal, Markdown and HTML show them."""
+    aggregate: Aggregate | None = None
+    """For other tools: JSON and `summary/*.parquet` hold it; None for what they read in the ledger itself."""
+
+
+SECTIONS: Mapping[str, Section] = {
+    "success": Section(lambda told: [success_table(told.summary, told.names)], aggregates.SUCCESS),
+    "tasks": Section(lambda told: task_tables(told.summary, told.names), aggregates.TASKS),
+    "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
+    "errors": Section(lambda told: [error_table(told.summary, told.names)]),
+    "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
+    "throughput": Section(lambda told: [throughput_table(told.summary)]),
+    "sweep": Section(lambda told: [sweep_table(told.summary)]),
+    "latency": Section(lambda told: latency_tables(told.summary), aggregates.LATENCY),
+    "checks": Section(lambda told: [check_table(told.summary)]),
+    "prefix": Section(lambda told: [prefix_table(told.summary)], aggregates.PREFIX),
+    "roofline": Section(lambda told: [roofline_table(told.summary)], aggregates.ROOFLINE),
+    "claims": Section(lambda told: [claim_table(told.summary)]),
+    "decisions": Section(lambda told: [decision_table(told.summary, told.names)]),
+    "runs": Section(lambda told: [run_table(told.summary)]),
+    "policies": Section(lambda told: [policy_table(told.summary)]),
+    "origin": Section(lambda told: [origin_table(told.summary)]),
+    "nodes": Section(lambda told: [node_table(told.summary)]),
+    "versions": Section(lambda told: [version_table(told.summary)]),
+    "protocols": Section(lambda told: protocol_tables(told.summary)),
 }
 """Every section that a report may have, in reading order."""
 
@@ -67,6 +79,11 @@ PREFIX = ("sweep", "prefix", "roofline", "claims")
 
 REPORT = tuple(name for name in SECTIONS if name not in (*PROVENANCE, "sweep", "claims"))
 """Sections of every report."""
+
+AGGREGATES: Mapping[str, Aggregate] = {
+    name: section.aggregate for name, section in SECTIONS.items() if section.aggregate is not None
+}
+"""The typed tables of the list, by the name of their file."""
 
 
 def contents(summary: Summary, wanted: Collection[str] = (*REPORT, *PROVENANCE)) -> dict[str, list[Table]]:
@@ -80,5 +97,9 @@ def contents(summary: Summary, wanted: Collection[str] = (*REPORT, *PROVENANCE))
         Name → tables that have rows, in reading order; a section without one is left out.
     """
     told = Told(summary)
-    built = {name: [table for table in build(told) if table.rows] for name, build in SECTIONS.items() if name in wanted}
+    built = {
+        name: [table for table in section.tables(told) if table.rows]
+        for name, section in SECTIONS.items()
+        if name in wanted
+    }
     return {name: tables for name, tables in built.items() if tables}

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.aggregates import AGGREGATES, aggregate
+from harness.analysis.aggregates import arrow_table
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
+from harness.report.contents import AGGREGATES
 from harness.report.opening import opening
 
 
@@ -24,10 +25,12 @@ def render_report_json(content: Ledger | Summary) -> str:
     said = opening(summary)
     aggregates = {
         name: {
-            "columns": [{"name": part.name, "unit": part.unit, "description": part.description} for part in columns],
-            "rows": plain(aggregate(summary, name).to_pylist()),
+            "columns": [
+                {"name": part.name, "unit": part.unit, "description": part.description} for part in aggregate.columns
+            ],
+            "rows": plain(arrow_table(aggregate, summary, name).to_pylist()),
         }
-        for name, columns in AGGREGATES.items()
+        for name, aggregate in AGGREGATES.items()
     }
     notices = [{"level": notice.level, "title": notice.title, "text": notice.text} for notice in said.notices]
     return _written({"title": said.title, "sentence": said.sentence, "notices": notices, "aggregates": aggregates})

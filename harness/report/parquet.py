@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.analysis.aggregates import AGGREGATES, aggregate
+from harness.analysis.aggregates import arrow_table
 from harness.analysis.summary import Summary
 from harness.errors import HarnessError
 from harness.ledger import Ledger
 from harness.ledger.storage import Location
+from harness.report.contents import AGGREGATES
 
 FOLDER = "summary"
 """Folder of a ledger that holds its aggregates. It is derived: no analysis reads it, and a copy leaves it out."""
@@ -35,9 +36,9 @@ def write_parquet(content: Ledger | Summary, directory: str | Path) -> list[str]
     location = Location.of(directory)
     location.make_dir(location.root)
     written = []
-    for name in AGGREGATES:
+    for name, aggregate in AGGREGATES.items():
         sink = pa.BufferOutputStream()
-        pq.write_table(aggregate(summary, name), sink)
+        pq.write_table(arrow_table(aggregate, summary, name), sink)
         location.write_whole(f"{location.root}/{name}.parquet", sink.getvalue())
         written.append(f"{str(directory).rstrip('/')}/{name}.parquet")
     return written

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.rollout.faults import PolicyActionError
-from harness.spec.observation import ACTION_DIM
+from harness.spec.observation import ACTION_DIM, ControlMode
 
 SHOWN = 5
 """Offending values that a message lists."""
@@ -24,7 +24,9 @@ class CheckedChunk:
     """Shape (T,): which actions had a component out of range, as reference evaluators clip it in silence."""
 
 
-def check_actions(actions: object, chunk_length: int, decision: int, *, control_mode: str = "relative") -> CheckedChunk:
+def check_actions(
+    actions: object, chunk_length: int, decision: int, *, control_mode: ControlMode = "relative"
+) -> CheckedChunk:
     """Check one decision's chunk and clip it to LIBERO's range.
 
     Args:

@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec.observation import Observation
+from harness.spec.observation import ControlMode, Observation
+from harness.spec.protocol import ImageOrientation, Placements, PlacementSeeding
 from harness.spec.protocol import Protocol as Rules
 
 
@@ -19,13 +20,13 @@ class SimConfig:
 
     resolution: int = 256
     """Height and width of every frame, pixels."""
-    image_orientation: str = "rotated_180"
+    image_orientation: ImageOrientation = "rotated_180"
     """"rotated_180": turned by 180°, as LIBERO fine-tunes expect; "raw": as robosuite returns it (upside down)."""
     settle_steps: int = 10
     """Control steps with the settle action after the init state is set, before the first decision."""
     control_hz: int = 20
     """Control rate, Hz; physics runs at 500 Hz, so 20 Hz is 25 substeps."""
-    control_mode: str = "relative"
+    control_mode: ControlMode = "relative"
     """"relative": OSC_POSE deltas; "absolute": OSC_POSE targets."""
     cameras: tuple[str, ...] = ()
     """Cameras rendered when an observation is asked for; empty: the GL stack is never started."""
@@ -34,9 +35,9 @@ class SimConfig:
     placement_seed: int = 0
     """Seed under which fixtures (cabinets, stoves) are placed: init states hold every joint, but not these bodies,
     which LIBERO draws from numpy's global generator at each reset. Same seed, same scene, whatever ran before."""
-    placement_seeding: str = "fixed"
+    placement_seeding: PlacementSeeding = "fixed"
     """When that generator is seeded; see `Protocol.placement_seeding`."""
-    placements: str = "init_states"
+    placements: Placements = "init_states"
     """"init_states": `reset(n)` sets the task's n-th stored init state; "sampled": the n-th of endless placements drawn
     from the task's regions, fixtures too, none of them a stored one. For demonstrations."""
 

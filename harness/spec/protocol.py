@@ -29,6 +29,10 @@ def presets() -> Mapping[str, Mapping[str, Any]]:
 
 Placements = Literal["init_states", "sampled"]
 """Where the movable objects of an episode begin."""
+PlacementSeeding = Literal["fixed", "per_episode", "per_task"]
+"""When LIBERO's sampler is seeded."""
+ImageOrientation = Literal["rotated_180", "raw"]
+"""How a frame is turned."""
 
 
 class Protocol(SpecModel):
@@ -48,7 +52,7 @@ class Protocol(SpecModel):
     is shorter replans at the chunk's end."""
     resolution: Annotated[int, Field(ge=16, le=1024)] = 256
     """Height and width of camera frames, pixels."""
-    image_orientation: Literal["rotated_180", "raw"] = "rotated_180"
+    image_orientation: ImageOrientation = "rotated_180"
     """Orientation of the frames that policies see."""
     control_hz: Annotated[int, Field(ge=1, le=PHYSICS_HZ)] = 20
     """Control rate, Hz."""
@@ -56,7 +60,7 @@ class Protocol(SpecModel):
     """OSC_POSE deltas or absolute targets."""
     placement_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of LIBERO's sampler, which decides where fixtures (cabinets, stoves) stand: no init state sets them."""
-    placement_seeding: Literal["fixed", "per_episode", "per_task"] = "fixed"
+    placement_seeding: PlacementSeeding = "fixed"
     """When LIBERO's sampler is seeded. "fixed": before every episode, with `placement_seed`. "per_episode": before
     every episode, with `placement_seed` + the episode's number, as lerobot-eval does. "per_task": once, when the task's
     environment was built, and it runs on from episode to episode, as in openpi. The number of an episode is init state

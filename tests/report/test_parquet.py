@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.analysis import success_by_suite
-from harness.analysis.aggregates import AGGREGATES, NO_INTERVAL
+from harness.analysis.aggregates import NO_INTERVAL
 from harness.analysis.summary import Summary
 from harness.ledger import read
 from harness.ledger.copy import copy_ledger
 from harness.report import write_parquet, write_summary
+from harness.report.contents import AGGREGATES
 from harness.report.json import render_report_json
 
 BuildLedger = Callable[..., Path]
