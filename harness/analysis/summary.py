@@ -107,7 +107,7 @@ class Summary:
 
     @cached_property
     def unfinished(self) -> pd.DataFrame:
-        """Runs that have not come to their end: rows of `Ledger.runs`. What was imported never ran."""
+        """Runs that have not ended: rows of `Ledger.runs`. What was imported never ran."""
         runs = self.ledger.runs
         return runs[~runs["status"].isin(["finished", "imported"])]
 

@@ -53,7 +53,7 @@ def compact_command(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI; it is not changed.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="A new directory or URI.")],
 ) -> None:
-    """Write a finished ledger anew with one Parquet part a table: fewer files, and faster to read."""
+    """Write a finished ledger again with one Parquet part a table: fewer files, and faster to read."""
     from harness.ledger.compact import compact_ledger
 
     written = compact_ledger(source, target)

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
 
-    A night that was cut off is continued, not begun anew, and says so. The first night becomes the baseline. A night
+    A night that was cut off is continued, not started again, and says so. The first night becomes the baseline. A night
     that could not run or be judged ends with 3, and --notify tells it with the verdict ERROR.
     """
     from harness.cli.live import ProgressDisplay

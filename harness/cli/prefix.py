@@ -1,4 +1,4 @@
-"""`harness prefix`: where a decision's time goes over NFE and devices, and what binds it."""
+"""`harness prefix`: where a decision's time goes over NFE and devices, and what limits it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
-    """Print T(NFE), the prefix derived and measured, and which floor binds each component.
+    """Print T(NFE), the prefix derived and measured, and which floor limits each component.
 
     Three floors per component: bytes at the copy rate measured on the node, FLOPs at its matmul rate, and launches. The
     verdict is the floor that explains half of the time or more; a claim such as "the prefix is bandwidth-bound" is

@@ -37,7 +37,7 @@ class Claimed:
     """Row of `runs`, without status and end."""
     plan: tuple[EpisodeUnit, ...]
     held: EarlierEpisodes
-    house: PolicyServers
+    servers: PolicyServers
     reports: Mapping[str, NodeReport]
     """Ray's node id → what the node has, for nodes that episodes run on."""
     writer: LedgerWriter
@@ -60,12 +60,12 @@ class Claimed:
         self.writer.append("runs", [{**self.row, **ended, "status": str(status)}])
 
 
-def claim(prepared: Prepared, house: PolicyServers, reports: Mapping[str, NodeReport], time: TimeSource) -> Claimed:
+def claim(prepared: Prepared, servers: PolicyServers, reports: Mapping[str, NodeReport], time: TimeSource) -> Claimed:
     """Plan a run, and make the ledger its own.
 
     Args:
         prepared: What to run.
-        house: The policies, loaded.
+        servers: The policies, loaded.
         reports: Ray's node id → what the node has.
         time: Time.
 
@@ -75,13 +75,13 @@ def claim(prepared: Prepared, house: PolicyServers, reports: Mapping[str, NodeRe
         PolicyChanged: It holds episodes of another policy under the same name.
     """
     suite, request, started = prepared.suite, prepared.request, time.now()
-    check_infos(house.infos, suite)
-    manifests = build_manifests(prepared, house, reports)
+    check_infos(servers.infos, suite)
+    manifests = build_manifests(prepared, servers, reports)
     counts = {
         name: task_counts(prepared.descriptions[name], suite.protocol, manifest_sha256(manifest))
         for name, manifest in manifests.items()
     }
-    plan = plan_episodes(suite.tasks, counts, plan_variants(house.infos, suite.nfe, asked=bool(request.changes.nfe)))
+    plan = plan_episodes(suite.tasks, counts, plan_variants(servers.infos, suite.nfe, asked=bool(request.changes.nfe)))
     if request.only is not None:
         plan = only_keys(plan, request.only)
     if prepared.recording is not None:
@@ -96,21 +96,21 @@ def claim(prepared: Prepared, house: PolicyServers, reports: Mapping[str, NodeRe
         "protocol_sha256": run_protocol_sha256(manifests),
         "git_revision": git_revision(),
         "versions": run_versions(prepared.descriptions.values()),
-        "policies": canonical_json(house.records),
+        "policies": canonical_json(servers.records),
     }
     writer = LedgerWriter(prepared.out)
     writer.claim(row["suite"], row["protocol"], row["protocol_sha256"], resume=request.resume)
     if request.resume:
-        require_same_policies(prepared.out, house.infos)
+        require_same_policies(prepared.out, servers.infos)
     held = read_held(prepared.out, resume=request.resume)
-    return Claimed(prepared, run_id, row, plan, held, house, reports, writer, early_stopping)
+    return Claimed(prepared, run_id, row, plan, held, servers, reports, writer, early_stopping)
 
 
 def build_manifests(
-    prepared: Prepared, house: PolicyServers, reports: Mapping[str, NodeReport]
+    prepared: Prepared, servers: PolicyServers, reports: Mapping[str, NodeReport]
 ) -> dict[str, dict[str, Any]]:
     """LIBERO suite → protocol manifest."""
-    reads_frames = any(info.cameras for info in house.infos.values())
+    reads_frames = any(info.cameras for info in servers.infos.values())
     backends = [report.backend for report in reports.values() if report.backend is not None]
     renderer = backends[0].renderer if reads_frames and backends else "none"
     return {

@@ -21,7 +21,7 @@ THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnd:
-    """A worker that is no more."""
+    """How a worker ended."""
 
     worker_id: str
     slot: WorkerSlot

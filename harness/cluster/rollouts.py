@@ -46,7 +46,7 @@ def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, t
         # One thread per worker's report, besides leases and the driver's questions.
         "max_concurrency": n_workers + 8,
     }
-    infos, clock_mode = dict(claimed.house.infos), suite.protocol.clock
+    infos, clock_mode = dict(claimed.servers.infos), suite.protocol.clock
     actor = session.ray.remote(Controller).options(**options)
     return actor.remote(state, claimed.prepared.out, claimed.run_id, clock_mode, infos, time, early_stopping)
 
@@ -76,7 +76,7 @@ def roll_out(
     Raises:
         HarnessError: It is useless to go on.
     """
-    claimed.house.attach(len(slots), {node_id: place.hardware for node_id, place in setup.places.items()})
+    claimed.servers.attach(len(slots), {node_id: place.hardware for node_id, place in setup.places.items()})
     backends = {node_id: report.backend for node_id, report in claimed.reports.items()}
     environments = {node_id: backend.env for node_id, backend in backends.items() if backend is not None}
     group = WorkerGroup(session, slots, setup, controller, environments)

@@ -64,7 +64,7 @@ class RunResult:
     """One sentence per type of error among its episodes, and per failed probe."""
     warnings: tuple[str, ...] = ()
     workers: int = 0
-    """Rollout workers that came to their end."""
+    """Rollout workers that ended as they should."""
     rollout_s: float = 0.0
     """From the first lease to the end of the rollouts, seconds."""
     worker_s: float = 0.0
@@ -150,12 +150,12 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
         )
         listener.say(where)
         with open_session(request.address, isolation=request.isolation) as session:
-            house = load_policies(prepared, session, listener, time)
+            servers = load_policies(prepared, session, listener, time)
             try:
-                claimed = claim(prepared, house, inspect(prepared, session, house, listener), time)
+                claimed = claim(prepared, servers, inspect(prepared, session, servers, listener), time)
                 return fulfil(claimed, session, listener, time)
             finally:
-                house.close()
+                servers.close()
 
 
 def load_policies(prepared: Prepared, session: RaySession, listener: RunListener, time: TimeSource) -> PolicyServers:
@@ -163,23 +163,23 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     heavy = [spec.label for spec in prepared.suite.policies if spec.label not in prepared.light]
     if heavy:
         listener.say(f"Loading {', '.join(heavy)}")
-    house = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time)
-    for warning in house.warnings:
+    servers = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time)
+    for warning in servers.warnings:
         listener.say(f"warning: {warning}")
-    for label, info in house.infos.items():
+    for label, info in servers.infos.items():
         if (caution := frame_warning(label, info, prepared.suite.protocol.resolution)) is not None:
             listener.say(f"warning: {caution}")
-    return house
+    return servers
 
 
 def inspect(
-    prepared: Prepared, session: RaySession, house: PolicyServers, listener: RunListener
+    prepared: Prepared, session: RaySession, servers: PolicyServers, listener: RunListener
 ) -> dict[str, NodeReport]:
     """Look at the nodes that episodes will run on."""
     suite = prepared.suite
     if not suite.tasks:
         return {}
-    seen = any(info.cameras for info in house.infos.values())
+    seen = any(info.cameras for info in servers.infos.values())
     renders = prepared.recording is not None or suite.video != "none" or seen
     if renders and suite.world != "stub":
         listener.say("Choosing a renderer")
@@ -217,7 +217,7 @@ def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: T
             claimed.write_status(status, time)
     recorded = None
     if claimed.prepared.recording is not None and status == RunStatus.FINISHED and is_whole(claimed, rolled):
-        claimed.house.close()
+        claimed.servers.close()
         listener.say("Writing the dataset")
         recorded = finish_recording(claimed.prepared.recording, claimed.prepared.out, claimed.plan, origin(claimed))
     return summarise(claimed, rolled, probed, status, recorded)
@@ -233,7 +233,7 @@ def work(
     places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in rows.items()}
     hosts = [node for node in nodes if node.node_id in claimed.reports]
     n_todo, wanted = len(claimed.todo), claimed.prepared.request.workers
-    slots = place_workers(hosts, claimed.house.slots, wanted, n_todo) if n_todo else ()
+    slots = place_workers(hosts, claimed.servers.slots, wanted, n_todo) if n_todo else ()
     with Interrupts() as interrupts:
         controller = start_controller(session, claimed, n_workers=len(slots), time=time)
         try:
@@ -242,7 +242,7 @@ def work(
                 setup = worker_setup(claimed, session, places, time)
                 rolled = roll_out(session, slots, claimed, setup, controller, time, interrupts, listener.progress)
             # Probes need every CPU and GPU of a node.
-            claimed.house.close()
+            claimed.servers.close()
             if claimed.suite.probe is None or (rolled is not None and rolled.interrupted):
                 return rolled, ProbesEnd()
             return rolled, run_probes(
@@ -270,7 +270,7 @@ def worker_setup(
         world=suite.world,
         protocol=suite.protocol,
         limits=suite.limits,
-        policies=claimed.house.setups,
+        policies=claimed.servers.setups,
         task_names={
             (name, task_id): task
             for name, description in claimed.prepared.descriptions.items()
@@ -307,7 +307,7 @@ def is_whole(claimed: Claimed, rolled: DriveResult | None) -> bool:
 
 def origin(claimed: Claimed) -> dict[str, Any]:
     """What a dataset says of the run that it was recorded in."""
-    (info,) = claimed.house.infos.values()
+    (info,) = claimed.servers.infos.values()
     backends = [report.backend for report in claimed.reports.values() if report.backend is not None]
     return {
         "run_id": claimed.run_id,

@@ -16,7 +16,12 @@ class NvmlSource:
     origin = "nvml"
 
     def __init__(self, nvml: Any, handle: Any) -> None:
-        """Args: the pynvml module, initialised, and a device handle."""
+        """Read one GPU.
+
+        Args:
+            nvml: The pynvml module, initialised.
+            handle: NVML's handle of the device.
+        """
         self._nvml, self._handle = nvml, handle
         held = (
             "SwPowerCap",

@@ -97,7 +97,11 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        """Args: the tensors that are weights, buffers included; an `nn.Parameter` is known as one anyway."""
+        """Count what runs inside.
+
+        Args:
+            parameters: Tensors that are weights, buffers included; an `nn.Parameter` is known as one anyway.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Tally] = []
         """One per call of a component, in order; what ran in no component is the first, named `OUTSIDE`."""

@@ -29,7 +29,12 @@ class SpanRecorder:
     """A `SpanTimer` that waits for the device at both ends of every component."""
 
     def __init__(self, seconds: Callable[[], float], synchronize: Synchronize) -> None:
-        """Args: the stopwatch (`Clock.seconds`), and what waits for the device."""
+        """Nothing is recorded yet.
+
+        Args:
+            seconds: Stopwatch, seconds (`TimeSource.seconds`).
+            synchronize: Waits until the device has done all its work.
+        """
         self.spans: list[Span] = []
         self._seconds = seconds
         self._synchronize = synchronize
@@ -98,7 +103,12 @@ class DeviceEvents:
     """A second clock for end-to-end times on CUDA: the device's own, between two events around the call."""
 
     def __init__(self, torch: Any, device: Any) -> None:
-        """Args: the torch module and the CUDA device."""
+        """Make two events on the device.
+
+        Args:
+            torch: The torch module.
+            device: The CUDA device.
+        """
         self._torch, self._device = torch, device
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)

@@ -21,7 +21,14 @@ class JetsonSource:
         temperature: Path | None,
         memory_clock: Path | None = None,
     ) -> None:
-        """Args: (mV, mA) files of the module's input rail; GPU clock, temperature, memory clock."""
+        """Read these files whenever a reading is taken.
+
+        Args:
+            rails: (voltage in mV, current in mA) of the module's input rail.
+            clock: Clock of the GPU.
+            temperature: Its temperature.
+            memory_clock: Clock of the memory.
+        """
         self._rails, self._clock, self._temperature = rails, clock, temperature
         self._memory_clock = memory_clock
 
@@ -58,7 +65,11 @@ class SharedMemory:
     origin = "meminfo"
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Args: root of the file system."""
+        """Read the kernel's account of memory.
+
+        Args:
+            root: Root of the file system.
+        """
         self._file = root / "proc/meminfo"
 
     def read(self) -> Reading:

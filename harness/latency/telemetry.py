@@ -29,7 +29,11 @@ class FirstAnswer:
     origin = "first answer"
 
     def __init__(self, sources: Sequence[TelemetrySource]) -> None:
-        """Args: the sources, best first."""
+        """Ask several sources.
+
+        Args:
+            sources: Best first: the first that has a value gives it.
+        """
         self.sources = tuple(sources)
 
     def read(self) -> Reading:

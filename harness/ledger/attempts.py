@@ -72,7 +72,7 @@ def surviving_decisions(decisions: pd.DataFrame, episodes: pd.DataFrame) -> tupl
     rows = decisions.assign(_place=np.arange(len(decisions))).merge(survivors, on=SERIES, how="inner")
     groups = rows.groupby(SERIES, dropna=False, sort=False).ngroup().to_numpy()
     missing = np.zeros(int(groups.max(initial=-1)) + 1, dtype=bool)
-    # A lost attempt that counts for want of a better one tells of no decisions.
+    # A lost attempt that counts because there is no better one tells of no decisions.
     missing[groups] = rows["_decisions"].fillna(-1).to_numpy(dtype=np.int64) != 0
     same = (rows["attempt"].isna() | rows["_attempt"].isna() | (rows["attempt"] == rows["_attempt"])).fillna(False)
     order = np.lexsort((rows["_place"].to_numpy(), groups))

@@ -1,4 +1,4 @@
-"""Write a finished ledger anew with one part a table: a run of 8,000 episodes leaves 18,000 small files."""
+"""Write a finished ledger again with one part a table: a run of 8,000 episodes leaves 18,000 small files."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from harness.ledger.storage import Location
 BLOCK = 4 * 2**20
 
 DERIVED = "summary/"
-"""Folder of aggregates: every run writes it anew, so a copy would differ from its source; it is made again there."""
+"""Folder of aggregates: every run writes it again, so a copy would differ from its source; it is made again there."""
 
 
 @dataclass

@@ -16,10 +16,6 @@ class PolicyOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
-class NoOptions(PolicyOptions):
-    """Of a kind that takes none."""
-
-
 def _takes(text: str) -> Any:
     """What an option takes, in the words of an error; beside the constraint that says it to pydantic."""
     return {"takes": text}

@@ -25,5 +25,5 @@ class RunStatus(StrEnum):
 
     @property
     def resumable(self) -> bool:
-        """Whether something of the plan is missing for want of time or luck."""
+        """Whether episodes of the plan are missing that another try may bring."""
         return self in (RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.FAILED)

@@ -1,4 +1,4 @@
-"""The contract between a world and whoever runs episodes in it. No simulator is imported here."""
+"""The contract between a world and what runs episodes in it. No simulator is imported here."""
 
 from __future__ import annotations
 

@@ -93,16 +93,11 @@ class HardwareProfile(SpecModel):
     match: MatchRules = MatchRules()
     """How to recognise it."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """Ray node labels beside `hardware`."""
+    """Labels for whoever starts a Ray node with this hardware (`ray start --labels`)."""
     variants: dict[str, PowerMode] = Field(default_factory=dict)
     """Power modes by suffix: profile `x` with variant `30w` is also found as `x-30w`."""
     notes: str = ""
     """Conflicts between sources, and what a figure leaves out."""
-
-    @property
-    def ray_labels(self) -> dict[str, str]:
-        """Labels of a Ray node with this hardware."""
-        return {**self.labels, "hardware": self.name}
 
     def variant(self, suffix: str) -> HardwareProfile:
         """This profile in a power mode."""

@@ -69,7 +69,7 @@ class Hooks:
     judge: Callable[[JournalEntry, State], tuple[str, str]] = lambda entry, state: ("", "")
     """(verdict, reason) of a checkpoint whose episodes are in the ledger."""
     publish: Callable[[State, JournalEntry | None], None] = lambda state, entry: None
-    """Make the learning curve anew, after a result or, without an entry, at the start."""
+    """Write the learning curve again, after a result or, without an entry, at the start."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Watcher:
         return False
 
     def stop(self) -> None:
-        """Bring a running evaluation to an end; what it has finished is in the ledger, and counts when it goes on."""
+        """End a running evaluation; what it has finished is in the ledger, and counts when it goes on."""
         if self._running is None:
             return
         entry, self._running = self._running.entry, None

@@ -1,4 +1,4 @@
-"""Which part of a device binds each component: three floors, what each explains of the time measured, and a verdict."""
+"""Which part of a device limits a component: three floors, what each explains of the time measured, and a verdict."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Floors(NamedTuple):
 
 
 class Bottleneck(NamedTuple):
-    """What binds."""
+    """What limits a component."""
 
     name: str
     """bandwidth-bound, compute-bound, launch-bound, mixed or unknown."""
@@ -96,7 +96,7 @@ def compute_ms(flops_by_format: Mapping[str, float], tflop_s: Mapping[str, float
 
 
 def judge(found: Floors, wall_ms: float) -> Bottleneck:
-    """Say what binds a component that takes `wall_ms`."""
+    """Say what limits a component that takes `wall_ms`."""
     shares = Floors(*(None if value is None else value / wall_ms for value in found))
     stated = {name: share for name, share in zip(BOUNDS, shares, strict=True) if share is not None}
     impossible = [name for name, share in stated.items() if share > 1 + TOLERANCE]

@@ -125,7 +125,13 @@ class ResidualStage(nn.Module):
     """Halve the resolution, then one residual block; group norm, so that no sample sees its batch."""
 
     def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
-        """Args: channels in and out, and whether the block follows the stride."""
+        """Build the stage.
+
+        Args:
+            inputs: Channels in.
+            outputs: Channels out.
+            residual: Whether a residual block follows the stride.
+        """
         super().__init__()
         self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
         self.down_norm = nn.GroupNorm(outputs // 16, outputs)
@@ -181,7 +187,12 @@ class PrefixLayer(nn.Module):
     """One transformer layer of the prefix; the last has no output, only keys and values."""
 
     def __init__(self, config: FlowConfig, last: bool) -> None:
-        """Args: sizes, and whether this is the last layer, whose output nobody reads."""
+        """Build the layer.
+
+        Args:
+            config: Sizes of the network.
+            last: Whether it is the last layer, of which only keys and values are read.
+        """
         super().__init__()
         self.heads, self.last = config.heads, last
         self.norm1 = nn.RMSNorm(config.width, eps=1e-6)

@@ -122,7 +122,7 @@ class Link:
             raise
 
     def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """Send a question and wait for its answer. After any exception but `PolicyError` the link is of no more use.
+        """Send a question and wait for its answer. After any exception but `PolicyError` the link cannot be used again.
 
         Raises:
             LinkLost: The connection broke, or no answer came in time.

@@ -70,7 +70,7 @@ PATIENCE = {
     Phase.RETREAT: 8,
 }
 """Control steps after which a phase ends whatever it achieved: twice what a motion needs, and what the fingers need to
-open. The hand then retreats and begins anew."""
+open. The hand then retreats and begins again."""
 
 
 @dataclass(frozen=True, slots=True)

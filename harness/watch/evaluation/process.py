@@ -1,4 +1,4 @@
-"""The watcher's side of an evaluation: start the process, look at it, tell it to give way, bring it to an end."""
+"""The watcher's side of an evaluation: start the process, look at it, tell it to give way, end it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Evaluator(Protocol):
         ...
 
     def stop(self) -> EvaluationResult:
-        """Bring it to an end soon, keeping what is finished."""
+        """End it soon, keeping what is finished."""
         ...
 
 
@@ -60,7 +60,7 @@ class ProcessEvaluator:
             scratch=request.scratch or str(self._folder),
         )
         write_json(self._folder / "request.json", asdict(given))
-        # A session of its own: a terminal's Ctrl-C reaches the watcher alone, which then ends this in good order.
+        # A session of its own: a terminal's Ctrl-C reaches the watcher alone, which then ends this one properly.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.watch", str(self._folder / "request.json")],
             env={**os.environ, MARK: token_of(request.options.out)},

@@ -1,4 +1,4 @@
-"""After every result: judge the checkpoint, and make the learning curve anew for everybody who reads it."""
+"""After every result: judge the checkpoint, and write the learning curve again."""
 
 from __future__ import annotations
 
