@@ -1,21 +1,35 @@
-"""The ledger's tables and columns, from the schema that writes them."""
+"""The ledger's tables and columns, and those of its aggregates, from the schemas that write them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
+from harness.analysis.aggregates import VERSION
 from harness.ledger.schema import SCHEMA_VERSION, TABLES
+from harness.report.contents import AGGREGATES
 
 
 def render() -> str:
     """Every table with its columns as Markdown: name, type, unit and description."""
     sections = [f"Schema version {SCHEMA_VERSION}."]
-    for table, schema in TABLES.items():
-        about = _metadata(schema.metadata, "description")
-        rows = "\n".join(_row(each) for each in schema)
-        head = "| column | type | unit | what it holds |\n| :--- | :--- | :--- | :--- |"
-        sections.append("\n\n".join(part for part in (f"### {table}", about, f"{head}\n{rows}") if part))
+    sections += [_section(table, _metadata(schema.metadata, "description"), schema) for table, schema in TABLES.items()]
     return "\n\n".join(sections)
+
+
+def render_aggregates() -> str:
+    """Every file of `summary/` with its columns, as Markdown."""
+    sections = []
+    for name, aggregate in AGGREGATES.items():
+        sections.append(_section(f"summary/{name}.parquet", "", [column.field for column in aggregate.columns]))
+    return "\n\n".join([f"Version {VERSION}.", *sections])
+
+
+def _section(title: str, about: str, fields: Iterable[pa.Field]) -> str:
+    head = "| column | type | unit | what it holds |\n| :--- | :--- | :--- | :--- |"
+    rows = "\n".join(map(_row, fields))
+    return "\n\n".join(part for part in (f"### {title}", about, f"{head}\n{rows}") if part)
 
 
 def _row(column: pa.Field) -> str:

@@ -16,6 +16,7 @@ import python_names
 GENERATED: Mapping[str, Callable[[], str]] = {
     "commands": commands.render,
     "columns": columns.render,
+    "aggregates": columns.render_aggregates,
     "machine checks": checks.render_machine,
     "policy checks": checks.render_policy,
     "python names": python_names.render,

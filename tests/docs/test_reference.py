@@ -10,6 +10,7 @@ import python_names
 
 from harness.doctor import CHECKS
 from harness.ledger.schema import TABLES
+from harness.report.contents import AGGREGATES
 
 
 def test_the_command_line_reference_holds_every_verb_option_and_example() -> None:
@@ -29,6 +30,13 @@ def test_the_ledger_reference_holds_every_column() -> None:
     for table, schema in TABLES.items():
         section = text.split(f"### {table}\n")[1].split("\n### ")[0]
         assert [column.name for column in schema if f"| `{column.name}` |" not in section] == []
+
+
+def test_the_ledger_reference_holds_every_column_of_the_summary() -> None:
+    text = columns.render_aggregates()
+    for name, aggregate in AGGREGATES.items():
+        section = text.split(f"### summary/{name}.parquet\n")[1].split("\n### ")[0]
+        assert [column.name for column in aggregate.columns if f"| `{column.name}` |" not in section] == []
 
 
 def test_troubleshooting_holds_every_check_with_its_remedies() -> None:
