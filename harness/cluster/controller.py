@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cluster.rows import decision_rows, episode_rows
 from harness.errors import HarnessError, LedgerError
@@ -20,6 +20,13 @@ from harness.schedule.result import EpisodeResult
 from harness.schedule.state import RunState
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
+
+if TYPE_CHECKING:
+    from harness.cluster.claim import Claimed
+    from harness.cluster.ray_session import RaySession
+
+LEASE_GRACE_S = 300.0
+"""What a lease may take besides its episode: building the simulator (5–9 s on a free core) and filming."""
 
 
 class Controller:
@@ -126,3 +133,33 @@ class Controller:
         note = self._early_stopping.take(results) if self._early_stopping is not None else None
         if note is not None:
             self._state.decide(note)
+
+
+def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, time: TimeSource) -> Any:
+    """Start the controller on the driver's node, which is where the ledger is.
+
+    Returns:
+        Its actor handle.
+    """
+    suite, held, early_stopping = claimed.suite, claimed.held, claimed.early_stopping
+    state = RunState(
+        claimed.plan,
+        skipped=held.finished,
+        earlier_attempts=held.attempts,
+        max_attempts=suite.max_attempts,
+        lease_limit_s=suite.limits.episode_s + LEASE_GRACE_S,
+        n_workers=n_workers,
+        video=suite.video,
+        filmed=held.filmed,
+        started=time.now(),
+        rounds=early_stopping.rounds() if early_stopping is not None else None,
+    )
+    options = {
+        "num_cpus": 0,
+        "scheduling_strategy": session.on(session.driver_node_id),
+        # One thread per worker's report, besides leases and the driver's questions.
+        "max_concurrency": n_workers + 8,
+    }
+    infos, clock_mode = dict(claimed.servers.infos), suite.protocol.clock
+    actor = session.ray.remote(Controller).options(**options)
+    return actor.remote(state, claimed.prepared.out, claimed.run_id, clock_mode, infos, time, early_stopping)

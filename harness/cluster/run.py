@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from harness.cluster.claim import Claimed, claim
-from harness.cluster.drive import DriveResult
+from harness.cluster.controller import start_controller
+from harness.cluster.drive import DriveResult, RolloutDrive
 from harness.cluster.film import cameras_for
+from harness.cluster.group import WorkerGroup
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.messages import NodeIdentity, WorkerSetup
 from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
@@ -28,14 +30,13 @@ from harness.cluster.ray_errors import as_node_error
 from harness.cluster.ray_session import RaySession, open_session
 from harness.cluster.recording import TEST_SET, Recording, finish_recording
 from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunRequest
-from harness.cluster.rollouts import roll_out, start_controller
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
 from harness.policies.ability import frame_warning
 from harness.rollout.dataset import Dataset
 from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
-from harness.schedule.placement import place_workers
+from harness.schedule.placement import WorkerSlot, place_workers
 from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
@@ -240,7 +241,18 @@ def work(
             rolled = None
             if slots:
                 setup = worker_setup(claimed, session, places, time)
-                rolled = roll_out(session, slots, claimed, setup, controller, time, interrupts, listener.progress)
+                group = start_workers(claimed, session, slots, setup, controller)
+                drive = RolloutDrive(
+                    session,
+                    group,
+                    controller,
+                    clock=time,
+                    interrupts=interrupts,
+                    on_progress=listener.progress,
+                    max_attempts=claimed.suite.max_attempts,
+                    episode_s=claimed.suite.limits.episode_s,
+                )
+                rolled = drive.drive()
             # Probes need every CPU and GPU of a node.
             claimed.servers.close()
             if claimed.suite.probe is None or (rolled is not None and rolled.interrupted):
@@ -258,6 +270,16 @@ def work(
             )
         finally:
             session.ray.kill(controller)
+
+
+def start_workers(
+    claimed: Claimed, session: RaySession, slots: Sequence[WorkerSlot], setup: WorkerSetup, controller: Any
+) -> WorkerGroup:
+    """Start a worker in every slot, with what its node renders by, and tell the policy servers who will ask."""
+    claimed.servers.attach(len(slots), {node_id: place.hardware for node_id, place in setup.places.items()})
+    backends = {node_id: report.backend for node_id, report in claimed.reports.items()}
+    environments = {node_id: backend.env for node_id, backend in backends.items() if backend is not None}
+    return WorkerGroup(session, slots, setup, controller, environments)
 
 
 def worker_setup(

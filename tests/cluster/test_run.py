@@ -8,7 +8,7 @@ import pytest
 from stub_runs import python_policy, stub_suite
 
 import harness
-from harness.cluster import rollouts
+from harness.cluster import controller
 from harness.errors import NodeError, PolicyError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -135,7 +135,7 @@ def test_a_policy_that_hangs_costs_its_limit_and_its_worker_goes_on(tmp_path):
 
 
 def test_a_hang_that_no_signal_reaches_ends_with_its_lease(tmp_path, monkeypatch):
-    monkeypatch.setattr(rollouts, "LEASE_GRACE_S", 1.0)
+    monkeypatch.setattr(controller, "LEASE_GRACE_S", 1.0)
     suite = stub_suite(
         policies=[python_policy("HangsBeyondSignals", "hang", marks=str(tmp_path))],
         tasks=[{"suite": "stub", "tasks": [0, 1], "init_states": 2}],
