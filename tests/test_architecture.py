@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "harness"
+ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -95,6 +97,27 @@ def test_packages_form_no_circle() -> None:
 def test_every_package_has_its_place_in_the_graph() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in {"__pycache__", "_data"}}
     assert rooms <= set(ALLOWED)
+
+
+def test_the_documentation_describes_every_package_and_no_other() -> None:
+    table = ARCHITECTURE.read_text(encoding="utf-8").split("| module |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(ALLOWED)
+
+
+def test_from_a_suite_to_a_row_is_ten_files_each_once_and_each_leads_to_the_next() -> None:
+    table = ARCHITECTURE.read_text(encoding="utf-8").split("| file |")[1].split("\n\n")[0]
+    steps = re.findall(r"^\| `harness/(\S+)` \| `(\w+)`", table, flags=re.MULTILINE)
+    files = [PACKAGE / path for path, _ in steps]
+    assert 2 < len(files) == len(set(files)) <= 10
+    for place, (path, (_, name)) in enumerate(zip(files, steps, strict=True)):
+        text = path.read_text(encoding="utf-8")
+        assert re.search(rf"^(def|class) {name}\b", text, flags=re.MULTILINE), f"{path.name} has no {name}"
+        # The suite comes first, though it is what the run imports; all others are named by a file that is read before.
+        earlier = [other.read_text(encoding="utf-8") for other in files[:place]]
+        module = f"harness.{steps[place][0].removesuffix('.py').replace('/', '.')}"
+        leads = rf"from {re.escape(module)} import |import .*\b{name}\b"
+        assert place < 2 or any(re.search(leads, other) for other in earlier), f"which file leads to {name}?"
 
 
 def test_no_edge_leads_from_what_runs_to_what_judges_or_plans() -> None:

@@ -62,6 +62,8 @@ _COMPONENT = Column("component", TEXT, "Part of a decision; e2e is the whole.", 
 _KEY = Column("episode_key", TEXT, "SHA-256 of protocol, suite, task, init state, trial: it pairs checkpoints.")
 _PROTOCOL_SHA = Column("protocol_sha256", TEXT, "SHA-256 of the protocol's manifest.")
 _VARIANT = Column("variant", TEXT, "What sets the policy apart from its reference, option by option; null for none.")
+_MEASURED = (_RUN, _NODE, _HARDWARE, _POLICY, _NFE, _DTYPE, _COMPILE, _BATCH)
+"""What says which measurement a row belongs to."""
 
 
 def _started(what: str) -> Column:
@@ -119,14 +121,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("attempt", WHOLE, "Attempt of the episode that the decision belongs to, as in `episodes`."),
     ),
     "latency": (
-        _RUN,
-        _NODE,
-        _HARDWARE,
-        _POLICY,
-        _NFE,
-        _DTYPE,
-        _COMPILE,
-        _BATCH,
+        *_MEASURED,
         _COMPONENT,
         Column("sample", LONG, "Number of the decision in its configuration and run, from 0; its components share it."),
         Column("latency_ms", REAL, "What the component took, the device synchronised.", "ms"),
@@ -164,14 +159,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("gl", TEXT, "What renders there: class (egl-gpu, osmesa, …) and device; null where nothing does."),
     ),
     "counts": (
-        _RUN,
-        _NODE,
-        _HARDWARE,
-        _POLICY,
-        _NFE,
-        _DTYPE,
-        _COMPILE,
-        _BATCH,
+        *_MEASURED,
         _COMPONENT,
         Column("calls", WHOLE, "Calls of the component in one decision.", "calls"),
         Column("flops", LONG, "Operations per call; a multiply-add is two.", "FLOP"),
@@ -187,14 +175,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("elementwise_bytes", LONG, "Elementwise activations per call: a compiler can fuse them.", "B"),
     ),
     "differences": (
-        _RUN,
-        _NODE,
-        _HARDWARE,
-        _POLICY,
-        _NFE,
-        _DTYPE,
-        _COMPILE,
-        _BATCH,
+        *_MEASURED,
         _VARIANT,
         Column("reference", TEXT, "`policy_id` of what it is compared with: eager, the checkpoint's dtype."),
         Column("decisions", WHOLE, "Decisions compared, on the same observations and noise.", "decisions"),

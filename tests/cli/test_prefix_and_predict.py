@@ -34,6 +34,16 @@ def test_prefix_prints_the_sweep_both_prefixes_floors_and_rejected_claims(
     assert re.search(r"prefix is bandwidth-bound +REJECTED +the bandwidth floor explains 14% of 9.89 ms", out)
 
 
+def test_prefix_reads_no_episodes(h100: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for table in ("episodes", "decisions"):
+        folder = Path(h100, table)
+        folder.mkdir(exist_ok=True)
+        (folder / "part-20990101-000000-000000-a.parquet").write_bytes(b"what cannot be read")
+    assert invoke(["prefix", h100]) == 0
+    assert "T(1)" in capsys.readouterr().out
+    assert invoke(["report", h100]) != 0
+
+
 def test_prefix_writes_json_without_nan_and_markdown_without_terminal_output(
     h100: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
