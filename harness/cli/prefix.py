@@ -30,13 +30,14 @@ def command(
     rejected where its floor does not.
     """
     from harness.analysis.summary import Summary
-    from harness.ledger import read
+    from harness.ledger import Ledger
     from harness.report.contents import PREFIX, contents
     from harness.report.json import render_prefix_json
     from harness.report.markdown import table_markdown
     from harness.report.terminal import print_table
 
-    ledger = read(*ledgers)
+    # Read as far as is needed: no episode or decision, of which a ledger may hold millions.
+    ledger = Ledger(*ledgers)
     if not len(ledger.latency):
         raise UsageError(f"{ledger.path} holds no latency samples; probe a policy first (`harness probe`).")
     summary = Summary(ledger)
