@@ -12,7 +12,7 @@ from harness.spec.suite import ProbePlan
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ProbeProgress:
     """What a probe costs in time, and how much of it is left."""
 
     configurations: int

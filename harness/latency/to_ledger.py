@@ -14,7 +14,7 @@ from harness.latency.child import Configuration
 from harness.latency.differences import Answers, Difference, compare, is_far
 from harness.latency.inputs import probe_observations
 from harness.latency.isolated import answers_of, run_isolated
-from harness.latency.launches import Progress, SampleNumbers
+from harness.latency.launches import ProbeProgress, SampleNumbers
 from harness.latency.node import describe_node, node_name, versions
 from harness.latency.parent import IsolatedResult
 from harness.latency.probe import ConfigurationResult, Labels, ProbeFailure, ProbeResult
@@ -105,7 +105,7 @@ def _probe_policies(
     jobs = tuple((variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants)
     session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs)
     measured: list[list[ConfigurationResult]] = [[] for _ in jobs]
-    progress = Progress.of(plan, len(jobs), clock)
+    progress = ProbeProgress.of(plan, len(jobs), clock)
     on_message(progress.price)
     for launch in range(plan.launches):
         if launch:
