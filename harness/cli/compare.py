@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,13 +33,16 @@ def command(
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    hardware: Annotated[
+        Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
+    ] = "same",
     seed: Annotated[int, typer.Option(help="Seed of the latency bootstrap.")] = 0,
 ) -> None:
     """Compare success and latency, episode by episode.
 
     Episodes pair by key, so both ledgers have to come from the same protocol. Success: Clopper-Pearson intervals, the
     paired difference with its interval, exact McNemar, a table per task with Holm's correction, and every flip with its
-    videos. Latency: ratios of the median and of p99 with bootstrap intervals.
+    videos. Latency: ratios of the median and of p99 with intervals over launches, on one machine.
     """
     from harness.report.gate.json import render_json
     from harness.report.gate.markdown import render_comparison_markdown, render_matrix_markdown
@@ -50,7 +53,7 @@ def command(
         from harness.analysis.paired.compare import Choice, compare
 
         choice = Choice(base_policy, base_nfe, policy, nfe)
-        found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed)
+        found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed, across=hardware == "any")
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
         print_comparison(found, screen)
         if found.no_pairs:

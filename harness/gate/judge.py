@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from harness.analysis.latency.comparison import Samples, read_samples
 from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
 from harness.errors import LedgerError
@@ -15,7 +13,7 @@ from harness.gate.early_stopping import read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
 from harness.gate.success import TaskPairs, judge_success
-from harness.gate.verdict import RuleResult, Verdict, combine
+from harness.gate.verdict import RuleResult, Verdict, verdict_of
 from harness.ledger import Ledger, open_ledger
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
@@ -55,14 +53,15 @@ def gate(
     """
     given = rules or DEFAULT_RULES
     base, candidate = open_ledger(base), open_ledger(candidate)
-    compared = compare(base, candidate, choice=choice, keys=_judged_keys(candidate, given), seed=seed)
+    keys = _judged_keys(candidate, given)
+    compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across)
     chosen = choice or Choice()
     samples = (
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
         read_samples(candidate, (chosen.policy, chosen.nfe)),
     )
-    results = judge(compared, samples, given, np.random.default_rng(seed))
-    return GateResult(combine(result.verdict for result in results), tuple(results), compared, given)
+    results = judge(compared, samples, given)
+    return GateResult(verdict_of(results), tuple(results), compared, given)
 
 
 def _judged_keys(candidate: Ledger, rules: GateRules) -> list[str] | None:
@@ -82,7 +81,6 @@ def judge(
     comparison: Comparison,
     samples: tuple[Sequence[Samples], Sequence[Samples]],
     rules: GateRules,
-    rng: np.random.Generator,
 ) -> list[RuleResult]:
     """Judge a comparison by every rule.
 
@@ -90,13 +88,12 @@ def judge(
         comparison: What was compared.
         samples: Raw latency of base and candidate.
         rules: The rules.
-        rng: Source of the bootstrap's draws.
     """
     results = _judge_episodes(comparison.success, rules)
-    results += [judge_ratio(rule, comparison.latency, rules.alpha_of(rule), rules.alpha, rng) for rule in rules.latency]
+    results += [judge_ratio(rule, samples, rules.alpha_of(rule), rules.alpha) for rule in rules.latency]
     results += [judge_budget(rule, samples[1], rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
     if rules.memory:
-        results.append(judge_memory(rules.memory, *samples))
+        results.append(judge_memory(rules.memory, samples))
     return results
 
 

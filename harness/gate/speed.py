@@ -6,77 +6,140 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.analysis.intervals import Floats
-from harness.analysis.latency.comparison import LatencyComparison, Samples
-from harness.analysis.latency.ratios import effective_size, quantile_bounds, ratio_bounds
+from harness.analysis.latency.comparison import Samples, match_samples
+from harness.analysis.latency.launches import (
+    MOST_LAUNCHES,
+    WITHIN,
+    Launches,
+    assumed_spread,
+    could_pass,
+    launches_needed,
+    least_samples,
+    level,
+    level_limits,
+    ratio_limits,
+)
 from harness.gate.verdict import RuleResult, Verdict, combine
-from harness.spec.rules import BudgetRule, LatencyRule, MemoryRule
+from harness.spec.rules import ANY_HARDWARE, BudgetRule, LatencyRule, MemoryRule
 
 GIB = 2**30
 
+Sides = tuple[Sequence[Samples], Sequence[Samples]]
+"""Latency samples of base and candidate."""
 
-def judge_ratio(
-    rule: LatencyRule, latency: Sequence[LatencyComparison], alpha: float, pass_alpha: float, rng: np.random.Generator
-) -> RuleResult:
+
+def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: float) -> RuleResult:
     """Judge a latency ratio in every configuration that it speaks of; they share the rule's alpha."""
     name = f"latency {rule.component} {quantile_name(rule.quantile)}"
-    chosen = [item for item in latency if _applies(rule, item.candidate)]
+    across = rule.hardware == ANY_HARDWARE
+    sides = [[item for item in side if item.component == rule.component] for side in samples]
+    matched = match_samples(*sides, across=across)
+    chosen = [pair for pair in matched.pairs if _applies(rule, pair[1])]
     if not chosen:
-        return RuleResult(name, Verdict.INCONCLUSIVE, f"Both sides have no samples of {rule.component} in common.")
-    judged = [_ratio(rule, item, alpha / len(chosen), pass_alpha, rng) for item in chosen]
-    return _worst(name, judged)
+        nothing = f"Both sides have no samples of {rule.component} in common."
+        return RuleResult(name, Verdict.INCONCLUSIVE, " ".join(matched.refused) or nothing)
+    if rule.when == "decidable" and (said := _undecidable(rule, chosen, pass_alpha)):
+        return RuleResult(name, Verdict.PASS, said, reported=True)
+    return _worst(name, [_ratio(rule, *pair, alpha / len(chosen), pass_alpha) for pair in chosen])
 
 
 def judge_budget(rule: BudgetRule, samples: Sequence[Samples], alpha: float, pass_alpha: float) -> RuleResult:
     """Judge an absolute limit in every configuration of the candidate that it speaks of."""
     name = f"budget {rule.component} {quantile_name(rule.quantile)}"
-    chosen = [item for item in samples if _applies(rule, item)]
+    chosen = [item for item in samples if item.component == rule.component and _applies(rule, item)]
     if not chosen:
         return RuleResult(name, Verdict.INCONCLUSIVE, f"The candidate has no samples of {rule.component}.")
     return _worst(name, [_budget(rule, item, alpha / len(chosen), pass_alpha) for item in chosen])
 
 
-def judge_memory(rule: MemoryRule, base: Sequence[Samples], candidate: Sequence[Samples]) -> RuleResult:
-    """Judge the largest peak memory of the candidate's probes, on any hardware."""
-    peaks = [max((item.memory_bytes or 0 for item in side), default=0) for side in (base, candidate)]
-    if not peaks[1] or (rule.max_ratio is not None and not peaks[0]):
-        return RuleResult("memory", Verdict.INCONCLUSIVE, "Peak memory was not measured on both sides.")
+def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
+    """Judge the largest peak memory of the candidate's probes; its ratio machine by machine."""
+    candidate = [item for item in samples[1] if item.memory_bytes]
+    matched = match_samples(samples[0], samples[1], across=rule.hardware == ANY_HARDWARE)
+    pairs = [(old, new) for old, new in matched.pairs if old.memory_bytes and new.memory_bytes and _on(rule, new)]
+    if not candidate or (rule.max_ratio is not None and not pairs):
+        nothing = "Peak memory was not measured on both sides."
+        return RuleResult("memory", Verdict.INCONCLUSIVE, " ".join(matched.refused) or nothing)
+    peak = max(candidate, key=lambda item: item.memory_bytes or 0)
     problems = []
-    if rule.max_gib is not None and peaks[1] > rule.max_gib * GIB:
+    if rule.max_gib is not None and _gib(peak) > rule.max_gib:
         problems.append(f"the limit is {rule.max_gib:g} GiB")
-    if rule.max_ratio is not None and peaks[1] > rule.max_ratio * peaks[0]:
-        problems.append(
-            f"{peaks[1] / peaks[0]:.2f} times the base's {peaks[0] / GIB:.2f} GiB, limit {rule.max_ratio:g}"
-        )
-    figures = f"peak {peaks[1] / GIB:.2f} GiB"
+    for where, (old, new) in _peaks(pairs).items() if rule.max_ratio is not None else ():
+        if rule.max_ratio is not None and new > rule.max_ratio * old:
+            told = f"{new / old:.2f} times the base's {old / GIB:.2f} GiB, limit {rule.max_ratio:g}"
+            problems.append(f"{where}: {told}")
+    figures = f"{peak.machine.name}: peak {_gib(peak):.2f} GiB"
     if problems:
         return RuleResult("memory", Verdict.FAIL, f"{figures}: {'; '.join(problems)}.")
     return RuleResult("memory", Verdict.PASS, f"{figures}.")
 
 
-def _ratio(
-    rule: LatencyRule, item: LatencyComparison, alpha: float, pass_alpha: float, rng: np.random.Generator
-) -> tuple[Verdict, str]:
-    old, new = item.base.latency_ms, item.candidate.latency_ms
-    low, high = ratio_bounds(old, new, rule.quantile, rng, alpha, pass_alpha)
-    before, after = np.quantile(old, rule.quantile), np.quantile(new, rule.quantile)
-    if before <= 0:
-        return Verdict.INCONCLUSIVE, f"{_where(item.candidate)}: the base's latency is 0 ms, so there is no ratio."
-    figures = (
-        f"{_where(item.candidate)}: {before:.2f} → {after:.2f} ms, ratio {after / before:.3f} "
-        f"(bounds {_bound(low)} … {_bound(high)}), limit {rule.max_ratio:g}{_throttled(item.base, item.candidate)}"
+def _peaks(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, tuple[int, int]]:
+    """Machines → largest peaks of base and candidate there, bytes."""
+    peaks: dict[str, tuple[int, int]] = {}
+    for old, new in pairs:
+        where = _machines(old, new)
+        before = peaks.get(where, (0, 0))
+        peaks[where] = (max(before[0], old.memory_bytes or 0), max(before[1], new.memory_bytes or 0))
+    return peaks
+
+
+def _gib(item: Samples) -> float:
+    return (item.memory_bytes or 0) / GIB
+
+
+def _undecidable(rule: LatencyRule, chosen: Sequence[tuple[Samples, Samples]], pass_alpha: float) -> str | None:
+    """Why the base's own launches leave a limit undecided, with the ratio; None where they allow a verdict."""
+    lacking = [
+        (old, new) for old, new in chosen if not could_pass(old.launches, rule.quantile, rule.max_ratio, pass_alpha)
+    ]
+    if not lacking:
+        return None
+    old, new = lacking[0]
+    spread = level(old.launches, rule.quantile).spread
+    told = (
+        f"its launches differ by {_percent(spread)}"
+        if len(old.launches) > 1 and np.isfinite(spread)
+        else f"it has {_launches_of(old.launches, rule.quantile)}"
     )
-    return _against(low, high, rule.max_ratio, figures, _few(rule.quantile, old, new))
+    return (
+        f"Reported, not judged: the base cannot tell {rule.max_ratio:g} from 1 ({told}). "
+        f"{_figures(rule, old, new, pass_alpha, pass_alpha)[0]}."
+    )
+
+
+def _figures(
+    rule: LatencyRule, old: Samples, new: Samples, alpha: float, pass_alpha: float
+) -> tuple[str, float, float]:
+    """Ratio in words, and its bounds."""
+    low, high = ratio_limits(old.launches, new.launches, rule.quantile, alpha, pass_alpha)
+    before, after = (np.exp(level(side.launches, rule.quantile).log) for side in (old, new))
+    figures = (
+        f"{_where(old, new)}: {before:.2f} → {after:.2f} ms, ratio {after / before:.3f} "
+        f"(bounds {_bound(low)} … {_bound(high)}, {_basis(rule.quantile, old.launches, new.launches)}), "
+        f"limit {rule.max_ratio:g}{_throttled(old, new)}"
+    )
+    return figures, low, high
+
+
+def _ratio(rule: LatencyRule, old: Samples, new: Samples, alpha: float, pass_alpha: float) -> tuple[Verdict, str]:
+    if not np.isfinite([level(side.launches, rule.quantile).log for side in (old, new)]).all():
+        return Verdict.INCONCLUSIVE, f"{_where(old, new)}: a latency is 0 ms, so there is no ratio."
+    figures, low, high = _figures(rule, old, new, alpha, pass_alpha)
+    old_log, new_log = (level(side.launches, rule.quantile).log for side in (old, new))
+    over = new_log - old_log > np.log(rule.max_ratio)
+    needed = launches_needed(old.launches, new.launches, rule.quantile, rule.max_ratio, alpha if over else pass_alpha)
+    return _against(low, high, rule.max_ratio, figures, _more(rule.quantile, needed, old.launches, new.launches))
 
 
 def _budget(rule: BudgetRule, item: Samples, alpha: float, pass_alpha: float) -> tuple[Verdict, str]:
-    low = quantile_bounds(item.latency_ms, rule.quantile, alpha).low
-    high = quantile_bounds(item.latency_ms, rule.quantile, pass_alpha).high
+    low, high = level_limits(item.launches, rule.quantile, alpha, pass_alpha)
     figures = (
-        f"{_where(item)}: {np.quantile(item.latency_ms, rule.quantile):.2f} ms "
-        f"(bounds {_bound(low)} … {_bound(high)}), limit {rule.limit_ms:g} ms{_throttled(item)}"
+        f"{_where(item, item)}: {np.exp(level(item.launches, rule.quantile).log):.2f} ms "
+        f"(bounds {_bound(low)} … {_bound(high)}, {_basis(rule.quantile, item.launches)}), "
+        f"limit {rule.limit_ms:g} ms{_throttled(item)}"
     )
-    return _against(low, high, rule.limit_ms, figures, _few(rule.quantile, item.latency_ms))
+    return _against(low, high, rule.limit_ms, figures, _more(rule.quantile, None, item.launches))
 
 
 def _against(low: float, high: float, limit: float, figures: str, few: str) -> tuple[Verdict, str]:
@@ -95,18 +158,49 @@ def _worst(rule: str, judged: Sequence[tuple[Verdict, str]]) -> RuleResult:
 
 
 def _applies(rule: LatencyRule | BudgetRule, item: Samples) -> bool:
-    return item.component == rule.component and rule.nfe in (None, item.nfe) and rule.hardware in (None, item.hardware)
+    return rule.nfe in (None, item.nfe) and _on(rule, item)
 
 
-def _where(item: Samples) -> str:
-    parts = [item.hardware, f"NFE {item.nfe}" if item.nfe is not None else None]
-    parts.append(f"batch {item.batch_size}" if item.batch_size not in (None, 1) else None)
-    return ", ".join(part for part in parts if part) or item.component
+def _on(rule: LatencyRule | BudgetRule | MemoryRule, item: Samples) -> bool:
+    return rule.hardware in (None, ANY_HARDWARE, item.hardware)
 
 
-def _few(quantile: float, *sides: Floats) -> str:
-    sizes = " and ".join(f"{side.size} ({effective_size(side, quantile)} effective)" for side in sides)
-    return f"samples: {sizes}; more would tell"
+def _machines(old: Samples, new: Samples) -> str:
+    names = dict.fromkeys((old.machine.name, new.machine.name))
+    return " → ".join(names) if not old.machine.is_like(new.machine) else new.machine.name
+
+
+def _where(old: Samples, new: Samples) -> str:
+    parts = [_machines(old, new), f"NFE {new.nfe}" if new.nfe is not None else None]
+    parts.append(f"batch {new.batch_size}" if new.batch_size not in (None, 1) else None)
+    return ", ".join(part for part in parts if part)
+
+
+def _basis(quantile: float, *sides: Launches) -> str:
+    """On what bounds rest, in words."""
+    counts = " and ".join(str(len(side)) for side in sides)
+    if min(len(side) for side in sides) > 1:
+        return f"{counts} launches"
+    return f"{WITHIN}: {counts} launches, a spread of {_percent(assumed_spread(quantile))} between launches assumed"
+
+
+def _launches_of(launches: Launches, quantile: float) -> str:
+    if len(launches) == 1:
+        return "one launch"
+    return f"launches of {min(side.size for side in launches)} samples, of {least_samples(quantile)}"
+
+
+def _more(quantile: float, needed: int | None, *sides: Launches) -> str:
+    """What would decide."""
+    fewest = min(samples.size for side in sides for samples in side)
+    if fewest < least_samples(quantile):
+        return f"a launch of {fewest} samples has no {quantile_name(quantile)}; {least_samples(quantile)} would tell"
+    if min(len(side) for side in sides) == 1:
+        return "near the limit one launch a side decides nothing: probe with --launches 5"
+    spreads = " and ".join(_percent(level(side, quantile).spread) for side in sides)
+    counted = f"{needed} launches a side" if needed else f"not even {MOST_LAUNCHES} launches a side"
+    decide = "" if len(sides) == 1 else f"; if that stays so, {counted} would decide"
+    return f"launches differ by {spreads}{decide}"
 
 
 def _throttled(*sides: Samples) -> str:
@@ -116,6 +210,10 @@ def _throttled(*sides: Samples) -> str:
 
 def _bound(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "none"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def quantile_name(quantile: float) -> str:

@@ -31,6 +31,18 @@ class RuleResult:
     verdict: Verdict
     reason: str
     """Why, with the figures."""
+    reported: bool = False
+    """Whether it only says what was found: it then counts in no verdict, whatever `verdict` is."""
+
+    @property
+    def shown(self) -> str:
+        """The verdict as tables show it."""
+        return "reported" if self.reported else self.verdict.value
+
+
+def verdict_of(results: Iterable[RuleResult]) -> Verdict:
+    """Verdict of all rules together, those that only report left out."""
+    return combine(result.verdict for result in results if not result.reported)
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:

@@ -94,8 +94,9 @@ def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str
     if result.verdict.exit_code == EXIT_OK and night.accept:
         set_baseline(night.root, out, now, name=night.baseline, note=f"passed {night.rules}")
         lines.append(f"Accepted as the new baseline {night.baseline!r}")
-    failed = [f"{one.rule}: {one.reason}" for one in result.results if one.verdict is not result.verdict]
-    told = [f"{one.rule}: {one.reason}" for one in result.results if one.verdict is result.verdict]
+    judged = [one for one in result.results if not one.reported]
+    failed = [f"{one.rule}: {one.reason}" for one in judged if one.verdict is not result.verdict]
+    told = [f"{one.rule}: {one.reason}" for one in judged if one.verdict is result.verdict]
     reasons = told if result.verdict.exit_code != EXIT_OK else failed
     summary = " ".join([f"{side.label}: {result.verdict} by {night.rules}.", *reasons])
     lines += _tell(template, News(result.verdict.value, report, out, side.label, summary))

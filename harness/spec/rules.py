@@ -13,6 +13,9 @@ from harness.spec.resolve import SpecModel, find, load_yaml, parse
 Share = Annotated[float, Field(ge=0, le=1)]
 Alpha = Annotated[float, Field(gt=0, lt=0.5)]
 Margin = Annotated[float, Field(gt=0, lt=1)]
+ANY_HARDWARE = "any"
+"""`hardware` of a rule that compares one machine with another."""
+
 Component = Literal["e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport"]
 
 
@@ -81,7 +84,11 @@ class LatencyRule(SpecModel):
     nfe: Annotated[int, Field(ge=1)] | None = None
     """Only at this NFE; unset: at every one measured on both sides."""
     hardware: str | None = None
-    """Only on this hardware; unset: on every one measured on both sides."""
+    """Only on this hardware; unset: on every machine measured on both sides. "any": one machine may be compared with
+    another, which is refused otherwise."""
+    when: Literal["always", "decidable"] = "always"
+    """"decidable": judge only where the base's own launches differ so little that an unchanged candidate would pass
+    with 90 %; elsewhere the ratio is reported and counts in no verdict."""
     alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
@@ -123,6 +130,8 @@ class MemoryRule(SpecModel):
     """Largest tolerated ratio candidate / base."""
     max_gib: Annotated[float, Field(gt=0)] | None = None
     """Largest tolerated peak, GiB."""
+    hardware: str | None = None
+    """Of the ratio: only on this hardware; "any": one machine may be compared with another."""
 
     @model_validator(mode="after")
     def _require_a_limit(self) -> MemoryRule:
@@ -194,6 +203,12 @@ class GateRules(SpecModel):
     def judged(self) -> bool:
         """Whether there is any rule besides the number of pairs and the share of errors."""
         return bool(self.success or self.per_task or self.too_good or self.latency or self.budgets or self.memory)
+
+    @property
+    def across(self) -> bool:
+        """Whether any rule compares one machine with another."""
+        named = [rule.hardware for rule in self.latency] + ([self.memory.hardware] if self.memory else [])
+        return ANY_HARDWARE in named
 
     def alpha_of(self, rule: object) -> float:
         """A rule's share of the gate's alpha: its own, or an equal part of what the stated ones leave."""

@@ -42,6 +42,18 @@ def samples(values: Any, component: str = "e2e", **columns: Any) -> list[dict[st
     return [{**row, "sample": place, "latency_ms": float(value)} for place, value in enumerate(values)]
 
 
+def launched(
+    median: float, spread: float = 0.01, n: int = 400, launches: int = 5, **columns: Any
+) -> list[dict[str, Any]]:
+    """Samples of several launches whose levels lie about a median, evenly by the spread."""
+    levels = median * np.exp(spread * np.linspace(-1.3, 1.3, launches))
+    return [
+        row
+        for launch, level in enumerate(levels)
+        for row in samples(noise(level, n, seed=launch), launch=launch, **columns)
+    ]
+
+
 def noise(median: float, n: int = 2000, seed: int = 0) -> Any:
     return median * np.exp(0.05 * np.random.default_rng(seed).standard_normal(n))
 
@@ -181,20 +193,76 @@ def test_a_rise_that_nobody_announced_sounds_the_alarm(make_ledger: Any, verdict
 
 def test_latency_within_the_margin_passes_beyond_it_fails_between_it_waits(make_ledger: Any) -> None:
     rules = GateRules(latency=(LatencyRule(quantile=0.5, max_ratio=1.1), LatencyRule(quantile=0.99, max_ratio=1.1)))
-    base = make_ledger("base", ["+"], latency=samples(noise(100)))
-    for name, median, expected in (("same", 101, "PASS"), ("slow", 125, "FAIL"), ("edge", 110, "INCONCLUSIVE")):
-        new = make_ledger(name, ["+"], latency=samples(noise(median, seed=1)))
-        assert verdicts(gate(base, new, rules))["latency e2e p50"] == expected
-    few = make_ledger("few", ["+"], latency=samples(noise(100, 50)))
+    base = make_ledger("base", ["+"], latency=launched(100))
+    for name, median, expected in (("same", 101, "PASS"), ("slow", 125, "FAIL"), ("edge", 109, "INCONCLUSIVE")):
+        new = make_ledger(name, ["+"], latency=launched(median))
+        result = gate(base, new, rules)
+        assert verdicts(result)["latency e2e p50"] == verdicts(result)["latency e2e p99"] == expected
+    assert "5 and 5 launches" in reason(result, "latency e2e p50")
+    assert "launches a side would decide" in reason(result, "latency e2e p50")
+    few = make_ledger("few", ["+"], latency=launched(100, n=50))
+    assert verdicts(gate(base, few, rules))["latency e2e p50"] == "PASS"
     assert verdicts(gate(base, few, rules))["latency e2e p99"] == "INCONCLUSIVE"
-    assert "more would tell" in reason(gate(base, few, rules), "latency e2e p99")
+    assert "a launch of 50 samples has no p99; 100 would tell" in reason(gate(base, few, rules), "latency e2e p99")
+
+
+def test_samples_of_one_launch_decide_nothing_near_a_limit_however_many_they_are(make_ledger: Any) -> None:
+    rules = GateRules(latency=(LatencyRule(quantile=0.5, max_ratio=1.1),))
+    base = make_ledger("base", [], latency=samples(noise(100, 20_000)))
+    for name, median, expected in (("same", 100, "INCONCLUSIVE"), ("faster", 90, "PASS"), ("slow", 140, "FAIL")):
+        new = make_ledger(name, [], latency=samples(noise(median, 20_000, seed=1)))
+        result = gate(base, new, rules)
+        assert verdicts(result)["latency e2e p50"] == expected
+        assert "within one process" in reason(result, "latency e2e p50")
+
+
+def test_launches_that_differ_are_not_told_apart_by_their_samples(make_ledger: Any) -> None:
+    """Two sides whose launches differ by 4 %: more samples a launch change nothing, more launches would."""
+    rules = GateRules(latency=(LatencyRule(quantile=0.5, max_ratio=1.03),))
+    base, new = (make_ledger(name, [], latency=launched(100, 0.04, n=5000)) for name in ("base", "new"))
+    result = gate(base, new, rules)
+    assert verdicts(result)["latency e2e p50"] == "INCONCLUSIVE"
+    assert "launches differ by 4.2 % and 4.2 %; if that stays so, 12 launches a side would decide" in reason(
+        result, "latency e2e p50"
+    )
+
+
+def test_a_quantile_is_judged_where_the_base_s_own_launches_can_tell_and_reported_elsewhere(make_ledger: Any) -> None:
+    rules = GateRules(
+        latency=(LatencyRule(max_ratio=1.1), LatencyRule(quantile=0.99, max_ratio=1.25, when="decidable"))
+    )
+    for spread, slow, expected in ((0.02, 1.0, "PASS"), (0.02, 1.5, "FAIL"), (0.2, 1.0, "reported")):
+        base = make_ledger(f"base {spread} {slow}", [], latency=launched(100, spread))
+        new = make_ledger(f"new {spread} {slow}", [], latency=launched(100 * slow, spread))
+        (found,) = [one for one in gate(base, new, rules).results if one.rule == "latency e2e p99"]
+        assert found.shown == expected
+    assert found.reason.startswith("Reported, not judged: the base cannot tell 1.25 from 1 (its launches differ by ")
+    # What is only reported neither passes nor fails anything.
+    only = GateRules(latency=(LatencyRule(quantile=0.99, max_ratio=1.25, when="decidable"),))
+    assert gate(base, new, only).verdict is Verdict.INCONCLUSIVE
+
+
+def test_two_machines_are_compared_only_by_whoever_says_so(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+"], latency=launched(54, memory_bytes=2**30))
+    new = make_ledger("new", ["+"], latency=launched(20, memory_bytes=2**30, hardware="orin"))
+    strict = GateRules(latency=(LatencyRule(max_ratio=1.1),), memory=MemoryRule(max_ratio=1.1))
+    result = gate(base, new, strict)
+    assert set(verdicts(result).values()) == {"INCONCLUSIVE"}
+    for rule in ("latency e2e p50", "memory"):
+        assert "h100 (base) and of orin (candidate) are not compared" in reason(result, rule)
+    told = GateRules(
+        latency=(LatencyRule(max_ratio=1.1, hardware="any"),), memory=MemoryRule(max_ratio=1.1, hardware="any")
+    )
+    result = gate(base, new, told)
+    assert set(verdicts(result).values()) == {"PASS"}
+    assert "h100 → orin" in reason(result, "latency e2e p50")
 
 
 def test_ten_hertz_is_a_budget_of_100_ms_for_p99(make_ledger: Any) -> None:
     rules = GateRules(budgets=(BudgetRule(hz=10),))
-    base = make_ledger("base", ["+"], latency=samples(noise(50)))
+    base = make_ledger("base", ["+"], latency=launched(50))
     for name, median, expected in (("ok", 70, "PASS"), ("late", 99, "FAIL")):
-        new = make_ledger(name, ["+"], latency=samples(noise(median)))
+        new = make_ledger(name, ["+"], latency=launched(median))
         assert verdicts(gate(base, new, rules))["budget e2e p99"] == expected
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from harness.analysis.latency.energy import energy_of
 from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.analysis.latency.roofline import same_as
 from harness.latency.differences import is_far as answers_are_far
@@ -84,7 +85,7 @@ def _check(group: pd.DataFrame) -> dict[str, object]:
         "median": group["latency_ms"].median(),
         "cool_n": len(cool),
         "cool_median": cool["latency_ms"].median() if len(cool) else np.nan,
-        "energy_j": group["energy_j"].mean(),
+        "energy_j": energy_of(group),
         "compile_s": group["compile_s"].max(),
         "shared": bool(shared.any()) if len(shared) else pd.NA,
     }

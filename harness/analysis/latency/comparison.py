@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,21 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.intervals import Floats
-from harness.analysis.latency.ratios import QuantileRatio, quantile_ratio, slower_probability
+from harness.analysis.latency.energy import energy_of
+from harness.analysis.latency.launches import Launches, compare_quantile
+from harness.analysis.latency.machine import Machine, with_machines
+from harness.analysis.latency.ratios import QuantileRatio, slower_probability
 from harness.ledger import Ledger, open_ledger
 
 _COLUMNS = [
     *("run_id", "node_id", "hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "component", "sample"),
-    *("latency_ms", "power_w", "throttled", "memory_bytes"),
+    *("latency_ms", "power_w", "energy_j", "throttled", "memory_bytes", "launch"),
 ]
-_PLACE = ["hardware", "policy_id", "nfe", "batch_size", "component"]
+_PLACE = ["policy_id", "nfe", "batch_size", "component"]
+_MACHINE = ["hardware", "model"]
 _BUILD = ["dtype", "compile"]
+LAUNCH = ["run_id", "node_id", "launch"]
+"""What one launch has in common; a null launch is one launch a run."""
 
 Wanted = tuple[str | None, int | None]
 """(policy_id, nfe); None takes any."""
@@ -28,21 +34,31 @@ Wanted = tuple[str | None, int | None]
 class Samples:
     """Raw samples of one component in one configuration."""
 
-    hardware: str | None
+    machine: Machine
     policy_id: str | None
     nfe: int | None
     dtype: str | None
     compile: str | None
     batch_size: int | None
     component: str
-    latency_ms: Floats
-    """In the order in which they were taken, shape (n,)."""
+    launches: Launches
+    """Latency in ms of each launch, in the order in which it was taken; at least one launch."""
     throttled: int
     """Samples known to be throttled."""
     energy_j: float | None
-    """Mean power times mean latency: energy of one pass, joules; None where power was not read."""
+    """Energy of one pass, joules, as `energy_of` tells it; None where neither energy nor power was read."""
     memory_bytes: int | None
     """Peak memory; None where it was not read."""
+
+    @property
+    def hardware(self) -> str | None:
+        """Hardware profile of the machine."""
+        return self.machine.hardware
+
+    @property
+    def latency_ms(self) -> Floats:
+        """Samples of all launches, launch by launch, shape (n,)."""
+        return np.concatenate(self.launches)
 
     @property
     def build(self) -> str:
@@ -61,8 +77,6 @@ class LatencyComparison:
     p99: QuantileRatio
     slower: float
     """Probability that a random sample of the candidate exceeds a random one of the base."""
-    p: float
-    """Mann-Whitney check, two-sided, on samples thinned to their effective number."""
 
     @property
     def energy_ratio(self) -> float | None:
@@ -82,15 +96,18 @@ def read_samples(source: str | Path | Ledger, wanted: Wanted = (None, None)) -> 
         source: Ledger, by path or open.
         wanted: Only this policy_id and NFE.
     """
-    frame = open_ledger(source).rows("latency", _COLUMNS).to_pandas()
+    ledger = open_ledger(source)
+    frame = ledger.rows("latency", _COLUMNS).to_pandas()
     policy, nfe = wanted
     if policy is not None:
         frame = frame[frame["policy_id"] == policy]
     if nfe is not None:
         frame = frame[frame["nfe"] == nfe]
-    ordered = frame.sort_values(["run_id", "node_id", "sample"], kind="stable")
-    groups = ordered.groupby([*_PLACE, *_BUILD], dropna=False, sort=True)
-    return [_samples(dict(zip([*_PLACE, *_BUILD], key, strict=True)), group) for key, group in groups]
+    nodes = ledger.rows("nodes", ["run_id", "node_id", "cpu", "cores", "accelerator"]).to_pandas()
+    ordered = with_machines(frame, nodes).sort_values(["run_id", "node_id", "sample"], kind="stable")
+    keys = [*_MACHINE, *_PLACE, *_BUILD]
+    groups = ordered.groupby(keys, dropna=False, sort=True)
+    return [_samples(dict(zip(keys, key, strict=True)), group) for key, group in groups]
 
 
 def compare_latency(
@@ -101,12 +118,13 @@ def compare_latency(
     base_variant: Wanted = (None, None),
     candidate_variant: Wanted = (None, None),
     confidence: float = 0.95,
-) -> list[LatencyComparison]:
+    across: bool = False,
+) -> tuple[list[LatencyComparison], list[str]]:
     """Compare every component that both ledgers measured.
 
-    Configurations belong together when hardware, policy, NFE, batch size and component agree; what differs in only one
-    value on each side (another policy's name, another device, the chosen NFE) is matched all the same. Data type and
-    compile mode are what changes are made of: they have to agree only where a side has several.
+    Configurations belong together when machine, policy, NFE, batch size and component agree; a policy's name or an NFE
+    that differs in only one value on each side is matched all the same. Data type and compile mode are what changes are
+    made of: they have to agree only where a side has several.
 
     Args:
         base: Ledger.
@@ -115,43 +133,76 @@ def compare_latency(
         base_variant: Only this (policy_id, NFE) of the base.
         candidate_variant: Only this (policy_id, NFE) of the candidate.
         confidence: Level of the intervals, two-sided.
+        across: Whether one machine of the base may meet another of the candidate.
+
+    Returns:
+        The comparisons, and a sentence for every two machines that were not compared.
     """
-    old, new = read_samples(base, base_variant), read_samples(candidate, candidate_variant)
-    return [_compare(first, second, rng, confidence) for first, second in _match(old, new)]
+    matched = match_samples(read_samples(base, base_variant), read_samples(candidate, candidate_variant), across=across)
+    return [_compare(first, second, rng, confidence) for first, second in matched.pairs], list(matched.refused)
 
 
 def _compare(base: Samples, candidate: Samples, rng: np.random.Generator, confidence: float) -> LatencyComparison:
-    slower, p = slower_probability(base.latency_ms, candidate.latency_ms)
     return LatencyComparison(
         base=base,
         candidate=candidate,
-        median=quantile_ratio(base.latency_ms, candidate.latency_ms, 0.5, rng, confidence),
-        p99=quantile_ratio(base.latency_ms, candidate.latency_ms, 0.99, rng, confidence),
-        slower=slower,
-        p=p,
+        median=compare_quantile(base.launches, candidate.launches, 0.5, rng, confidence),
+        p99=compare_quantile(base.launches, candidate.launches, 0.99, rng, confidence),
+        slower=slower_probability(base.latency_ms, candidate.latency_ms),
     )
 
 
-def _match(base: list[Samples], candidate: list[Samples]) -> Iterator[tuple[Samples, Samples]]:
+@dataclass(frozen=True)
+class Matched:
+    """Samples of a base and a candidate that belong together."""
+
+    pairs: tuple[tuple[Samples, Samples], ...]
+    refused: tuple[str, ...]
+    """A sentence for every two machines that would belong together, were they one."""
+
+
+def match_samples(base: Sequence[Samples], candidate: Sequence[Samples], *, across: bool = False) -> Matched:
+    """Match configurations; see `compare_latency`.
+
+    Args:
+        base: Samples of the base.
+        candidate: Samples of the candidate.
+        across: Whether samples of one machine may meet those of another, where each side has only one.
+    """
     # A field that is constant on either side and differs between them is what is being compared, not a condition.
     free = {
         name
-        for name in ("hardware", "policy_id", "nfe")
+        for name in ("policy_id", "nfe")
         if len({getattr(item, name) for item in base}) == len({getattr(item, name) for item in candidate}) == 1
     }
-    by_place: dict[tuple[object, ...], list[Samples]] = {}
-    for item in base:
-        by_place.setdefault(_place(item, free), []).append(item)
-    counts: dict[tuple[object, ...], int] = {}
+    pairs: list[tuple[Samples, Samples]] = []
+    refused: dict[str, None] = {}
     for item in candidate:
-        counts[_place(item, free)] = counts.get(_place(item, free), 0) + 1
-    for item in candidate:
-        place = _place(item, free)
-        partners = by_place.get(place, [])
-        if len(partners) == 1 and counts[place] == 1:
-            yield partners[0], item
-        else:
-            yield from ((partner, item) for partner in partners if partner.build == item.build)
+        partners = [other for other in base if _place(other, free) == _place(item, free)]
+        rivals = [other for other in candidate if _place(other, free) == _place(item, free)]
+        alike = [other for other in partners if other.machine.is_like(item.machine)]
+        if not alike and across and len({other.machine for other in partners}) == 1 == len({r.machine for r in rivals}):
+            alike = partners
+        elif partners and not alike:
+            refused[_refusal({other.machine.name for other in partners}, item.machine.name)] = None
+        pairs += _by_build(alike, item, [other for other in rivals if other.machine == item.machine])
+    return Matched(tuple(pairs), tuple(refused))
+
+
+def _by_build(
+    partners: Sequence[Samples], item: Samples, rivals: Sequence[Samples]
+) -> Iterator[tuple[Samples, Samples]]:
+    if len(partners) == 1 == len(rivals):
+        yield partners[0], item
+    else:
+        yield from ((partner, item) for partner in partners if partner.build == item.build)
+
+
+def _refusal(base: set[str], candidate: str) -> str:
+    return (
+        f"Latency, energy and memory of {' and '.join(sorted(base))} (base) and of {candidate} (candidate) are not "
+        "compared: these are different machines."
+    )
 
 
 def _place(item: Samples, free: set[str]) -> tuple[object, ...]:
@@ -167,21 +218,30 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         value = key[name]
         return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
 
-    latency = group["latency_ms"].to_numpy(dtype=float)
-    power, memory = group["power_w"].mean(), group["memory_bytes"].max()
+    memory = group["memory_bytes"].max()
     return Samples(
-        hardware=text("hardware"),
+        machine=Machine(text("hardware"), text("model")),
         policy_id=text("policy_id"),
         nfe=number("nfe"),
         dtype=text("dtype"),
         compile=text("compile"),
         batch_size=number("batch_size"),
         component=str(key["component"]),
-        latency_ms=latency,
+        launches=by_launch(group),
         throttled=int(group["throttled"].dropna().astype(bool).sum()),
-        energy_j=None if pd.isna(power) else float(power) * float(latency.mean()) / 1000,
+        energy_j=energy_of(group),
         memory_bytes=None if pd.isna(memory) else int(memory),
     )
+
+
+def by_launch(samples: pd.DataFrame) -> list[Floats]:
+    """Latencies of one component in one configuration, ms, launch by launch.
+
+    Args:
+        samples: Rows of `latency`, in the order in which they were taken.
+    """
+    launches = samples.groupby(LAUNCH, dropna=False, sort=True)["latency_ms"]
+    return [group.to_numpy(dtype=float) for _, group in launches]
 
 
 def _ratio(base: float | None, candidate: float | None) -> float | None:

@@ -32,6 +32,9 @@ from harness.ledger import TABLES, Ledger, open_ledger
 MACHINE = {"isa": "instruction sets", "threads": "numbers of threads", "gl": "renderers"}
 """Columns of `nodes` that decide single episodes beside the checkpoint, and what they hold."""
 
+HOW_ACROSS = "Probe both on one machine, or say `--hardware any` (in a rule of a gate, `hardware: any`)."
+"""What to do about two machines."""
+
 MAX_FLIPS = 1000
 """Flips that are listed one by one; all are counted."""
 
@@ -159,6 +162,7 @@ def compare(
     keys: Collection[str] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    across: bool = False,
 ) -> Comparison:
     """Compare two ledgers, pairing episodes by key.
 
@@ -169,6 +173,7 @@ def compare(
         keys: Only these episodes of the candidate; None for all.
         confidence: Level of every interval, two-sided.
         seed: Of the latency bootstrap.
+        across: Whether latency, energy and memory of two machines may be compared.
 
     Raises:
         LedgerError: No ledger at a path, a damaged part, one policy with two checkpoints.
@@ -186,18 +191,19 @@ def compare(
     for old, new in matched:
         require_same_protocol(old, new)
     rng = np.random.default_rng(seed)
-    latency = compare_latency(
+    latency, refused = compare_latency(
         base,
         candidate,
         rng,
         base_variant=(chosen.base_policy, chosen.base_nfe),
         candidate_variant=(chosen.policy, chosen.nfe),
         confidence=confidence,
+        across=across,
     )
     if not matched and not latency:
+        told = " ".join([*refused, HOW_ACROSS]) if refused else "No latency of the same NFE, batch size and component."
         raise UsageError(
-            f"{base.path!r} and {candidate.path!r} have nothing in common to compare: no episodes on both sides and no "
-            "latency of the same hardware, NFE, batch size and component."
+            f"{base.path!r} and {candidate.path!r} have nothing in common to compare. No episodes on both sides. {told}"
         )
     return Comparison(
         base=base.path,
@@ -205,7 +211,7 @@ def compare(
         success=tuple(compare_success(old, new, confidence) for old, new in matched),
         latency=tuple(latency),
         confidence=confidence,
-        notices=tuple(_notices(base, candidate, matched)),
+        notices=(*_notices(base, candidate, matched), *(f"{sentence} {HOW_ACROSS}" for sentence in refused)),
     )
 
 

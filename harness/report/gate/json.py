@@ -35,9 +35,7 @@ def gate_dict(result: GateResult) -> dict[str, Any]:
     return {
         "verdict": result.verdict.value,
         "rules": result.rules.model_dump(mode="json", exclude_none=True),
-        "results": [
-            {"rule": found.rule, "verdict": found.verdict.value, "reason": found.reason} for found in result.results
-        ],
+        "results": [{"rule": found.rule, "verdict": found.shown, "reason": found.reason} for found in result.results],
         "comparison": comparison_dict(result.comparison),
     }
 
@@ -129,7 +127,7 @@ def _latency(item: LatencyComparison) -> dict[str, Any]:
         "median": _ratio(item.median),
         "p99": _ratio(item.p99),
         "slower": item.slower,
-        "p": item.p,
+        "p": item.median.p,
         "energy_ratio": item.energy_ratio,
         "memory_ratio": item.memory_ratio,
     }
@@ -137,7 +135,8 @@ def _latency(item: LatencyComparison) -> dict[str, Any]:
 
 def _samples(samples: Samples) -> dict[str, Any]:
     names = ("hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "throttled", "energy_j", "memory_bytes")
-    return {**{name: getattr(samples, name) for name in names}, "n": int(samples.latency_ms.size)}
+    told = {"machine": samples.machine.name, "n": int(samples.latency_ms.size), "launches": len(samples.launches)}
+    return {**{name: getattr(samples, name) for name in names}, **told}
 
 
 def _ratio(ratio: QuantileRatio) -> dict[str, Any]:
@@ -146,7 +145,8 @@ def _ratio(ratio: QuantileRatio) -> dict[str, Any]:
         "candidate_ms": ratio.candidate,
         "ratio": ratio.ratio,
         "interval": _interval(ratio.interval),
-        "effective_samples": list(ratio.effective),
+        "independent": list(ratio.effective),
+        "unit": "samples, within one process" if ratio.within else "launches",
     }
 
 

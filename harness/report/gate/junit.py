@@ -16,7 +16,8 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 def render_gate_junit(result: GateResult, now: datetime) -> str:
     """Render a gate as JUnit XML.
 
-    A failed rule is a failure, an inconclusive one an error: no CI then shows "cannot tell" as a pass.
+    A failed rule is a failure, an inconclusive one an error: no CI then shows "cannot tell" as a pass. A rule that only
+    reports is skipped.
 
     Args:
         result: The gate.
@@ -29,7 +30,7 @@ def render_gate_junit(result: GateResult, now: datetime) -> str:
         tests=str(len(verdicts)),
         failures=str(verdicts.count(Verdict.FAIL)),
         errors=str(verdicts.count(Verdict.INCONCLUSIVE)),
-        skipped="0",
+        skipped=str(sum(found.reported for found in result.results)),
         timestamp=now.isoformat(timespec="seconds"),
         time="0",
     )
@@ -43,7 +44,9 @@ def render_gate_junit(result: GateResult, now: datetime) -> str:
     for found in result.results:
         case = SubElement(suite, "testcase", classname=f"gate.{result.rules.name}", name=found.rule, time="0")
         reason = found.reason
-        if found.verdict is Verdict.FAIL:
+        if found.reported:
+            SubElement(case, "skipped", message=reason)
+        elif found.verdict is Verdict.FAIL:
             SubElement(case, "failure", message=reason, type="GateFailure").text = reason
         elif found.verdict is Verdict.INCONCLUSIVE:
             SubElement(case, "error", message=reason, type="GateInconclusive").text = reason

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.analysis.intervals import Interval
 from harness.analysis.latency.comparison import LatencyComparison
+from harness.analysis.latency.launches import WITHIN
 from harness.analysis.latency.ratios import QuantileRatio
 from harness.analysis.paired.attribution import Attribution, Flake
 from harness.analysis.paired.compare import Comparison, Flip, GroupComparison, SuccessComparison
@@ -28,7 +29,7 @@ def rule_table(result: GateResult) -> Table:
     return Table(
         title="Rules",
         columns=("Rule", "Verdict", "Why"),
-        rows=tuple((found.rule, found.verdict.value, found.reason) for found in result.results),
+        rows=tuple((found.rule, found.shown, found.reason) for found in result.results),
         left=3,
         note=(
             f"False alarms of all rules together: at most {percent(result.rules.alpha)} when nothing changed; "
@@ -77,12 +78,18 @@ def latency_rows(latency: Sequence[LatencyComparison]) -> Table:
     """Component by component."""
     return Table(
         title="Latency",
-        columns=("Where", "Component", "Median ms", "Ratio", "p99 ms", "Ratio", "Slower", "p", "Energy", "Memory"),
+        columns=(
+            *("Where", "Component", "Launches", "Median ms", "Ratio", "p99 ms", "Ratio", "Slower", "p", "Energy"),
+            "Memory",
+        ),
         rows=tuple(_latency(item) for item in latency),
         left=2,
         note=(
-            "Ratios are candidate / base with bootstrap intervals over the effective number of samples. Slower: "
-            "probability that a sample of the candidate exceeds one of the base (Mann-Whitney)."
+            "Ratios are candidate / base with 95 % intervals: Welch's t on the log quantile of each launch, about "
+            f"launches like these. {WITHIN.capitalize()}: a side has one launch, and the interval (bootstrap, "
+            "effective number of samples) holds for these very processes; another launch may differ by more. "
+            "p: of the median, over launches. "
+            "Slower: probability that a sample of the candidate exceeds one of the base (Mann-Whitney)."
         ),
     )
 
@@ -235,12 +242,13 @@ def _latency(item: LatencyComparison) -> tuple[str, ...]:
     return (
         _where(item),
         item.candidate.component,
+        _launches(item),
         f"{number(item.median.base)} → {number(item.median.candidate)}",
         _ratio(item.median),
         f"{number(item.p99.base)} → {number(item.p99.candidate)}",
         _ratio(item.p99),
         percent(item.slower),
-        probability(item.p),
+        probability(item.median.p),
         _energy(item),
         _memory(item),
     )
@@ -250,7 +258,8 @@ def _where(item: LatencyComparison) -> str:
     def both(old: object, new: object) -> str:
         return str(new) if old == new else f"{old} → {new}"
 
-    parts = [both(item.base.hardware, item.candidate.hardware)]
+    same = item.base.machine.is_like(item.candidate.machine)
+    parts = [item.candidate.machine.name if same else both(item.base.machine.name, item.candidate.machine.name)]
     if item.base.policy_id != item.candidate.policy_id:
         parts.append(both(item.base.policy_id, item.candidate.policy_id))
     if item.candidate.nfe is not None or item.base.nfe is not None:
@@ -260,6 +269,11 @@ def _where(item: LatencyComparison) -> str:
     if item.base.build != item.candidate.build:
         parts.append(both(item.base.build, item.candidate.build))
     return ", ".join(parts)
+
+
+def _launches(item: LatencyComparison) -> str:
+    counts = f"{len(item.base.launches)} → {len(item.candidate.launches)}"
+    return f"{counts}, {WITHIN}" if item.median.within else counts
 
 
 def _ratio(ratio: QuantileRatio) -> str:
