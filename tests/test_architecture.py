@@ -16,6 +16,7 @@ ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "strict_json": set(),
     "cores": set(),
     "surroundings": set(),
     "screen": {"errors"},
@@ -24,8 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
     "sim": {"errors", "spec"},
-    "ledger": {"errors", "spec", "schedule"},
-    "policies": {"errors", "spec", "schedule"},
+    "ledger": {"errors", "strict_json", "spec", "schedule"},
+    "policies": {"errors", "strict_json", "spec", "schedule"},
     "rollout": {"errors", "spec", "schedule", "sim", "ledger", "policies"},
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
@@ -34,15 +35,15 @@ ALLOWED: dict[str, set[str]] = {
         "latency", "serve",
     },
     "analysis": {"errors", "spec", "ledger", "latency"},
-    "gate": {"errors", "spec", "schedule", "ledger", "analysis"},
+    "gate": {"errors", "strict_json", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},
     "evaluation": {"ledger", "cluster", "analysis", "report"},
     "watch": {
-        "errors", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency", "cluster",
-        "analysis", "gate", "report", "evaluation",
+        "errors", "strict_json", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency",
+        "cluster", "analysis", "gate", "report", "evaluation",
     },
-    "doctor": {"errors", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
+    "doctor": {"errors", "strict_json", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
         "errors", "cores", "interrupts", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout",
         "latency", "serve", "cluster", "analysis", "gate", "report", "evaluation", "nightly", "watch", "doctor",

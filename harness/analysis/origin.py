@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
+
+from harness.ledger.identities import read_policy_records
 
 OriginRecords = Mapping[str, Mapping[str, Any]]
 """Policy label → what is known of its origin: `provenance`, `warnings`, `serving`, `default_nfe`."""
@@ -20,10 +21,13 @@ def policy_records(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
     Args:
         runs: `Ledger.runs`. Ledgers written before this was recorded have nothing there.
+
+    Raises:
+        LedgerError: It cannot be read.
     """
     found: dict[str, dict[str, Any]] = {}
     for text in runs["policies"].dropna():
-        found |= {label: record for label, record in json.loads(text).items() if record}
+        found |= read_policy_records(text)
     return found
 
 
@@ -48,6 +52,7 @@ def naive_single_steps(records: OriginRecords, variants: Iterable[tuple[Any, Any
 
 def _is_multi_step(record: Mapping[str, Any]) -> bool:
     """Whether a policy was made for more steps than one; its checkpoint's word counts more than the user's option."""
-    provenance = record.get("provenance") or {}
+    stated = record.get("provenance")
+    provenance = stated if isinstance(stated, Mapping) else {}
     steps = provenance.get("stored_nfe") or record.get("default_nfe")
-    return steps is not None and int(steps) > 1 and provenance.get("snapflow") in (None, UNTRAINED_HEAD)
+    return isinstance(steps, int) and steps > 1 and provenance.get("snapflow") in (None, UNTRAINED_HEAD)

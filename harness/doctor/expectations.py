@@ -20,6 +20,7 @@ from harness.doctor.observations import load_observations, observations_sha256, 
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import Policy
 from harness.spec.observation import Observation
+from harness.strict_json import read_object
 
 FILE = "probe.json"
 FORMAT = 1
@@ -115,11 +116,11 @@ def read_expectations(folder: str | Path) -> Expectations | None:
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = read_object(path.read_bytes())
         answers = {name: np.array(values, dtype=np.float32) for name, values in data["answers"].items()}
         held = (data["format"], data["observations_sha256"])
         found = Expectations(data["policy_id"], data["checkpoint_sha256"], data["nfe"], answers)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(f"{path} does not parse ({error!r}); write it again with --write-probe.") from error
     if held != (FORMAT, observations_sha256()) or WELL not in answers:
         raise HarnessError(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -17,6 +16,7 @@ from harness.analysis.paired.pairing import Side, describe_variants, read_sides
 from harness.errors import LedgerError, UsageError
 from harness.gate.nights import SeriesKey, series_key
 from harness.ledger.storage import Location
+from harness.strict_json import optional_text, optional_whole, read_object, text, texts, whole
 
 FOLDER = "baselines"
 """Folder of the records inside the directory of ledgers."""
@@ -178,23 +178,30 @@ def _write(root: str | Path, record: Baseline, now: datetime) -> None:
     location = Location.of(root)
     folder = f"{location.root}/{FOLDER}"
     location.make_dir(folder)
-    text = json.dumps({"format_version": 1, **asdict(record)}, indent=2) + "\n"
-    location.write_whole(f"{folder}/{now:%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}.json", pa.py_buffer(text.encode()))
+    lines = json.dumps({"format_version": 1, **asdict(record)}, indent=2) + "\n"
+    location.write_whole(f"{folder}/{now:%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}.json", pa.py_buffer(lines.encode()))
 
 
 def _read(location: Location, path: str) -> Baseline:
     with location.filesystem.open_input_file(path) as source:
         raw = source.read()
     try:
-        data: dict[str, Any] = json.loads(raw)
-        version = data.pop("format_version")
-        for name in ("suites", "hardware"):
-            data[name] = tuple(data[name])
-        record = Baseline(**data)
-    except (ValueError, TypeError, KeyError) as error:
+        data = read_object(raw)
+        if (version := whole(data, "format_version")) != 1:
+            raise LedgerError(f"{path!r} has format version {version}; this harness reads 1. Upgrade vla-harness.")
+        return Baseline(
+            ledger=text(data, "ledger"),
+            name=text(data, "name"),
+            suites=texts(data, "suites"),
+            protocol=text(data, "protocol"),
+            hardware=texts(data, "hardware"),
+            policy_id=optional_text(data, "policy_id"),
+            nfe=optional_whole(data, "nfe"),
+            checkpoint=optional_text(data, "checkpoint"),
+            accepted_at=text(data, "accepted_at"),
+            note=text({"note": "", **data}, "note"),
+        )
+    except ValueError as error:
         raise LedgerError(
             f"{path!r} is no baseline record ({error}). Move it away, or restore it from a copy."
         ) from error
-    if version != 1:
-        raise LedgerError(f"{path!r} has format version {version}; this harness reads 1. Upgrade vla-harness.")
-    return record

@@ -7,7 +7,6 @@ that failures take longer than successes, nor which worker got what; and every l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.schedule.units import EpisodeUnit
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.rules import GateRules
+from harness.strict_json import read_object, texts
 
 
 def plan_rounds(plan: Sequence[EpisodeUnit], looks: int) -> tuple[tuple[EpisodeUnit, ...], ...]:
@@ -167,14 +167,15 @@ def read_stop_record(ledger: str | Path) -> dict[str, Any] | None:
     path = f"{location.root}/{STOP_RECORD}"
     try:
         with location.filesystem.open_input_file(path) as source:
-            data = json.loads(source.read())
+            data = read_object(source.read())
+        texts(data, "episode_keys")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise LedgerError(
             f"Cannot read {path!r}: {error}. Restore it from a copy, or finish the run with --resume."
         ) from error
-    return data if isinstance(data, dict) else None
+    return data
 
 
 def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import yaml
@@ -11,6 +10,7 @@ from harness.errors import LedgerError, UsageError
 from harness.ledger.parts import read_rows
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
+from harness.strict_json import read_object
 
 SUITE_IDENTITY = ("name", "world", "tasks")
 """What makes two suites one ledger's; the protocol has its own digest. Policies, NFE, videos, limits and probes may
@@ -70,8 +70,8 @@ def _parse(suite_yaml: str | None) -> dict[str, Any]:
 
 def _differences(held_json: str | None, wanted_json: str) -> str:
     try:
-        held, wanted = json.loads(held_json or "{}"), json.loads(wanted_json)
-    except json.JSONDecodeError:
+        held, wanted = read_object(held_json or "{}", finite=False), read_object(wanted_json, finite=False)
+    except ValueError:
         return "their manifests cannot be read"
     lines = []
     for suite in sorted(held.keys() | wanted.keys()):

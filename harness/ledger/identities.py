@@ -5,14 +5,30 @@ Rows written before identities were kept hold the digest of the weights alone: a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
 from harness.errors import LedgerError
 from harness.spec.identity import PolicyIdentity, read_identity
+from harness.strict_json import read_object
+
+
+def read_policy_records(text: str | None) -> dict[str, dict[str, Any]]:
+    """What a run recorded of its policies, by label: one value of `runs.policies`.
+
+    Raises:
+        LedgerError: It is no JSON object of objects.
+    """
+    try:
+        records = read_object(text, finite=False) if text else {}
+    except ValueError as error:
+        raise LedgerError(f"runs.policies cannot be read ({error}): the ledger is damaged.") from error
+    if wrong := [label for label, record in records.items() if not isinstance(record, dict | None)]:
+        raise LedgerError(f"runs.policies holds no record of {wrong[0]!r}: the ledger is damaged.")
+    return {label: record for label, record in records.items() if record}
 
 
 def stated_identities(policies: Iterable[str | None]) -> dict[str, PolicyIdentity]:
@@ -20,9 +36,11 @@ def stated_identities(policies: Iterable[str | None]) -> dict[str, PolicyIdentit
 
     Args:
         policies: Values of `runs.policies`, JSON.
+
+    Raises:
+        LedgerError: One cannot be read.
     """
-    records = [record for text in policies if text for record in json.loads(text).values()]
-    found = [read_identity(record) for record in records if isinstance(record, Mapping)]
+    found = [read_identity(record) for text in policies for record in read_policy_records(text).values()]
     return {identity.sha256: identity for identity in found if identity.sha256 is not None}
 
 

@@ -278,11 +278,18 @@ def _check_overall(
     counted = 100 * solved / len(episodes)
     if isinstance(n, int) and n != len(episodes):
         warnings.append(f"{path}: {name}.n_episodes is {_shown(n)}, but the file lists {len(episodes)} episodes.")
-    if isinstance(rate, int | float) and not (math.isfinite(rate) and abs(rate - counted) <= ROUNDING):
+    if isinstance(rate, int | float) and not _is_near(rate, counted):
         warnings.append(
             f"{path}: {name}.pc_success is {_shown(rate)}, but {solved} of its {len(episodes)} episodes succeeded "
             f"({counted:.4g} %)."
         )
+
+
+def _is_near(rate: float, counted: float) -> bool:
+    try:
+        return abs(rate - counted) <= ROUNDING
+    except OverflowError:  # JSON's integers may have any number of digits
+        return False
 
 
 def _videos(paths: Any) -> dict[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.ledger.storage import Location
 from harness.schedule.units import EpisodeIdentity
 from harness.spec.identity import PolicyIdentity
 from harness.spec.manifest import require_equal_manifests
+from harness.strict_json import read_object
 
 _PANDAS_TYPES = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 _LARGE = ("episodes", "decisions", "latency")
@@ -136,7 +136,7 @@ class Ledger:
         """
         found: dict[str, dict[str, Any]] = {}
         for protocol in self._states["protocol"].to_pylist():
-            for suite, manifest in _manifests(protocol).items():
+            for suite, manifest in read_manifests(protocol).items():
                 require_equal_manifests(found.setdefault(suite, manifest), manifest)
         return found
 
@@ -229,10 +229,14 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _manifests(protocol: str | None) -> dict[str, Any]:
+def read_manifests(protocol: str | None) -> dict[str, dict[str, Any]]:
+    """LIBERO suite → protocol manifest: one value of `runs.protocol`.
+
+    Raises:
+        LedgerError: It is no JSON object.
+    """
     try:
-        parsed = json.loads(protocol) if protocol else {}
-    except (ValueError, RecursionError) as error:
-        raise LedgerError(f"A run's protocol is no JSON ({error}): the ledger is damaged.") from error
-    manifests = parsed if isinstance(parsed, dict) else {}
+        manifests = read_object(protocol, finite=False) if protocol else {}
+    except ValueError as error:
+        raise LedgerError(f"A run's protocol cannot be read ({error}): the ledger is damaged.") from error
     return {suite: manifest for suite, manifest in manifests.items() if isinstance(manifest, dict)}

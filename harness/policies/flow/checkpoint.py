@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from harness.errors import PolicyError
 from harness.policies.flow.network import FlowConfig, FlowNetwork, Normalization
 from harness.policies.flow.options import CONFIG_FILE, WEIGHTS_FILE
+from harness.strict_json import read_json
 
 FORMAT = "vla-harness-flow"
 FORMAT_VERSION = 1
@@ -91,7 +92,7 @@ def load_network(path: Path) -> tuple[FlowNetwork, str]:
 
 def _read_config(path: Path) -> FlowConfig:
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path.read_bytes())
     except ValueError as error:
         raise PolicyError(f"{path} does not parse as JSON ({error}).") from error
     if not isinstance(values, dict) or (values.pop("format", None), values.pop("version", None)) != (

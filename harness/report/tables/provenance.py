@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.analysis.summary import Summary
+from harness.ledger.reader import read_manifests
 from harness.report.format import count, gibibytes, moment, number, text
 from harness.report.tables.table import Table, records
 
@@ -94,7 +95,7 @@ def protocol_tables(summary: Summary) -> list[Table]:
     """The protocol manifests, which decide a score besides the checkpoint: one table per suite."""
     manifests: dict[str, dict[str, Any]] = {}
     for protocol in summary.ledger.runs["protocol"].dropna():
-        manifests |= {suite: manifest for suite, manifest in json.loads(protocol).items() if isinstance(manifest, dict)}
+        manifests |= read_manifests(protocol)
     return [
         Table(
             f"Protocol: {suite}",

@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 
 from harness.errors import LedgerError
 from harness.ledger.storage import Location
+from harness.strict_json import read_object, text, whole
 
 FOLDER = "watch"
 """Folder of a watch inside its ledger."""
@@ -187,10 +188,8 @@ class Journal:
         try:
             infos = self.location.filesystem.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))
             paths = sorted(info.path for info in infos if info.base_name.endswith(".json") and info.base_name[0] != ".")
-            if paths:
-                self._last = datetime.strptime(paths[-1].rpartition("/")[2].partition("Z")[0], STAMP).replace(
-                    tzinfo=UTC
-                )
+            times = [_time_of(path) for path in paths]
+            self._last = times[-1] if times else self._last
             return [self._parse(path) for path in paths]
         except OSError as error:
             raise self.location.failure("read the journal of", error) from error
@@ -213,9 +212,36 @@ class Journal:
         with self.location.filesystem.open_input_file(path) as source:
             raw = source.read()
         try:
-            data = json.loads(raw)
-            if data.pop("format_version") != FORMAT_VERSION:
+            data = read_object(raw)
+            if whole(data, "format_version") != FORMAT_VERSION:
                 raise ValueError("it has another format version; upgrade vla-harness")
-            return Event(Kind(data.pop("kind")), str(data.pop("name")), data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _event(data)
+        except ValueError as error:
             raise LedgerError(f"{path!r} is no event of a watch ({error}). Restore it from a copy.") from error
+
+
+def _event(data: Mapping[str, Any]) -> Event:
+    """An event from its file, with everything that `fold` needs of its kind."""
+    kind, name = Kind(text(data, "kind")), text(data, "name")
+    if kind is Kind.FOUND:
+        for key in ("step", "lineage", "written_ns"):
+            whole(data, key)
+        for key in ("place", "digest"):
+            text(data, key)
+    if kind is Kind.AGAIN and data.get("signature"):
+        text(data, "place")
+    return Event(
+        kind, name, {key: value for key, value in data.items() if key not in ("format_version", "kind", "name")}
+    )
+
+
+def _time_of(path: str) -> datetime:
+    """When an event was written, from its file's name, which decides the order."""
+    stamp = path.rpartition("/")[2].partition("Z")[0]
+    try:
+        return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        raise LedgerError(
+            f"{path!r} is no event of a watch: its name does not begin with a time, as 20260101T120000.000000Z-found-… "
+            "does. Move it away."
+        ) from None

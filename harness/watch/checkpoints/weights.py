@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+from harness.strict_json import read_object
 from harness.watch.checkpoints.files import File
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".ocdbt")
@@ -68,27 +68,29 @@ def _safetensors_header(file: File, stream: IO[bytes]) -> dict[str, Any]:
         raise BrokenCheckpointError(f"{file.path} is no safetensors file (header of {length} bytes)")
     raw = stream.read(length)
     try:
-        header: dict[str, Any] = json.loads(raw) if len(raw) == length else {}
+        header: dict[str, Any] = read_object(raw) if len(raw) == length else {}
         ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        starts = _starts(header, length)
+    except (ValueError, LookupError, TypeError) as error:
         raise BrokenCheckpointError(f"{file.path} has a damaged header ({error})") from error
     expected = 8 + length + max(ends, default=0)
     if len(raw) < length or file.size < expected:
         raise BrokenCheckpointError(f"{file.path} is truncated: {file.size:,} of {expected:,} bytes")
-    return {"length": length, "starts": _starts(header, length)}
+    return {"length": length, "starts": starts}
 
 
 def _starts(header: dict[str, Any], length: int) -> list[int]:
-    return sorted(
-        8 + length + int(entry["data_offsets"][0]) for name, entry in header.items() if name != "__metadata__"
-    )
+    starts = [int(entry["data_offsets"][0]) for name, entry in header.items() if name != "__metadata__"]
+    if any(start < 0 for start in starts):
+        raise ValueError("an offset is negative")
+    return sorted(8 + length + start for start in starts)
 
 
 def _require_shards(file: File, stream: IO[bytes], present: set[str]) -> None:
     folder = file.path.rpartition("/")[0]
     try:
-        shards = set(json.loads(stream.read())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shards = set(map(str, read_object(stream.read())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
         raise BrokenCheckpointError(f"{file.path} is damaged ({error})") from error
     missing = sorted(shard for shard in shards if (f"{folder}/{shard}" if folder else shard) not in present)
     if missing:

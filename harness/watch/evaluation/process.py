@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.strict_json import read_object
 from harness.watch.evaluation.evaluate import MARK, token_of
 from harness.watch.evaluation.request import End, EvaluationRequest, EvaluationResult, read_outcome
 from harness.watch.training.outbox import write_json
@@ -94,7 +94,7 @@ class ProcessEvaluator:
     def _conclude(self, code: int) -> EvaluationResult:
         assert self._folder is not None  # noqa: S101
         try:
-            outcome = read_outcome(json.loads((self._folder / "result.json").read_text(encoding="utf-8")))
+            outcome = read_outcome(read_object((self._folder / "result.json").read_bytes(), finite=False))
         except (OSError, ValueError, KeyError, TypeError):
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             message = f"Its process died ({how}): Ray's head node, memory, or somebody who killed it."

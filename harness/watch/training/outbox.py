@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.strict_json import number, read_object, text, whole
+
 SUBMISSIONS = "submissions"
 RESULTS = "results.json"
 FORMAT_VERSION = 1
@@ -80,8 +82,8 @@ def read_submissions(outbox: Path) -> tuple[list[Submission], list[tuple[str, st
         return [], [(str(outbox), f"cannot be listed ({error.strerror})")]
     for path in paths:
         try:
-            found.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            found.append(_parse(read_object(path.read_bytes())))
+        except (OSError, ValueError) as error:
             faults.append((str(path), f"is no submission ({error})"))
     return found, faults
 
@@ -109,17 +111,16 @@ def read_results(outbox: Path) -> dict[str, Any]:
         ValueError: It is no JSON object.
     """
     try:
-        data = json.loads((outbox / RESULTS).read_text(encoding="utf-8"))
+        return read_object((outbox / RESULTS).read_bytes(), finite=False)
     except FileNotFoundError:
         return {}
-    if not isinstance(data, dict):
-        raise ValueError(f"{outbox / RESULTS} holds a {type(data).__name__}, not an object")
-    return data
+    except ValueError as error:
+        raise ValueError(f"{outbox / RESULTS} cannot be read: {error}") from error
 
 
 def _parse(data: Mapping[str, Any]) -> Submission:
-    if data["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format version {data['format_version']!r}, this harness reads {FORMAT_VERSION}")
+    if (version := whole(data, "format_version")) != FORMAT_VERSION:
+        raise ValueError(f"format version {version}, this harness reads {FORMAT_VERSION}")
     return Submission(
-        str(data["submission_id"]), str(data["checkpoint"]), int(data["step"]), float(data["submitted_at"])
+        text(data, "submission_id"), text(data, "checkpoint"), whole(data, "step"), number(data, "submitted_at")
     )
