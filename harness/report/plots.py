@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.report.format import known, number
@@ -35,22 +35,21 @@ def latency_curves(
     Returns:
         An `<svg>` element.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
+    ticks = sorted({int(row["nfe"]) for _, rows, _ in curves for row in rows})
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "font.family": "sans-serif"}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        ticks = sorted({int(row["nfe"]) for _, rows, _ in curves for row in rows})
+    def draw(axes: Any) -> None:
         for place, (label, rows, fit) in enumerate(curves):
-            _draw(axes, label, rows, fit, place, ticks)
-        _dress(axes, ticks, legend=len(curves) > 1)
-        return _inline(figure, name, description)
+            _draw_latency(axes, label, rows, fit, place, ticks)
+        axes.set_xlim(0, max(ticks) * 1.08)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(ticks)
+        axes.set_xlabel("NFE (denoise steps per decision)", color=_MUTED)
+        axes.set_ylabel("end-to-end latency, ms", color=_MUTED)
+
+    return _svg(draw, name, description, legend="upper left" if len(curves) > 1 else None)
 
 
-def _draw(
+def _draw_latency(
     axes: Any, label: str, rows: Sequence[dict[str, Any]], fit: dict[str, Any] | None, place: int, ticks: list[int]
 ) -> None:
     colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
@@ -79,23 +78,6 @@ def _draw(
         )
 
 
-def _dress(axes: Any, ticks: list[int], *, legend: bool) -> None:
-    axes.set_xlim(0, max(ticks) * 1.08)
-    axes.set_ylim(bottom=0)
-    axes.set_xticks(ticks)
-    axes.set_xlabel("NFE (denoise steps per decision)", color=_MUTED)
-    axes.set_ylabel("end-to-end latency, ms", color=_MUTED)
-    axes.patch.set_alpha(0)
-    axes.grid(axis="y", color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, length=3)
-    for side, spine in axes.spines.items():
-        spine.set_color(_GRID)
-        spine.set_visible(side in ("left", "bottom"))
-    if legend:
-        axes.legend(frameon=False, labelcolor=_INK, loc="upper left")
-
-
 def success_curve(
     lineages: Sequence[tuple[str, Sequence[tuple[int, float, float, float, bool]]]], *, name: str, description: str
 ) -> str:
@@ -109,14 +91,8 @@ def success_curve(
     Returns:
         An `<svg>` element.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "font.family": "sans-serif"}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
+    def draw(axes: Any) -> None:
         for place, (label, points) in enumerate(lineages):
             colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
             axes.plot(*_columns([point for point in points if point[4]]), color=colour, lw=1.2, zorder=2)
@@ -143,19 +119,35 @@ def success_curve(
         axes.set_ylim(-3, 103)
         axes.set_xlabel("training step", color=_MUTED)
         axes.set_ylabel("success, %", color=_MUTED)
-        axes.patch.set_alpha(0)
-        axes.grid(axis="y", color=_GRID, lw=0.8)
-        axes.tick_params(colors=_MUTED, length=3)
-        for side, spine in axes.spines.items():
-            spine.set_color(_GRID)
-            spine.set_visible(side in ("left", "bottom"))
-        if len(lineages) > 1:
-            axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
-        return _inline(figure, name, description)
+
+    return _svg(draw, name, description, legend="lower right" if len(lineages) > 1 else None)
 
 
 def _columns(points: Sequence[tuple[int, float, float, float, bool]]) -> tuple[list[int], list[float]]:
     return [point[0] for point in points], [100 * point[1] for point in points]
+
+
+def _svg(draw: Callable[[Any], None], name: str, description: str, *, legend: str | None) -> str:
+    """Draw on axes of one look, and write them for a page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes: Any = figure.add_subplot()
+        draw(axes)
+        axes.patch.set_alpha(0)
+        axes.grid(axis="y", color=_GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=_MUTED, length=3)
+        for side, spine in axes.spines.items():
+            spine.set_color(_GRID)
+            spine.set_visible(side in ("left", "bottom"))
+        if legend is not None:
+            axes.legend(frameon=False, labelcolor=_INK, loc=legend)
+        return _inline(figure, name, description)
 
 
 def _inline(figure: Any, name: str, description: str) -> str:
