@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.cluster.identity import require_same_policy
@@ -41,6 +42,12 @@ class PolicyServers:
     def warnings(self) -> list[str]:
         """What policies warn of, each with its label."""
         return [f"{label}: {text}" for label, record in self.records.items() for text in record.get("warnings", ())]
+
+    def record_warning(self, label: str, warning: str) -> None:
+        """Add to what a policy warns of: said with the rest, kept in `runs.policies` and shown in reports."""
+        setup = self.setups[label]
+        warnings = [*setup.record.get("warnings", ()), warning]
+        self.setups[label] = replace(setup, record={**setup.record, "warnings": warnings})
 
     def attach(self, n_workers: int, hardware: Mapping[str, str]) -> None:
         """Tell the servers how many workers will ask each, and where they run."""

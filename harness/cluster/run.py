@@ -165,11 +165,11 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     if heavy:
         listener.say(f"Loading {', '.join(heavy)}")
     servers = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time)
+    for label, info in servers.infos.items():
+        if (caution := frame_warning(info, prepared.suite.protocol.resolution)) is not None:
+            servers.record_warning(label, caution)
     for warning in servers.warnings:
         listener.say(f"warning: {warning}")
-    for label, info in servers.infos.items():
-        if (caution := frame_warning(label, info, prepared.suite.protocol.resolution)) is not None:
-            listener.say(f"warning: {caution}")
     return servers
 
 

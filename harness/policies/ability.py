@@ -35,20 +35,19 @@ def require_able(
             raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
 
 
-def frame_warning(label: str, info: PolicyInfo, resolution: int) -> str | None:
+def frame_warning(info: PolicyInfo, resolution: int) -> str | None:
     """A warning where frames have another size than the policy's checkpoint declares; None where they do not.
 
     Args:
-        label: Name of the policy.
-        info: What it says of itself.
+        info: What the policy says of itself.
         resolution: Of the protocol, pixels.
     """
     if info.frame_size is None or info.frame_size == (resolution, resolution):
         return None
     height, width = info.frame_size
     return (
-        f"{label}: its checkpoint declares frames of {height}×{width} pixels, the protocol renders {resolution}×"
-        f"{resolution}, and neither LeRobot nor this harness resizes them: set `resolution: {height}` in the protocol."
+        f"Its checkpoint declares frames of {height}×{width} pixels, the protocol renders {resolution}×{resolution}, "
+        f"and neither LeRobot nor this harness resizes them: set `resolution: {height}` in the protocol."
     )
 
 

@@ -179,8 +179,8 @@ def test_an_nfe_that_is_offered_is_taken_and_none_is_the_policys_own() -> None:
 
 def test_frames_of_another_size_than_declared_are_warned_of() -> None:
     info = PolicyInfo("p", frame_size=(128, 128))
-    told = frame_warning("p", info, 256)
+    told = frame_warning(info, 256)
     assert told is not None
     assert "declares frames of 128×128 pixels, the protocol renders 256×256" in told
-    assert frame_warning("p", info, 128) is None
-    assert frame_warning("p", PolicyInfo("p"), 256) is None
+    assert frame_warning(info, 128) is None
+    assert frame_warning(PolicyInfo("p"), 256) is None

@@ -15,18 +15,19 @@ from harness.sim.package import find_package
 from harness.sim.resources import load_init_states
 
 
-def write_libero_files(folder: Path) -> int:
-    """Write every suite's init states as torch files, and LIBERO's config.yaml that points at them.
+def write_libero_files(folder: Path, suite: str = "*") -> int:
+    """Write init states as torch files, and LIBERO's config.yaml that points at them.
 
     Args:
         folder: Where to; `LIBERO_CONFIG_PATH` of `lerobot-eval` afterwards.
+        suite: Whose; "*" for every suite's.
 
     Returns:
         The number of tasks.
     """
     package = find_package()
     written = 0
-    for source in sorted(package.states_root.rglob("*.pruned_init.npz")):
+    for source in sorted(package.states_root.glob(f"{suite}/*.pruned_init.npz")):
         target = folder / "init_files" / source.relative_to(package.states_root).with_suffix("")
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(load_init_states(source).copy(), target)

@@ -165,14 +165,17 @@ def tokenize(instruction: str, length: int, buckets: int) -> NDArray[np.int64]:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize (B, cameras, 3, H, W) frames by area averaging, so that no pixel of a larger frame is skipped."""
-    if images.shape[-2:] == (size, size):
-        return images
-    frames = images.flatten(0, 1)
-    # Halving has a fast path on CPUs; "area" is the same mean, over any ratio.
-    halved = frames.shape[-2:] == (2 * size, 2 * size)
-    small = F.avg_pool2d(frames, 2) if halved else F.interpolate(frames, size=(size, size), mode="area")
-    return small.view(*images.shape[:3], size, size)
+    """Resize (B, cameras, 3, H, W) frames by area averaging, so that no pixel of a larger frame is skipped.
+
+    The answer lies channels last in memory, whatever the frames did: convolutions round by the layout that they are
+    given, so that equal pixels would otherwise not be equal features.
+    """
+    frames = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    if frames.shape[-2:] != (size, size):
+        # Halving has a fast path on CPUs; "area" is the same mean, over any ratio.
+        halved = frames.shape[-2:] == (2 * size, 2 * size)
+        frames = F.avg_pool2d(frames, 2) if halved else F.interpolate(frames, size=(size, size), mode="area")
+    return frames.unflatten(0, images.shape[:2])
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -22,7 +22,13 @@ from harness.policies.lerobot.configs import (
     read_config,
     read_stored,
 )
-from harness.policies.lerobot.describe import checkpoint_provenance, control_mode_of, describe, run_provenance
+from harness.policies.lerobot.describe import (
+    checkpoint_provenance,
+    control_mode_of,
+    describe,
+    frame_size_warnings,
+    run_provenance,
+)
 from harness.policies.lerobot.families import FAMILIES, LIBERO_KEYS, Family, family_of
 from harness.policies.lerobot.hub import WEIGHTS_FILE, find_checkpoint
 from harness.policies.lerobot.identity import checkpoint_identity, random_identity
@@ -132,6 +138,7 @@ def _from_checkpoint(
     cameras = plan_cameras(tuple(config.image_features), renames, options.camera_keys, checkpoint=checkpoint.name)
     _require_cameras(cameras, family, checkpoint.name)
     processors = load_processors(config, checkpoint, options, steps, keep_renames=cameras.stored)
+    warnings += frame_size_warnings(config, family)
     warnings += fit_to_libero(config, processors, checkpoint.name)
     shown = {renames.get(key, key) if cameras.stored else key for key in cameras.keys.values()}
     warnings += check_normalization(config, processors, shown, checkpoint.name, strict=family.tested)
@@ -163,9 +170,10 @@ def _mode_remedy(family: Family) -> str:
 def _require_cameras(cameras: CameraPlan, family: Family, checkpoint: str) -> None:
     missing = [key for key in cameras.masked if ".empty_camera_" not in key]
     if missing and not family.pads_cameras:
+        example = f"?rename=agentview=…,robot0_eye_in_hand=…,camera3={missing[0]}"
         raise PolicyError(
             f"{checkpoint} reads {', '.join(missing)}, for which LIBERO has no camera, and {family.type} cannot do "
-            "without; use a checkpoint fine-tuned on LIBERO's two cameras."
+            f"without; use a checkpoint fine-tuned on LIBERO's two cameras. To probe it, name them all: {example}."
         )
 
 

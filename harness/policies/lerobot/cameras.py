@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.families import CAMERA_ALIASES, LIBERO_KEYS
+
+_FURTHER = re.compile(r"camera([3-9]|[1-9]\d+)")
+"""Names of cameras beyond LIBERO's two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,7 @@ class CameraPlan:
     """How frames reach the policy."""
 
     keys: Mapping[str, str]
-    """LIBERO camera → key in the batch. Only cameras that are read."""
+    """Camera → key in the batch. Only cameras that are read."""
     stored: bool = True
     """Whether the preprocessor's own rename step still applies to these keys; else it has to be emptied."""
     masked: tuple[str, ...] = ()
@@ -33,11 +37,11 @@ def plan_cameras(
     Args:
         wanted: Image keys of the policy's configuration.
         stored_renames: The rename map of the checkpoint's preprocessor: incoming key → policy key.
-        asked: The user's map: LIBERO camera → policy key.
+        asked: The user's map: camera → policy key. LIBERO's two, or "camera3", "camera4", … for a latency probe.
         checkpoint: Its name, for messages.
 
     Raises:
-        UsageError: The user's map names a camera that LIBERO lacks or a key that the policy lacks.
+        UsageError: The user's map names no camera, or a key that the policy lacks.
         PolicyError: A camera that the policy wants cannot be told from its name, or LIBERO lacks it.
     """
     needed = [key for key in wanted if ".empty_camera_" not in key]
@@ -52,8 +56,11 @@ def plan_cameras(
 
 def _asked(needed: Sequence[str], empty: tuple[str, ...], asked: Mapping[str, str]) -> CameraPlan:
     for camera, key in asked.items():
-        if camera not in LIBERO_KEYS:
-            raise UsageError(f"lerobot: rename names camera {camera!r}; LIBERO has {', '.join(LIBERO_KEYS)}.")
+        if camera not in LIBERO_KEYS and not _FURTHER.fullmatch(camera):
+            raise UsageError(
+                f"lerobot: rename names camera {camera!r}; LIBERO has {', '.join(LIBERO_KEYS)}, and further cameras, "
+                "through which a policy can be probed but not run, are called camera3, camera4, …"
+            )
         if key not in needed:
             raise UsageError(f"lerobot: rename sends {camera} to {key!r}; the policy reads {', '.join(needed)}.")
     left = tuple(key for key in needed if key not in asked.values())
@@ -72,7 +79,8 @@ def _by_name(needed: Sequence[str], empty: tuple[str, ...], checkpoint: str) -> 
         elif not camera or camera in keys:
             raise PolicyError(
                 f"{checkpoint} reads cameras {', '.join(needed)}; LIBERO has {', '.join(LIBERO_KEYS)}, and none "
-                f"of them is known to be {key!r}. Say which is which: ?rename=agentview={needed[0]},…"
+                f"of them is known to be {key!r}. Say which is which: ?rename=agentview={needed[0]},… (camera3=…, "
+                "camera4=… for those that LIBERO lacks: it can then be probed, not run)."
             )
         else:
             keys[camera] = key

@@ -60,11 +60,27 @@ def describe(
 
 def _frame_size(config: Any, family: Family) -> tuple[int, int] | None:
     """(height, width) that a type which keeps frames as they come was trained on; None where it resizes them."""
-    sizes = {tuple(map(int, feature.shape[1:])) for feature in config.image_features.values()}
-    if not family.keeps_frames or getattr(config, "resize_shape", None) or len(sizes) != 1:
-        return None
-    height, width = sizes.pop()
-    return height, width
+    sizes = _kept_sizes(config, family)
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def frame_size_warnings(config: Any, family: Family) -> list[str]:
+    """What to say of a type which keeps frames as they come and was trained on more than one size."""
+    sizes = _kept_sizes(config, family)
+    if len(sizes) < 2:
+        return []
+    told = " and ".join(f"{height}×{width}" for height, width in sorted(sizes))
+    return [f"The checkpoint declares frames of {told} pixels; the protocol renders every camera in one size."]
+
+
+def _kept_sizes(config: Any, family: Family) -> set[tuple[int, int]]:
+    """Declared (height, width) of the cameras; none where the type resizes whatever it is shown."""
+    # SmolVLA pads and resizes unless its configuration says null, Diffusion resizes where it says how.
+    kept = family.keeps_frames or getattr(config, "resize_imgs_with_padding", ()) is None
+    if not kept or getattr(config, "resize_shape", None):
+        return set()
+    shapes = (feature.shape[1:] for feature in config.image_features.values())
+    return {(int(height), int(width)) for height, width in shapes}
 
 
 def _default_nfe(config: Any, family: Family, options: LerobotOptions, loaded: Loaded) -> int | None:

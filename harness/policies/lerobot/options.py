@@ -31,7 +31,8 @@ class LerobotOptions(PolicyOptions):
     vlm: str | None = None
     """Folder of the vision-language model whose configuration and tokenizer SmolVLA fetches from the hub."""
     rename: str | None = None
-    """Cameras by hand: "agentview=observation.images.top,robot0_eye_in_hand=observation.images.wrist"."""
+    """Cameras by hand: "agentview=observation.images.top,robot0_eye_in_hand=observation.images.wrist". Further ones are
+    "camera3", "camera4", …: with them a policy can be probed, not run."""
     snapflow: bool | None = None
     """Attach the SnapFlow target-time head to Pi0.5; None attaches it when the checkpoint has one."""
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = None

@@ -96,7 +96,8 @@ class LeRobotPolicy:
 
         Raises:
             UsageError: An NFE that the policy does not offer.
-            PolicyError: Noise of another shape, a camera that is missing, out of memory, or a chunk of another shape.
+            PolicyError: Noise of another shape, a camera that is missing, frames of a size that its network cannot
+                take, out of memory, or a chunk of another shape.
         """
         steps = self.info.resolve_nfe(nfe)
         self._check_noise(noise, len(observations))
@@ -118,6 +119,10 @@ class LeRobotPolicy:
                 f"{self.info.policy_id} ran out of memory on {self.device} with a batch of {len(observations)}; "
                 "lower max_batch, or load it with dtype=bfloat16."
             ) from error
+        except RuntimeError as error:
+            if (told := self._frames_told(observations)) is not None:
+                raise PolicyError(f"{told} Its network failed on them ({error}), as it does in LeRobot.") from error
+            raise
         return ActionChunks(self._checked(actions, len(observations)))
 
     def _part(self, name: str) -> AbstractContextManager[Any]:
@@ -130,6 +135,21 @@ class LeRobotPolicy:
         found = None if noise is None else noise.shape
         if found != expected:
             raise PolicyError(f"{self.info.policy_id} got noise of shape {found}, expected {expected}.")
+
+    def _frames_told(self, observations: Sequence[Observation]) -> str | None:
+        """Which frames have another size than the checkpoint declares; None where none has, or where it resizes."""
+        declared = self.info.frame_size
+        if declared is None:
+            return None
+        height, width = declared
+        for camera in self.info.cameras:
+            for found in (observation.images[camera].shape[:2] for observation in observations):
+                if found != declared:
+                    return (
+                        f"{self.info.policy_id} was shown frames of {found[0]}×{found[1]} pixels by {camera}; its "
+                        f"checkpoint declares {height}×{width}, so set `resolution: {height}` in the protocol."
+                    )
+        return None
 
     def _postprocess(self, chunk: Tensor) -> NDArray[np.float32]:
         actions: Tensor = self.processors.post(chunk)

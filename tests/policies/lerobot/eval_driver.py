@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 PLUGIN = Path(__file__).parents[3] / "examples" / "lerobot_policy_vla_flow"
-LIBERO_FILES = ("benchmark_root", "bddl_files", "init_states", "datasets", "assets")
 
 
 @dataclass(frozen=True)
@@ -33,26 +32,9 @@ class Request:
     keys: list[str]
     """Episode keys, of whose noise episode i's decisions are made."""
     out: str
-    """Folder for `eval_info.json` and `episodes.npz`."""
-
-
-def provide_init_states(folder: Path) -> None:
-    """Write LIBERO's init states as LeRobot reads them, and a LIBERO configuration that points there."""
-    import torch
-    import yaml
-
-    from harness.sim.package import find_package
-    from harness.sim.resources import BASE_SUITES, Resources
-
-    package = find_package()
-    resources = Resources(package)
-    for suite in BASE_SUITES[:3]:
-        (folder / "init_states" / suite).mkdir(parents=True)
-        for task in resources.tasks(suite):
-            torch.save(resources.init_states(task).copy(), folder / "init_states" / suite / f"{task.name}.pruned_init")
-    places = (package.root, package.bddl_root, folder / "init_states", folder, package.assets_root)
-    paths = {name: str(place) for name, place in zip(LIBERO_FILES, places, strict=True)}
-    (folder / "config.yaml").write_text(yaml.safe_dump(paths))
+    """Folder for `eval_info.json`, `episodes.npz` and `trajectories.json`."""
+    steps: int | None = None
+    """Control steps after which an episode is cut off; None: the suite's."""
 
 
 class Notes:
@@ -136,18 +118,20 @@ def main(path: str) -> None:
     """Run one request."""
     request = Request(**json.loads(Path(path).read_text()))
     out = Path(request.out)
-    provide_init_states(out / "libero")
     os.environ["LIBERO_CONFIG_PATH"] = str(out / "libero")
     os.environ["SLURM_JOB_ID"] = "0"  # how LeRobot is told to draw no progress bars
     sys.path.insert(0, str(PLUGIN))
     import torch
 
     torch.set_num_threads(1)
-    import lerobot_policy_vla_flow  # noqa: F401
     from lerobot.scripts import lerobot_eval
+    from lerobot_policy_vla_flow.libero_files import write_libero_files
+
+    write_libero_files(out / "libero", request.suite)
 
     notes = Notes()
     observe(request, notes)
+    cut = [] if request.steps is None else [f"--env.episode_length={request.steps}"]
     sys.argv = [
         "lerobot-eval",
         f"--policy.path={request.policy}",
@@ -160,6 +144,7 @@ def main(path: str) -> None:
         f"--eval.n_episodes={len(request.keys)}",
         "--policy.device=cpu",
         f"--output_dir={out / 'eval'}",
+        *cut,
     ]
     lerobot_eval.main()
     notes.save(out)

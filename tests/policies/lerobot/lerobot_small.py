@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.policies.base import Policy
 from harness.schedule.keys import decision_noise, episode_key
-from harness.spec.observation import CAMERAS, Observation
+from harness.spec.observation import CAMERAS, ActionChunks, Observation
 
 INSTRUCTIONS = (
     "pick up the black bowl and place it on the plate",
@@ -91,6 +92,29 @@ def noise_for(policy: Policy, observations: Sequence[Observation]) -> NDArray[np
     if shape is None:
         return None
     return np.stack([decision_noise(o.episode_key, o.decision, shape) for o in observations])
+
+
+class LerobotStates:
+    """A policy that is shown LeRobot's states: their axis-angles by LeRobot's own function, which takes float32.
+
+    That is the one operation in which the two differ before the policy; what else differs shows when it is the same.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        """Show them to `policy`; the end effector's quaternion comes from the simulator's privileged poses."""
+        from lerobot.processor.env_processor import LiberoProcessorStep
+
+        self.policy, self.info = policy, replace(policy.info, privileged=True)
+        self._axis_angle = LiberoProcessorStep()._quat2axisangle
+
+    def act(self, observations: Sequence[Observation], noise: Any, *, nfe: int | None = None) -> ActionChunks:
+        """Decide on the states as LeRobot computes them."""
+        return self.policy.act([self._shown(seen) for seen in observations], noise, nfe=nfe)
+
+    def _shown(self, seen: Observation) -> Observation:
+        w, *xyz = seen.privileged["robot0_eef"][3:]
+        turned = self._axis_angle(torch.tensor([[*xyz, w]], dtype=torch.float64))[0].numpy()
+        return replace(seen, state=np.concatenate([seen.state[:3], turned, seen.state[6:]]))
 
 
 class Spans:

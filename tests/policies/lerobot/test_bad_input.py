@@ -327,6 +327,30 @@ def test_a_type_that_is_not_known_gets_no_guess(save: Any, load: Any) -> None:
         load(folder)
 
 
+def test_frames_of_another_size_are_taken_where_lerobots_network_takes_them(save: Any, load: Any) -> None:
+    """ACT's positions follow the frame; LeRobot checks nothing, so that a run warns (`frame_warning`) and goes on."""
+    policy = load(save("act", size=96))
+    seen = observe(1, size=64)
+    assert policy.act(seen, None).actions.shape == (1, 6, 7)
+
+
+def test_frames_of_another_size_that_lerobots_network_cannot_take_are_named(save: Any, load: Any) -> None:
+    policy = load(save("diffusion", size=96, resize_shape=None))
+    seen = observe(1, size=224)
+    told = r"frames of 224×224 pixels by agentview; its checkpoint declares 96×96, so set `resolution: 96`"
+    with pytest.raises(PolicyError, match=told):
+        policy.act(seen, noise_for(policy, seen))
+
+
+def test_cameras_that_declare_different_sizes_are_warned_of(save: Any, load: Any) -> None:
+    folder = save("act")
+    with_features(folder, "input_features", observation__images__image2=feature("VISUAL", 3, 48, 48))
+    policy = load(folder)
+    assert policy.info.frame_size is None
+    told = "declares frames of 48×48 and 64×64 pixels; the protocol renders every camera in one size."
+    assert any(told in warning for warning in policy.warnings)
+
+
 @pytest.mark.parametrize(("policy_type", "declared"), [("act", (48, 48)), ("smolvla", None)])
 def test_a_type_that_keeps_frames_declares_their_size(save: Any, load: Any, policy_type: str, declared: Any) -> None:
     """SmolVLA resizes whatever it is shown; ACT does not, and LeRobot says nothing."""

@@ -1,12 +1,14 @@
 """Closed loop: LeRobot's own `rollout()` on its own `LiberoEnv`, and this harness, act alike step by step.
 
 Three things of LeRobot are set for the comparison, none of which touches what a policy sees or does: init states come
-from the installed LIBERO package, one per episode by its number; the noise of Pi0.5 is the harness's keyed noise
-instead of the global generator's; and `lerobot.datasets`, which an evaluation imports but does not use, is empty.
+from the installed LIBERO package, one per episode by its number; noise is the harness's keyed noise instead of the
+global generator's; and `lerobot.datasets`, which an evaluation imports but does not use, is empty. Whole episodes of
+the real `lerobot-eval`: `test_parity_learned.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 import types
@@ -19,20 +21,25 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_policy, narrow_lerobot, write_checkpoint
-from lerobot_small import statistics
+from eval_driver import PLUGIN
+from lerobot_small import LerobotStates, statistics
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from harness.policies.base import Policy
+from harness.policies.flow.shipped import find_checkpoint
+from harness.policies.registry import make_policy
 from harness.policies.scripted import ScriptedPolicy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import decision_noise, episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
-from harness.sim import LiberoSim, SimConfig
+from harness.sim import LiberoSim
+from harness.sim.base import sim_config
 from harness.sim.package import find_package, prepare, quiet
 from harness.sim.resources import Resources
 from harness.spec.observation import CAMERAS, ActionChunks, Observation
+from harness.spec.policy import parse_policy
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 
@@ -40,6 +47,9 @@ RESOLUTION = 64
 STEPS = 10
 """Control steps of an episode with random weights: three decisions of four actions, the last cut short."""
 INIT_STATE = 3
+PROTOCOL = Protocol.model_validate({"preset": "lerobot", "resolution": RESOLUTION})
+FLOW_STEPS = 15
+"""Control steps of an episode with `flow`: a whole chunk and half of the next."""
 TASKS = (("libero_spatial", 0), ("libero_object", 3))
 SLACK = 10
 """Times that the last action of the recorded expert is repeated."""
@@ -64,7 +74,10 @@ class World:
         return EpisodeUnit("p", None, self.suite, self.task_id, INIT_STATE, 0, key, "0" * 64)
 
     def run_lerobot(self, folder: Path, steps: int, noise: Actions | None = None) -> tuple[Actions, bool]:
-        """Actions and success of LeRobot's own rollout of a checkpoint; its noise is keyed unless it is given."""
+        """Actions and success of LeRobot's own rollout of a checkpoint; its noise is keyed unless it is given.
+
+        Fixtures stand where `lerobot-eval` has them in its episode number `INIT_STATE`.
+        """
         import gymnasium as gym
         from lerobot.configs import PreTrainedConfig
         from lerobot.envs.configs import LiberoEnv as LiberoEnvConfig
@@ -74,7 +87,7 @@ class World:
 
         config = PreTrainedConfig.from_pretrained(folder)
         policy = get_policy_class(config.type).from_pretrained(folder, config=config).eval()
-        draws = iter(noise) if noise is not None else self._keyed(load_policy(folder).info.noise_shape)
+        draws = iter(noise) if noise is not None else self.keyed(load_policy(folder).info.noise_shape)
         _hand_over(policy, (torch.from_numpy(one)[None] for one in draws))
         env_pre, env_post = make_env_pre_post_processors(LiberoEnvConfig(task=self.suite), config)
         pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
@@ -84,17 +97,17 @@ class World:
         if self.lerobot._env is not None:
             # robosuite takes its GL context for the only one of the process and never makes it current again.
             self.lerobot._env.sim._render_context_offscreen.gl_ctx.make_current()
-        seed = SimConfig().placement_seed
+        seed = PROTOCOL.placement_seed + INIT_STATE
         data = rollout(vector, policy, env_pre, env_post, pre, post, seeds=[seed])
         return data["action"][0].numpy(), bool(data["success"].any())
 
-    def _keyed(self, shape: tuple[int, ...]) -> Iterator[Actions]:
+    def keyed(self, shape: tuple[int, ...]) -> Iterator[Actions]:
         return (decision_noise(self.unit().episode_key, decision, shape) for decision in itertools.count())
 
     def run_harness(self, policy: Policy, steps: int) -> tuple[Actions, EpisodeResult]:
         """Actions that the harness executed, and the episode's result."""
         actions: list[Actions] = []
-        protocol = Protocol(max_steps={self.suite: steps}, resolution=RESOLUTION)
+        protocol = PROTOCOL.model_copy(update={"max_steps": {self.suite: steps}})
         alarm = Alarm()
         try:
             result = run_episode(
@@ -118,6 +131,9 @@ def _hand_over(policy: Any, draws: Iterator[torch.Tensor]) -> None:
     if policy.config.type == "diffusion":
         sample = policy.diffusion.conditional_sample
         policy.diffusion.conditional_sample = lambda *args, **kwargs: sample(*args, **{**kwargs, "noise": next(draws)})
+    elif policy.config.type == "vla_flow":
+        decide = policy.predict_action_chunk
+        policy.predict_action_chunk = lambda batch, *args, **kwargs: decide(batch, next(draws))
     else:
         policy.model.sample_noise = lambda shape, device: next(draws).to(device).reshape(shape)
 
@@ -161,7 +177,7 @@ def world(
             observation_width=RESOLUTION,
             observation_height=RESOLUTION,
         )
-        sim = LiberoSim(suite, task_id, config=SimConfig(resolution=RESOLUTION, cameras=CAMERAS, privileged=True))
+        sim = LiberoSim(suite, task_id, config=sim_config(PROTOCOL, CAMERAS, privileged=True))
         yield World(suite, task_id, sim, env, tokenizer, tmp_path_factory.mktemp("checkpoints"))
         sim.close()
         env.close()
@@ -248,6 +264,36 @@ def test_a_mistake_in_what_the_policy_sees_breaks_parity(
     folder, expected, _ = random_pi05
     actions, _ = world.run_harness(Mutated(load_policy(folder), mutation), STEPS)
     assert np.abs(actions - np.clip(expected, -1, 1)).max() > 1e-3
+
+
+@pytest.fixture
+def vla_flow(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped `flow` as LeRobot's plugin saves it."""
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    from lerobot_policy_vla_flow.__main__ import main
+
+    main([str(find_checkpoint("teacher")[0]), str(world.folder / "flow")])
+    return world.folder / "flow"
+
+
+def test_a_learned_policy_moves_everything_as_in_lerobot_to_the_bit(
+    world: World, vla_flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trajectory's digest: every joint of the scene, at every step, but for LeRobot's float32 axis-angles."""
+    policy = LerobotStates(make_policy(parse_policy("flow?device=cpu")))
+    _, mine = world.run_harness(policy, FLOW_STEPS)
+    step, theirs = type(world.lerobot).step, hashlib.sha256()
+
+    def noted(self: Any, action: Any) -> Any:
+        result = step(self, action)
+        theirs.update(np.array(self._env.sim.data.qpos, dtype=np.float64).tobytes())
+        return result
+
+    monkeypatch.setattr(type(world.lerobot), "step", noted)
+    noise = np.stack(list(itertools.islice(world.keyed(policy.info.noise_shape), FLOW_STEPS)))
+    _, success = world.run_lerobot(vla_flow, FLOW_STEPS, noise)
+    assert mine.trajectory_sha256 == theirs.hexdigest()
+    assert (mine.outcome == "success") is success
 
 
 class Led:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.errors import PolicyError, UsageError
 from harness.latency.inputs import synthetic_observations, with_cameras
+from harness.policies.ability import require_able
 from harness.policies.lerobot.families import family_of
 from harness.policies.lerobot.graphs import GraphPool, KeptConstants
 from harness.policies.lerobot.variants import record_parts
@@ -226,6 +227,24 @@ def test_random_weights_read_as_many_cameras_as_asked(narrow: None) -> None:
     assert wide.info.cameras == ("agentview", "robot0_eye_in_hand", "camera3")
     actions = wide.act(with_cameras(synthetic_observations(1), wide.info.cameras), None).actions
     assert np.isfinite(actions).all()
+
+
+def test_a_checkpoint_of_three_cameras_can_be_probed_and_not_run(save: Any, load: Any) -> None:
+    from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+
+    inputs = {f"observation.images.{key}": PolicyFeature(FeatureType.VISUAL, (3, 64, 64)) for key in ("l", "r", "top")}
+    inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (8,))
+    modes = {"VISUAL": NormalizationMode.IDENTITY, "STATE": NormalizationMode.MEAN_STD}
+    folder = save("act", input_features=inputs, normalization_mapping={**modes, "ACTION": NormalizationMode.MEAN_STD})
+    with pytest.raises(PolicyError, match=r"reads cameras .*\?rename=agentview=.*camera3=….*probed, not run"):
+        load(folder)
+    names = {"agentview": "top", "robot0_eye_in_hand": "l", "camera3": "r"}
+    policy = load(folder, rename=",".join(f"{name}=observation.images.{key}" for name, key in names.items()))
+    assert policy.info.cameras == tuple(names)
+    shown = with_cameras(synthetic_observations(1), policy.info.cameras)
+    assert np.isfinite(policy.act(shown, None).actions).all()
+    with pytest.raises(UsageError, match="camera3"):
+        require_able("p", policy.info, {"libero_spatial": None}, "relative")
 
 
 GRAPHS = [
