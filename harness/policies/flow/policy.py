@@ -175,7 +175,7 @@ def resize(images: Tensor, size: int) -> Tensor:
         # Halving has a fast path on CPUs; "area" is the same mean, over any ratio.
         halved = frames.shape[-2:] == (2 * size, 2 * size)
         frames = F.avg_pool2d(frames, 2) if halved else F.interpolate(frames, size=(size, size), mode="area")
-    return frames.unflatten(0, images.shape[:2])
+    return frames.view(*images.shape[:3], size, size)
 
 
 def _resolve_device(device: str) -> torch.device:
