@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import harness
 from harness.cli import (
@@ -31,8 +33,21 @@ from harness.screen import Screen
 # typer carries its own copy of click, and exports of its exceptions only the leaves
 ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
+
+class _Verbs(TyperGroup):
+    """The verbs; an interruption is said, where typer alone would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _complain("Interrupted.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="harness",
+    cls=_Verbs,
     help="Benchmarks of vision-language-action policies: LIBERO success and latency, with intervals and provenance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

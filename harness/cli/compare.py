@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -65,13 +66,21 @@ def command(
     matrix = _matrix(ledgers, policy, nfe)
     write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
     print_matrix(matrix, screen)
+    if matrix.no_pairs:
+        Screen(stderr=True).say(matrix.no_pairs)
+        if not any(success.n for success, _ in matrix.comparisons):
+            raise typer.Exit(EXIT_INCONCLUSIVE)
 
 
 def _matrix(ledgers: list[str], policy: str | None, nfe: int | None) -> Matrix:
+    from harness.analysis.paired.compare import machine_notices
     from harness.analysis.paired.matrix import compare_many
     from harness.analysis.paired.pairing import read_sides
+    from harness.ledger.reader import open_ledger
 
-    sides = [side for path in ledgers for side in read_sides(path, policy=policy, nfe=nfe)]
+    opened = [open_ledger(path) for path in ledgers]
+    sides = [side for ledger in opened for side in read_sides(ledger, policy=policy, nfe=nfe)]
     if len(sides) < 2:
         raise UsageError(f"{' '.join(ledgers)}: {len(sides)} checkpoints with episodes; a comparison needs two.")
-    return compare_many(sides)
+    matrix = compare_many(sides)
+    return replace(matrix, notices=(*matrix.notices, *machine_notices(opened)))

@@ -79,7 +79,6 @@ def command(
     Every finished episode is in the ledger at once; after an interruption, --resume runs only what is missing.
     """
     from harness.cli.live import ProgressDisplay
-    from harness.cluster import run
     from harness.spec import load_suite
 
     recording = record_request(load_suite(suite), episodes, placements, record, record_failures, record_noise)
@@ -97,7 +96,9 @@ def command(
     screen = Screen()
     options = recording.options + (gated.options if gated else "")
     resume_command = _resume_command(suite, policy, nfe, target, workers, address, video) + options
-    with ProgressDisplay(screen) as display, _naming(resume_command):
+    with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
+        from harness.cluster import run
+
         result = run(
             loaded,
             policies=policies,
@@ -120,14 +121,22 @@ def command(
 
 
 @contextmanager
-def _naming(resume_command: str) -> Iterator[None]:
-    """Name the command that goes on, in the error of a run that had begun."""
+def _naming(resume_command: str, out: str, screen: Screen) -> Iterator[None]:
+    """Name the command that goes on, where a run failed after it had begun or was interrupted before it had."""
     try:
         yield
     except HarnessError as error:
         if error.resumable:
             error.args = (f"{error}\nEverything finished is in the ledger. To run the rest:\n  {resume_command}",)
         raise
+    except KeyboardInterrupt:
+        from harness.ledger.storage import Location
+
+        if Location.of(f"{out.rstrip('/')}/runs").exists():
+            screen.say(f"Interrupted before an episode ended. To run what the ledger lacks:\n  {resume_command}")
+        else:
+            screen.say("Interrupted before anything was begun: no ledger was written. Give the same command again.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _show(result: RunResult, screen: Screen, html: str | None) -> None:

@@ -40,3 +40,15 @@ def test_checkpoints_are_ranked_and_lettered(make_ledger: Any) -> None:
         ("poor", "b"),
     ]
     assert len(matrix.comparisons) == 3
+
+
+def test_checkpoints_without_a_common_episode_are_named(make_ledger: Any) -> None:
+    tasks = ({0: "++"}, {0: "+-"}, {1: "++"})
+    paths = [make_ledger(name, held, policy=name) for name, held in zip("abc", tasks, strict=True)]
+    matrix = compare_many([side for path in paths for side in read_sides(path)])
+    assert matrix.no_pairs is not None
+    assert "no pairs: " in matrix.no_pairs
+    assert f"a ({paths[0]}) and c ({paths[2]})" in matrix.no_pairs
+    assert f"a ({paths[0]}) and b" not in matrix.no_pairs
+    together = compare_many([side for path in paths[:2] for side in read_sides(path)])
+    assert together.no_pairs is None

@@ -104,9 +104,10 @@ def test_a_run_is_interrupted_from_its_first_second(tmp_path, number):
     )
     assert "Starting Ray" in driver.stdout.readline()
     os.killpg(driver.pid, number)
-    _, err = driver.communicate(timeout=120)
+    out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert "Traceback" not in err
+    assert "Interrupted before anything was begun" in out
     assert not list(tmp_path.glob("out/runs/*"))
 
 

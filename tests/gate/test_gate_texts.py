@@ -16,6 +16,7 @@ from rich.console import Console
 from harness.analysis.paired.compare import compare
 from harness.cli.app import invoke
 from harness.gate import GateResult, gate
+from harness.ledger.writer import LedgerWriter
 from harness.report.gate.json import render_json
 from harness.report.gate.junit import render_gate_junit
 from harness.report.gate.markdown import render_comparison_markdown, render_gate_markdown
@@ -124,6 +125,21 @@ def test_three_ledgers_make_a_matrix(make_ledger: Any, capsys: pytest.CaptureFix
     paths = [str(make_ledger(name, ["+" * 20], policy=name)) for name in ("a", "b", "c")]
     assert invoke(["compare", *paths]) == 0
     assert "share a letter cannot be told apart" in capsys.readouterr().out
+
+
+def test_a_matrix_says_what_two_ledgers_say(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(make_ledger(name, {task: "++"}, policy=name)) for task, name in enumerate("abc")]
+    assert invoke(["compare", *paths]) == 2
+    assert "no pairs: " in capsys.readouterr().err
+    again = str(make_ledger("d", {0: "++"}, policy="a"))
+    machines = (("a", "avx2"), ("d", "avx512"))
+    for name, isa in machines:
+        node = {"run_id": f"run-{name}", "node_id": name, "isa": isa}
+        LedgerWriter(paths[0] if name == "a" else again).append("nodes", [node])
+    assert invoke(["compare", paths[0], again, paths[1]]) == 0
+    said = capsys.readouterr()
+    assert "avx2 against avx512" in said.out
+    assert "no pairs: " in said.err
 
 
 def test_usage_errors_name_the_problem_and_exit_64(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -217,19 +217,30 @@ def compare(
 
 def _notices(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side]]) -> Iterator[str]:
     """What to know of two ledgers before their numbers."""
-    sides = dict.fromkeys((side.path, side.label, side.contradictory) for pair in matched for side in pair)
-    for path, label, contradictory in sides:
+    yield from side_notices([side for pair in matched for side in pair])
+    if matched:
+        yield from machine_notices([base, candidate])
+
+
+def side_notices(sides: Iterable[Side]) -> Iterator[str]:
+    """What to know of checkpoints' episodes before their numbers."""
+    for path, label, contradictory in dict.fromkeys((side.path, side.label, side.contradictory) for side in sides):
         if contradictory:
             yield (
                 f"{path}, {label}: {contradictory} episodes finished more than once with different outcomes, though "
                 "they have one key; the last one is counted."
             )
-    for column, name in MACHINE.items() if matched else ():
-        old, new = (_values(ledger, column) for ledger in (base, candidate))
-        if old and new and old != new:
+
+
+def machine_notices(ledgers: Sequence[Ledger]) -> Iterator[str]:
+    """In what the machines differ that ledgers were made on."""
+    for column, name in MACHINE.items():
+        found = list(dict.fromkeys(", ".join(values) for ledger in ledgers if (values := _values(ledger, column))))
+        if len(found) > 1:
+            which = "The two" if len(ledgers) == 2 else "They"
             yield (
-                f"The two ran on different {name} ({', '.join(old)} against {', '.join(new)}): single episodes can end "
-                "otherwise for that reason alone."
+                f"{which} ran on different {name} ({' against '.join(found)}): single episodes can end otherwise for "
+                "that reason alone."
             )
 
 

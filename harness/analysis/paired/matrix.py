@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from harness.analysis.intervals import Interval, rate_interval
-from harness.analysis.paired.compare import SuccessComparison, compare_success
+from harness.analysis.paired.compare import SuccessComparison, compare_success, side_notices
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, require_same_protocol
 from harness.analysis.paired.statistics import holm
 
@@ -36,6 +36,20 @@ class Matrix:
     comparisons: tuple[tuple[SuccessComparison, float], ...]
     """Each pair of entries with its p value after Holm's correction over all pairs."""
     alpha: float
+    notices: tuple[str, ...] = ()
+    """What to know before the numbers, in sentences."""
+
+    @property
+    def no_pairs(self) -> str | None:
+        """Which checkpoints share no episode, so that nothing is known of their difference; None when all pairs do."""
+        apart = [f"{_name(one.base)} and {_name(one.candidate)}" for one, _ in self.comparisons if not one.n]
+        if not apart:
+            return None
+        more = f", and {len(apart) - 5} more" if len(apart) > 5 else ""
+        return (
+            f"no pairs: {'; '.join(apart[:5])}{more} have no episode in common. "
+            "Run or import the same tasks, init states, trials and seeds on both sides."
+        )
 
 
 def compare_many(sides: Sequence[Side], alpha: float = 0.05) -> Matrix:
@@ -60,7 +74,12 @@ def compare_many(sides: Sequence[Side], alpha: float = 0.05) -> Matrix:
         entries=tuple(_entry(side, text) for side, text in zip(ranked, letters, strict=True)),
         comparisons=tuple((result, float(p)) for result, p in zip(compared, adjusted, strict=True)),
         alpha=alpha,
+        notices=tuple(side_notices(ranked)),
     )
+
+
+def _name(side: Side) -> str:
+    return f"{side.label} ({side.path})"
 
 
 def compact_letters(n: int, different: set[tuple[int, int]]) -> list[str]:

@@ -55,6 +55,7 @@ def matrix_dict(matrix: Matrix) -> dict[str, Any]:
     """A matrix as plain data."""
     return {
         "alpha": matrix.alpha,
+        "notices": list(matrix.notices),
         "checkpoints": [
             {
                 **_side(entry.side),

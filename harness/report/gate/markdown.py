@@ -48,9 +48,9 @@ def render_comparison_markdown(comparison: Comparison) -> str:
 
 def render_matrix_markdown(matrix: Matrix) -> str:
     """Render several checkpoints."""
-    return (
-        "\n\n".join(["# Checkpoints", *map(table_markdown, (matrix_table(matrix), matrix_pairs_table(matrix)))]) + "\n"
-    )
+    notices = [f"> {escape_markdown(notice)}" for notice in matrix.notices]
+    tables = map(table_markdown, (matrix_table(matrix), matrix_pairs_table(matrix)))
+    return "\n\n".join(["# Checkpoints", *notices, *tables]) + "\n"
 
 
 def _comparison_blocks(comparison: Comparison) -> list[str]:

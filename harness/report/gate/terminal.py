@@ -31,10 +31,11 @@ def print_comparison(comparison: Comparison, screen: Screen) -> None:
 
 def print_matrix(matrix: Matrix, screen: Screen) -> None:
     """Print several checkpoints."""
+    _print_notices(matrix, screen)
     _print([matrix_table(matrix), matrix_pairs_table(matrix)], screen)
 
 
-def _print_notices(comparison: Comparison, screen: Screen) -> None:
+def _print_notices(comparison: Comparison | Matrix, screen: Screen) -> None:
     for notice in comparison.notices:
         screen.say(f"note: {notice}")
 
