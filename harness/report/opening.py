@@ -175,8 +175,9 @@ def _sentence(ledger: Ledger, suites: pd.DataFrame, latency: pd.DataFrame) -> st
     if len(suites):
         policies = [variant(*key) for key in suites[["policy_id", "nfe"]].drop_duplicates().to_numpy().tolist()]
         tasks = ledger.episodes[["suite", "task_id"]].drop_duplicates()
+        named = list(suites["suite"].dropna().drop_duplicates()) or ["an unnamed suite"]  # imported without one
         parts.append(
-            f"{_plural(len(ledger.episodes), 'episode')} of {_listing(list(suites['suite'].drop_duplicates()))} "
+            f"{_plural(len(ledger.episodes), 'episode')} of {_listing(named)} "
             f"({_plural(len(tasks), 'task')}) with {_listing(policies)}"
         )
     if len(latency):
