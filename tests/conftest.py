@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,14 @@ MANIFEST = {
     "version.mujoco": "3.3.2",
 }
 OUTCOMES = {"+": "success", "-": "timeout", "!": "error"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep built tasks where no run of the user's finds them, for the length of the tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("VLA_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 class MakeLedger(Protocol):

@@ -34,7 +34,9 @@ from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
 from harness.policies.ability import frame_warning
 from harness.rollout.dataset import Dataset
+from harness.rollout.episode import replan_interval
 from harness.rollout.time_source import TimeSource, WallTime
+from harness.schedule.balance import ServerDemand, reserved_cores
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
 from harness.schedule.placement import WorkerSlot, place_workers
 from harness.schedule.progress import Progress
@@ -103,7 +105,7 @@ def run(
         policies: Policies in place of the suite's.
         nfe: NFE values in place of the suite's.
         out: Directory or `pyarrow.fs` URI of the ledger.
-        workers: Rollout workers; None for one per CPU that policy servers leave.
+        workers: Rollout workers; None for one per CPU, less those that busy policy servers keep.
         address: Ray cluster to join ("auto", HOST:PORT); None starts one for the length of the run.
         resume: Continue the ledger in `out`: only what it lacks is run.
         video: "none", "failures" or "all", in place of the suite's.
@@ -234,7 +236,8 @@ def work(
     places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in rows.items()}
     hosts = [node for node in nodes if node.node_id in claimed.reports]
     n_todo, wanted = len(claimed.todo), claimed.prepared.request.workers
-    slots = place_workers(hosts, claimed.servers.slots, wanted, n_todo) if n_todo else ()
+    reserved = reserved_cores({node.node_id: node.cpus for node in hosts}, server_demands(claimed))
+    slots = place_workers(hosts, claimed.servers.slots, wanted, n_todo, reserved) if n_todo else ()
     with Interrupts() as interrupts:
         controller = start_controller(session, claimed, n_workers=len(slots), time=time)
         try:
@@ -280,6 +283,17 @@ def start_workers(
     backends = {node_id: report.backend for node_id, report in claimed.reports.items()}
     environments = {node_id: backend.env for node_id, backend in backends.items() if backend is not None}
     return WorkerGroup(session, slots, setup, controller, environments)
+
+
+def server_demands(claimed: Claimed) -> list[ServerDemand]:
+    """What each policy server takes, as it was timed when its policy was loaded."""
+    demands = []
+    for slot in claimed.servers.slots:
+        setup = claimed.servers.setups[slot.policy]
+        measured: Mapping[str, float] = setup.record.get("serving", {}).get("measured_ms", {})
+        latency_s = {int(size): ms / 1e3 for size, ms in measured.items()}
+        demands.append(ServerDemand(slot.node_id, latency_s, replan_interval(claimed.suite.protocol, setup.info)))
+    return demands
 
 
 def worker_setup(

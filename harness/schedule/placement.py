@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import NodeError
@@ -72,15 +72,21 @@ def place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tu
 
 
 def place_workers(
-    nodes: Sequence[NodeResources], servers: Sequence[ServerSlot], wanted: int | None, n_units: int
+    nodes: Sequence[NodeResources],
+    servers: Sequence[ServerSlot],
+    wanted: int | None,
+    n_units: int,
+    reserved: Mapping[str, int] | None = None,
 ) -> tuple[WorkerSlot, ...]:
     """Place rollout workers.
 
     Args:
         nodes: The cluster.
         servers: What policy servers take.
-        wanted: Number of workers (≥ 1); None for one per CPU that servers leave, as memory allows, and at least one.
+        wanted: Number of workers (≥ 1); None for one per CPU that is not reserved, as memory allows, and at least one.
         n_units: Units of work: more workers than that would idle.
+        reserved: Node → CPUs that servers keep for themselves (`harness.schedule.balance`); on any other node workers
+            share every CPU with the servers.
 
     Raises:
         NodeError: No node has a CPU.
@@ -90,13 +96,14 @@ def place_workers(
         taken[server.node_id] += server.cpus
     hosts = _with_cpus(nodes)
     free = {node.node_id: max(node.cpus - taken[node.node_id], 0.0) for node in hosts}
-    room = {node.node_id: min(int(free[node.node_id]), _by_memory(node)) for node in hosts}
+    kept = reserved or {}
+    room = {node.node_id: min(int(node.cpus) - kept.get(node.node_id, 0), _by_memory(node)) for node in hosts}
     if wanted is None:
         wanted = max(sum(room.values()), 1)
     count = min(wanted, max(n_units, 1))
     chosen = Counter[str]()
     for _ in range(count):
-        # Fill free CPUs first, evenly; beyond them, the node with the most CPU per worker.
+        # Fill the room first, evenly; beyond it, the node with the most CPU per worker.
         node_id = max(free, key=lambda node: (chosen[node] < room[node], free[node] / (chosen[node] + 1)))
         chosen[node_id] += 1
     # An actor that asks for more than is free would wait for ever.

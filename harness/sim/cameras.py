@@ -13,6 +13,7 @@ from harness.errors import RenderError, UsageError
 from harness.sim.culling import Culler
 from harness.sim.engine import mujoco
 from harness.sim.gl import INSTALL_HINT, apply_backend, choose_backend
+from harness.sim.textures import Textures
 
 _MAX_GEOMS = 1000
 """Scene size of robosuite's renderer: a larger one would draw geoms that robosuite drops."""
@@ -22,9 +23,9 @@ _COLLISION_GROUP, _VISUAL_GROUP, _UNSEEN_GROUP = 0, 1, 5
 class Renderer:
     """Renders cameras of one model. Loads no GL library and makes no context before the first frame."""
 
-    def __init__(self, model: Any) -> None:
-        """Bind to a `mujoco.MjModel`."""
-        self._model = model
+    def __init__(self, model: Any, textures: Textures | None = None) -> None:
+        """Bind to a `mujoco.MjModel`, whose `textures` are elsewhere; None: in the model."""
+        self._model, self._textures = model, textures
         self._gl: Any = None
         self._context: Any = None
         self._size = 0
@@ -93,6 +94,8 @@ class Renderer:
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150)
         except mujoco.FatalError as error:
             raise RenderError(f"MuJoCo cannot render with this GL context: {error}. {INSTALL_HINT}") from error
+        if self._textures is not None:
+            self._textures.upload(self._context)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._make_scene()
 

@@ -1,27 +1,49 @@
-"""Builds the robosuite environment of a task as LIBERO's evaluators do, without its renderer."""
+"""Opens the robosuite environment of a task as LIBERO's evaluators build it, without its renderer."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
 from harness.sim.base import SimConfig
+from harness.sim.built import BuiltTask, integration_state, keep_task, load_task, set_integration_state, task_digest
+from harness.sim.disk_cache import open_cache
 from harness.sim.engine import mujoco
-from harness.sim.package import quiet
+from harness.sim.package import LiberoPackage, quiet
 from harness.sim.resources import TaskFiles
+from harness.sim.textures import split_textures
 
 _ATTEMPTS = 100
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _HORIZON = 10**9
 """The harness ends episodes itself; robosuite's own horizon (1000) would raise."""
 
 
-def build_environment(task: TaskFiles, config: SimConfig) -> Any:
+def open_task(task: TaskFiles, config: SimConfig, package: LiberoPackage) -> BuiltTask:
+    """Open a task: as it was kept on this machine, else built, and then kept.
+
+    Raises:
+        SimulatorError: LIBERO cannot build the scene.
+    """
+    cache = open_cache("tasks")
+    if cache is None:
+        return build_task(task, config)
+    assets = [folder for folder in (package.assets_root,) if folder is not None]
+    digest = task_digest(task, config, package, assets)
+    kept = load_task(cache, digest)
+    if kept is not None:
+        return kept
+    built = build_task(task, config)
+    keep_task(cache, digest, built)
+    return built
+
+
+def build_task(task: TaskFiles, config: SimConfig) -> BuiltTask:
     """Build a task's environment and reset it once, up to where LIBERO would place objects and fixtures.
 
     What robosuite draws meanwhile comes from a private stretch of numpy's global generator, which it insists on.
@@ -35,7 +57,7 @@ def build_environment(task: TaskFiles, config: SimConfig) -> Any:
     """
     from libero.libero.envs.env_wrapper import ControlEnv
 
-    with quiet(), seeded(config.placement_seed):
+    with quiet(), seeded(config.placement_seed), _textures_apart() as textures:
         env = _retry(
             lambda: (
                 ControlEnv(
@@ -48,9 +70,26 @@ def build_environment(task: TaskFiles, config: SimConfig) -> Any:
             ),
             task,
         )
-        _forward_as_with_a_renderer(env)
-        _reset_but_place_nothing(env)
-    return env
+        with _forward_as_with_a_renderer(env):
+            _reset_but_place_nothing(env)
+    env._observables, env._obs_cache = {}, {}
+    return BuiltTask(env, textures[-1])
+
+
+@contextlib.contextmanager
+def _textures_apart() -> Iterator[list[str]]:
+    """Have robosuite compile models without the pixels of textures; collects the XML of the latter."""
+    from robosuite.utils.binding_utils import MjSim
+
+    found: list[str] = []
+
+    def from_xml_string(cls: Any, xml: str) -> Any:
+        scene, textures = split_textures(xml)
+        found.append(textures)
+        return cls(mujoco.MjModel.from_xml_string(scene))
+
+    with mock.patch.object(MjSim, "from_xml_string", classmethod(from_xml_string)):
+        yield found
 
 
 def _reset_but_place_nothing(env: Any) -> None:
@@ -75,20 +114,8 @@ def _reset_but_place_nothing(env: Any) -> None:
     set_integration_state(env, model_state[-1])
 
 
-def integration_state(env: Any) -> NDArray[np.float64]:
-    """All that MuJoCo integrates from: positions, velocities, the solver's warm start, controls and forces."""
-    model, data = env.sim.model._model, env.sim.data._data
-    state = np.empty(mujoco.mj_stateSize(model, _STATE))
-    mujoco.mj_getState(model, data, state, _STATE)
-    return state
-
-
-def set_integration_state(env: Any, state: NDArray[np.float64]) -> None:
-    """Put that back; derived quantities (poses, contacts) follow at the next forward."""
-    mujoco.mj_setState(env.sim.model._model, env.sim.data._data, state, _STATE)
-
-
-def _forward_as_with_a_renderer(env: Any) -> None:
+@contextlib.contextmanager
+def _forward_as_with_a_renderer(env: Any) -> Iterator[None]:
     """Have resets run the forward that robosuite's renderer runs when it is made.
 
     It changes no position, but the solver's warm start, and thereby the last bits of what follows.
@@ -100,6 +127,10 @@ def _forward_as_with_a_renderer(env: Any) -> None:
         env.sim.forward()
 
     env._initialize_sim = initialize_and_forward
+    try:
+        yield
+    finally:
+        del env._initialize_sim
 
 
 def _retry(build: Any, task: TaskFiles) -> Any:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from harness.errors import SimulatorError, UsageError
 from harness.sim.base import SimConfig, SimTimings, StepResult
 from harness.sim.cameras import Renderer
+from harness.sim.disk_cache import open_cache
 from harness.sim.engine import mujoco
-from harness.sim.environment import build_environment
+from harness.sim.environment import open_task
 from harness.sim.package import find_package, prepare
 from harness.sim.placements import MAX_DRAWS, EvaluatorPlacements, PlacementSampler, SceneSampler
 from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep, substeps
+from harness.sim.textures import Textures
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
@@ -63,7 +65,8 @@ class LiberoSim:
         from harness.sim.osc import OscStepper
         from harness.sim.snapshot import Snapshot
 
-        self._env = build_environment(task, self.config)
+        built = open_task(task, self.config, resources.package)
+        self._env = built.env
         self._model, self._data = self._env.sim.model._model, self._env.sim.data._data
         expected = 1 + self._model.nq + self._model.nv
         if self._states.shape[1] != expected:
@@ -80,7 +83,7 @@ class LiberoSim:
         self._placed = Snapshot(self._env)
         self._stepper = OscStepper(self._env)
         self._sensors = Sensors(self._env, self.config)
-        self._renderer = Renderer(self._model)
+        self._renderer = Renderer(self._model, Textures(built.textures, open_cache("textures")))
         self._sampler: PlacementSampler | None = None
         if self.config.placements == "sampled":
             self._sampler = PlacementSampler(self._env, scene, f"{suite}:{task_id}:{seed}")

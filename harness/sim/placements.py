@@ -45,7 +45,7 @@ class SceneSampler:
     """LIBERO's part of a reset: what follows in `BDDLBaseDomain._reset_internal` when the robot has been reset."""
 
     def __init__(self, env: Any) -> None:
-        """Bind to an environment in which nothing is placed yet (`harness.sim.environment.build_environment`)."""
+        """Bind to an environment in which nothing is placed yet (`harness.sim.environment.open_task`)."""
         self._env = env
         self._model, self._data = env.sim.model._model, env.sim.data._data
         # LIBERO appends its samplers of doors, drawers and knobs to a list at every reset and never empties it. The

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from harness.sim.environment import integration_state, set_integration_state
+from harness.sim.built import integration_state, set_integration_state
 
 
 class Snapshot:

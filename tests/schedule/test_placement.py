@@ -37,7 +37,13 @@ def test_a_policy_server_takes_its_cpu_first():
     nodes = [node("a", 2)]
     servers = place_servers(nodes, ["flow"])
     assert [server.cpus for server in servers] == [1.0]
-    assert len(place_workers(nodes, servers, None, 100)) == 1
+    assert len(place_workers(nodes, servers, None, 100, {"a": 1})) == 1
+
+
+def test_workers_share_the_cpu_of_a_server_that_keeps_none():
+    nodes = [node("a", 2)]
+    slots = place_workers(nodes, place_servers(nodes, ["flow"]), None, 100, {"a": 0})
+    assert [slot.cpus for slot in slots] == [0.5, 0.5]
 
 
 def test_one_cpu_is_shared_between_server_and_worker_instead_of_waiting_for_ever():

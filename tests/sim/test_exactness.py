@@ -72,9 +72,21 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     plain = PlainLibero(suite, task_id, RESOLUTION)
     moments = {init: record(plain, init, actions[init]) for init in INIT_STATES}
     plain.close()
+    build_afresh(monkeypatch := pytest.MonkeyPatch())
     sim = LiberoSim(suite, task_id, resolution=RESOLUTION)
+    monkeypatch.undo()
     yield Case(sim, actions, moments)
     sim.close()
+
+
+def build_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have tasks built, and then kept, even if they were kept before."""
+    monkeypatch.setattr("harness.sim.environment.load_task", lambda *_: None)
+
+
+def refuse_to_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have tasks opened as they were kept on disk, or not at all."""
+    monkeypatch.setattr("harness.sim.environment.build_task", lambda *_: pytest.fail("the task was built again"))
 
 
 def assert_same(sim: LiberoSim, observation: Observation | None, moment: Moment) -> None:
@@ -100,6 +112,14 @@ def test_every_step_and_every_decisions_frames_equal_plain_robosuite(case: Case)
     assert set(case.sim.config.cameras) == set(CAMERAS)
     for init in INIT_STATES:
         run(case.sim, case, init)
+
+
+def test_a_task_opened_from_disk_gives_the_same_to_the_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_to_build(monkeypatch)
+    kept = LiberoSim(case.sim.suite, case.sim.task_id, resolution=RESOLUTION)
+    for init in (*reversed(INIT_STATES), INIT_STATES[-1]):
+        run(kept, case, init)
+    kept.close()
 
 
 def test_episodes_in_another_order_are_the_same(case: Case) -> None:
@@ -258,10 +278,13 @@ def test_episodes_begin_as_in_the_presets_evaluator_in_whatever_order(preset: st
     suite, task_id = task.split("-")[0], PLACED[task]
     starts = evaluator_starts(preset, suite, task_id)
     assert (starts[0].bodies != starts[1].bodies).any()
-    sim = as_preset(preset, suite, task_id)
-    for episode in (*reversed(EPISODES), EPISODES[-1]):
-        assert_starts_as(sim, starts[episode], episode)
-    sim.close()
+    for prepare in (build_afresh, refuse_to_build):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            prepare(monkeypatch)
+            sim = as_preset(preset, suite, task_id)
+        for episode in (*reversed(EPISODES), EPISODES[-1]):
+            assert_starts_as(sim, starts[episode], episode)
+        sim.close()
 
 
 def test_seeds_go_on_where_lerobot_begins_again_at_the_first_init_state() -> None:

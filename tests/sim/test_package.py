@@ -68,7 +68,7 @@ def hf_env(hf_libero: Path, tmp_path: Path) -> dict[str, str]:
     places = (str(hf_libero), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
     home = {
         "HOME": str(tmp_path),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "VLA_HARNESS_CACHE": str(tmp_path / "cache"),
         "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
     }
     env = {**os.environ, **home, "PYTHONPATH": os.pathsep.join(filter(None, places))}
