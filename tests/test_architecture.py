@@ -165,6 +165,16 @@ def test_a_verdict_alone_needs_no_analysis() -> None:
     assert set(done.stdout.split()) == {"harness", "harness.errors", "harness.gate", "harness.gate.verdict"}
 
 
+def test_what_a_run_starts_imports_no_pandas() -> None:
+    """Importing it takes half a second of CPU, in every worker, before anything else."""
+    modules = ("worker", "controller", "policy_server", "run")
+    code = (
+        "".join(f"import harness.cluster.{name}\n" for name in modules) + "import sys; print('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["False"]
+
+
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.ledger import finished_identities
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.schedule.order import TaskId
@@ -27,6 +26,8 @@ def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
     """Read what a ledger holds; nothing unless a run is being resumed."""
     if not resume:
         return EarlierEpisodes(set(), {}, frozenset())
+    from harness.ledger import finished_identities
+
     columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id"]
     rows = read_rows(Location.of(out), "episodes", columns)
     attempts: dict[EpisodeIdentity, int] = {}

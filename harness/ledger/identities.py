@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import LedgerError
 from harness.spec.identity import PolicyIdentity, read_identity
 from harness.strict_json import read_object
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_policy_records(text: str | None) -> dict[str, dict[str, Any]]:
