@@ -15,7 +15,7 @@ from harness.analysis.origin import OriginRecords, naive_single_steps, policy_re
 from harness.analysis.paired.within import paired_variants
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
 from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
-from harness.analysis.timing import throughput, time_shares
+from harness.analysis.timing import throughput, time_shares, worker_time
 from harness.ledger import Ledger
 
 
@@ -59,6 +59,11 @@ class Summary:
     def throughput(self) -> pd.DataFrame:
         """Episodes an hour of whole runs."""
         return throughput(self.ledger.episodes)
+
+    @cached_property
+    def workers(self) -> pd.DataFrame:
+        """Time of the workers of each run, by cause."""
+        return worker_time(self.ledger.episodes)
 
     @cached_property
     def decisions(self) -> pd.DataFrame:

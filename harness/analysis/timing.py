@@ -34,6 +34,49 @@ def time_shares(episodes: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+WORKER_PARTS = ("startup", "build", "idle", "episodes", "end")
+"""What a worker's time in a run splits into; "end" is from its last episode to that of the whole run."""
+
+
+def worker_time(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Split the time of a run's workers, so that the parts add up to workers × the run's time.
+
+    The run is counted from its start to the end of its last episode. Attempts that a dead worker took with it count as
+    idle time of nobody.
+
+    Args:
+        episodes: `Ledger.episodes`; rows of before these columns were written, and of lost workers, are left out.
+
+    Returns:
+        One row per run_id with `workers`, `run_s`, `worker_s` (their product), `<part>_s` and `<part>_share` for each
+        of `WORKER_PARTS`.
+    """
+    names = ["run_id", "workers", "run_s", "worker_s"]
+    names += [f"{part}_s" for part in WORKER_PARTS] + [f"{part}_share" for part in WORKER_PARTS]
+    known = episodes.dropna(subset=["worker", "started_at", "wall_s"])
+    rows = []
+    for run_id, run in known.groupby("run_id", sort=False):
+        parts = run[["startup_s", "build_s", "idle_s"]].fillna(0.0)
+        start = run["started_at"].astype("datetime64[us, UTC]").astype("int64") / 1e6
+        frame = pd.DataFrame(
+            {
+                "worker": run["worker"],
+                "begin": start - parts.sum(axis=1),
+                "end": start + run["wall_s"],
+            }
+        ).groupby("worker")
+        begin, end = frame["begin"].min(), frame["end"].max()
+        run_s = float(end.max() - begin.min())
+        seconds = {part: float(parts[f"{part}_s"].sum()) for part in ("startup", "build", "idle")}
+        seconds["episodes"] = float(run["wall_s"].sum())
+        total = run_s * len(begin)
+        seconds["end"] = max(total - sum(seconds.values()), 0.0)
+        shares = {f"{part}_share": value / total if total > 0 else float("nan") for part, value in seconds.items()}
+        row = {"run_id": run_id, "workers": len(begin), "run_s": run_s, "worker_s": total}
+        rows.append(row | {f"{part}_s": value for part, value in seconds.items()} | shares)
+    return pd.DataFrame(rows, columns=names)
+
+
 def throughput(episodes: pd.DataFrame) -> pd.DataFrame:
     """Episodes an hour of whole runs, over the time in which any episode was under way.
 

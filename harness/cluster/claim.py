@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from harness.cluster.earlier import EarlierEpisodes, read_held
@@ -60,7 +61,13 @@ class Claimed:
         self.writer.append("runs", [{**self.row, **ended, "status": str(status)}])
 
 
-def claim(prepared: Prepared, servers: PolicyServers, reports: Mapping[str, NodeReport], time: TimeSource) -> Claimed:
+def claim(
+    prepared: Prepared,
+    servers: PolicyServers,
+    reports: Mapping[str, NodeReport],
+    time: TimeSource,
+    began: datetime | None = None,
+) -> Claimed:
     """Plan a run, and make the ledger its own.
 
     Args:
@@ -68,13 +75,14 @@ def claim(prepared: Prepared, servers: PolicyServers, reports: Mapping[str, Node
         servers: The policies, loaded.
         reports: Ray's node id → what the node has.
         time: Time.
+        began: When the run began, UTC; None for now.
 
     Raises:
         UsageError: Policies and protocol do not fit, or a wanted episode is not in the plan.
         LedgerError: The ledger is another suite's, or under another protocol.
         PolicyChanged: It holds episodes of another policy under the same name.
     """
-    suite, request, started = prepared.suite, prepared.request, time.now()
+    suite, request, started = prepared.suite, prepared.request, began or time.now()
     check_infos(servers.infos, suite)
     manifests = build_manifests(prepared, servers, reports)
     counts = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
@@ -58,6 +59,8 @@ class WorkerSetup:
     """What becomes of episodes as demonstrations; None: nothing."""
     isolation: Isolation = NO_LIMITS
     time: TimeSource = field(default_factory=WallTime)
+    began: datetime | None = None
+    """When the run began, UTC: what a worker's start-up is counted from."""
 
 
 @dataclass(frozen=True, slots=True)

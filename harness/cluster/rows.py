@@ -12,7 +12,8 @@ from harness.spec.observation import PolicyInfo
 
 COPIED = (
     "outcome", "steps", "clipped", "sim_s", "wall_s", "reset_s", "physics_s", "render_s", "policy_wait_s", "attempt",
-    "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at",
+    "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at", "worker",
+    "startup_s", "build_s", "idle_s",
 )  # fmt: skip
 """Columns of `episodes` that are fields of a result."""
 FROM_UNIT = ("episode_key", "protocol_sha256", "suite", "task_id", "init_state_id", "trial", "nfe")

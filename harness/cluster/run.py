@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -142,6 +143,7 @@ def run(
 
 def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> RunResult:
     """Take a request through all its phases; see `run`."""
+    began = time.now()
     with interruptible():
         prepared = prepare(request)
         if prepared.recording is not None and prepared.suite.protocol.placements == "init_states":
@@ -152,10 +154,12 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
             else f"Joining the Ray cluster at {request.address}"
         )
         listener.say(where)
+        ahead = look_ahead(prepared)
         with open_session(request.address, isolation=request.isolation) as session:
             servers = load_policies(prepared, session, listener, time)
             try:
-                claimed = claim(prepared, servers, inspect(prepared, session, servers, listener), time)
+                reports = inspect(prepared, session, servers, listener, ahead)
+                claimed = claim(prepared, servers, reports, time, began)
                 return fulfil(claimed, session, listener, time)
             finally:
                 servers.close()
@@ -175,10 +179,31 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     return servers
 
 
+def look_ahead(prepared: Prepared) -> Future[NodeReport] | None:
+    """Begin to look at this machine while Ray starts and policies load, where frames may be wanted here."""
+    suite = prepared.suite
+    looked_at = any(setup.info.cameras for setup in prepared.light.values()) or len(prepared.light) < len(
+        suite.policies
+    )
+    maybe = prepared.recording is not None or suite.video != "none" or looked_at
+    if not suite.tasks or not maybe or suite.world == "stub" or prepared.request.address is not None:
+        return None
+    request = NodeRequest(suite.world, tuple(prepared.descriptions), True, suite.protocol.renderer)
+    pool = ThreadPoolExecutor(1, "renderer")
+    try:
+        return pool.submit(local_report, request, prepared.descriptions)
+    finally:
+        pool.shutdown(wait=False)
+
+
 def inspect(
-    prepared: Prepared, session: RaySession, servers: PolicyServers, listener: RunListener
+    prepared: Prepared,
+    session: RaySession,
+    servers: PolicyServers,
+    listener: RunListener,
+    ahead: Future[NodeReport] | None = None,
 ) -> dict[str, NodeReport]:
-    """Look at the nodes that episodes will run on."""
+    """Look at the nodes that episodes will run on; `ahead` is what `look_ahead` began."""
     suite = prepared.suite
     if not suite.tasks:
         return {}
@@ -187,6 +212,8 @@ def inspect(
     if renders and suite.world != "stub":
         listener.say("Choosing a renderer")
     request = NodeRequest(suite.world, tuple(prepared.descriptions), renders, suite.protocol.renderer)
+    if session.owned and renders and ahead is not None:
+        return {session.driver_node_id: ahead.result()}
     if session.owned:
         return {session.driver_node_id: local_report(request, prepared.descriptions)}
     own = NodeReport("the driver", prepared.descriptions, None)
@@ -318,6 +345,7 @@ def worker_setup(
         recording=claimed.prepared.recording,
         isolation=session.isolation,
         time=time,
+        began=claimed.row["started_at"],
     )
 
 

@@ -55,6 +55,7 @@ class RolloutWorker:
         capacity = max(CAPACITY, len(set(self._configs.values())))
         self._simulators = SimulatorCache(get_world(setup.world), self._clock, capacity)
         self._deciders: dict[str, Decider] = {}
+        self._startup_s, self._free_since = 0.0, self._clock.seconds()
 
     def work(self) -> WorkerSummary:
         """Pull until told to stop. Every report has been acknowledged when this returns."""
@@ -62,6 +63,9 @@ class RolloutWorker:
 
         pending: Any = None
         episodes, idle_s, began = 0, 0.0, self._clock.seconds()
+        self._free_since = began
+        if self._setup.began is not None:
+            self._startup_s = max((self._clock.now() - self._setup.began).total_seconds(), 0.0)
         while True:
             asked = self._clock.seconds()
             lease = ray.get(self._controller.lease.remote(self._id))
@@ -89,12 +93,15 @@ class RolloutWorker:
         unit = item.unit
         policy, config = self._setup.policies[unit.policy], self._configs[unit.policy]
         actions: Sequence[NDArray[Any]] = ()
-        started_at = self._clock.now()
+        started_at, built_s = self._clock.now(), self._simulators.build_s
+        idle_s = self._clock.seconds() - self._free_since
         try:
             simulator = self._simulators.get(unit.task, config)
             result, actions = self._play(simulator, policy, item)
         except Exception as error:
             result = lost_episode(unit, item.attempt, started_at, explain_fault(error), self._place.node_id)
+        self._free_since = self._clock.seconds()
+        startup_s, self._startup_s = self._startup_s, 0.0
         if result.outcome == "error":
             self._simulators.discard(unit.task, config)
         elif self._wants_video(item, result):
@@ -104,6 +111,10 @@ class RolloutWorker:
             node_id=self._place.node_id,
             hardware=self._place.hardware,
             task=self._setup.task_names.get(unit.task, ""),
+            worker=self._id,
+            startup_s=startup_s,
+            build_s=self._simulators.build_s - built_s,
+            idle_s=idle_s,
         )
 
     def _play(

@@ -11,7 +11,8 @@ from harness.schedule.status import RunStatus
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
-#               Columns added since: decisions.attempt, latency.launch. Null in parts of before.
+#               Columns added since: decisions.attempt, latency.launch, episodes.worker,
+#               startup_s, build_s and idle_s. Null in parts of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -105,6 +106,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("error_type", TEXT, "Kind of the infrastructure error; null without one."),
         Column("error_message", TEXT, "What the infrastructure error said; null without one."),
         _started("the attempt"),
+        Column("worker", TEXT, "Rollout worker that ran it, unique in the run."),
+        Column("startup_s", REAL, "Before a worker's first episode: from the run's start to its first question.", "s"),
+        Column("build_s", REAL, "Before the episode: opening or building its task; 0 when the worker held it.", "s"),
+        Column("idle_s", REAL, "Before the episode: waiting for work, reporting, filming.", "s"),
     ),
     "decisions": (
         _RUN,

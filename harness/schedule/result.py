@@ -58,6 +58,13 @@ class EpisodeResult:
     hardware: str = ""
     video: str | None = None
     """Path relative to the ledger's directory."""
+    worker: str | None = None
+    startup_s: float | None = None
+    """From the run's start to the worker's first question for work, with its first episode; else 0."""
+    build_s: float | None = None
+    """Opening or building the task, before `wall_s`."""
+    idle_s: float | None = None
+    """Since the worker's last episode (or its first question), without `build_s`."""
 
 
 def lost_episode(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from harness.analysis import throughput, time_shares
+from harness.analysis import throughput, time_shares, worker_time
 from harness.ledger import Ledger
 
 LedgerOf = Callable[..., Ledger]
@@ -58,6 +58,24 @@ def test_throughput_counts_overlap_once_and_pauses_not_at_all(ledger_of: LedgerO
     assert row["busy_s"] == pytest.approx(25)
     assert row["per_hour"] == pytest.approx(4 * 3600 / 25)
     assert row["concurrency"] == pytest.approx(40 / 25)
+
+
+def test_the_parts_of_workers_time_add_up_to_workers_times_the_run(ledger_of: LedgerOf) -> None:
+    rows = [
+        episode("a", 12, 10, worker="w0", startup_s=8.0, build_s=3.0, idle_s=1.0),
+        episode("b", 23, 10, worker="w0", startup_s=0.0, build_s=0.0, idle_s=1.0),
+        episode("c", 15, 5, worker="w1", startup_s=9.0, build_s=6.0, idle_s=0.0),
+    ]
+    row = worker_time(ledger_of(episodes=rows).episodes).iloc[0]
+    assert (row["workers"], row["run_s"], row["worker_s"]) == (2, 33, 66)
+    parts = {"startup": 17, "build": 9, "idle": 2, "episodes": 25, "end": 13}
+    assert {part: row[f"{part}_s"] for part in parts} == parts
+    assert sum(row[f"{part}_share"] for part in parts) == pytest.approx(1)
+
+
+def test_ledgers_of_before_say_nothing_of_workers(ledger_of: LedgerOf) -> None:
+    assert worker_time(ledger_of(episodes=[episode("a")]).episodes).empty
+    assert worker_time(ledger_of().episodes).empty
 
 
 def test_no_episodes_have_no_throughput(ledger_of: LedgerOf) -> None:

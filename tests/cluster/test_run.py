@@ -8,6 +8,8 @@ import pytest
 from stub_runs import python_policy, stub_suite
 
 import harness
+from harness.analysis import worker_time
+from harness.analysis.timing import WORKER_PARTS
 from harness.cluster import controller
 from harness.errors import NodeError, PolicyError
 
@@ -48,6 +50,11 @@ def test_a_run_leaves_one_row_per_unit_and_says_what_it_did(tmp_path):
     assert ledger.manifest("stub")["renderer"] == "none"
     assert [progress.done for progress in seen] == sorted(progress.done for progress in seen)
     assert seen[-1].per_policy["noop", None].done == 12
+    (time,) = worker_time(ledger.episodes).to_dict("records")
+    assert time["workers"] == result.workers == 2
+    assert ledger.episodes.groupby("worker")["startup_s"].apply(lambda values: (values > 0).sum()).tolist() == [1, 1]
+    assert sum(time[f"{part}_s"] for part in WORKER_PARTS) == pytest.approx(time["worker_s"], rel=1e-3)
+    assert ledger.runs["started_at"].min() < ledger.episodes["started_at"].min()
 
 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.summary import Summary
-from harness.analysis.timing import PARTS
+from harness.analysis.timing import PARTS, WORKER_PARTS
 from harness.report.format import count, duration, number, percent, text
 from harness.report.names import VariantNames
 from harness.report.tables.table import Table, records
@@ -24,6 +24,24 @@ def time_table(summary: Summary, names: VariantNames) -> Table:
     parts = tuple(part.replace("_", " ") for part in PARTS)
     note = "wall: summed over workers. other: what the named causes leave. episodes/h: of one worker."
     return Table("Where the time went", ("policy", "episodes", "wall", *parts, "episodes/h"), rows, 1, note, names.key)
+
+
+def worker_table(summary: Summary) -> Table:
+    """Where the workers' time went."""
+    rows = tuple(
+        (
+            text(row["run_id"]),
+            count(row["workers"]),
+            duration(row["run_s"]),
+            *(percent(row[f"{part}_share"]) for part in WORKER_PARTS),
+        )
+        for row in records(summary.workers)
+    )
+    note = (
+        "Shares of workers × time, which add up. startup: from the run's start to a worker's first question. build: "
+        "opening tasks. idle: waiting for work. end: from a worker's last episode to the run's."
+    )
+    return Table("Where the workers' time went", ("run", "workers", "time", *WORKER_PARTS), rows, 1, note)
 
 
 def throughput_table(summary: Summary) -> Table:
