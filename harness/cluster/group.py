@@ -52,7 +52,7 @@ class WorkerGroup:
         slots: Sequence[WorkerSlot],
         setup: WorkerSetup,
         controller: Any,
-        environments: Mapping[str, Mapping[str, str]],
+        environments: Sequence[Mapping[str, str]],
     ) -> None:
         """Start one worker in every slot.
 
@@ -61,10 +61,10 @@ class WorkerGroup:
             slots: Where they go.
             setup: What they have to know.
             controller: Whom they pull from.
-            environments: Node id → variables for rendering there.
+            environments: For each slot, variables for rendering there.
         """
         self._session, self._setup, self._controller = session, setup, controller
-        self._environments = environments
+        self._environments = {f"worker-{i}": dict(variables) for i, variables in enumerate(environments)}
         self._members: dict[Any, _Member] = {}
         self._generation: dict[str, int] = {}
         for i, slot in enumerate(slots):
@@ -110,7 +110,7 @@ class WorkerGroup:
                 num_cpus=slot.cpus,
                 max_restarts=0,
                 scheduling_strategy=self._session.on(slot.node_id),
-                runtime_env={"env_vars": {**THREADS, **self._environments.get(slot.node_id, {})}},
+                runtime_env={"env_vars": {**THREADS, **self._environments[worker_id.partition(".")[0]]}},
             )
             .remote(worker_id, self._setup, self._controller)
         )

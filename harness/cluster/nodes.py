@@ -148,6 +148,21 @@ def describe_nodes(
     return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
 
 
+def free_gpu_bytes(session: RaySession, nodes: Sequence[NodeResources]) -> dict[str, list[int]]:
+    """Node id → free memory of each of its GPUs now; empty where the driver does not say."""
+    if session.owned:
+        return {node.node_id: _free_gpu_bytes() for node in nodes}
+    task = session.ray.remote(num_cpus=0)(_free_gpu_bytes)
+    refs = {node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote() for node in nodes}
+    return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
+
+
+def _free_gpu_bytes() -> list[int]:
+    from harness.latency.nvml import NvmlSource
+
+    return [memory[1] for source in NvmlSource.every() if (memory := source.memory()) is not None]
+
+
 def _describe(run_id: str, gl: str | None) -> dict[str, Any]:
     from harness.latency.node import describe_node
 

@@ -23,7 +23,7 @@ from harness.cluster.film import cameras_for
 from harness.cluster.group import WorkerGroup
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.messages import NodeIdentity, WorkerSetup
-from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, inspect_nodes, local_report
+from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, free_gpu_bytes, inspect_nodes, local_report
 from harness.cluster.policy_servers import PolicyServers, open_policies
 from harness.cluster.prepare import Prepared, prepare
 from harness.cluster.probes import ProbesEnd, read_probed, run_probes
@@ -39,7 +39,7 @@ from harness.rollout.episode import replan_interval
 from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.balance import ServerDemand, reserved_cores
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
-from harness.schedule.placement import WorkerSlot, place_workers
+from harness.schedule.placement import NodeResources, WorkerSlot, place_workers, renderer_room, spread_renderers
 from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
@@ -259,19 +259,22 @@ def work(
     """Roll out, then probe."""
     nodes = session.nodes()
     rows = describe_nodes(session, nodes, claimed.run_id, claimed.reports)
-    claimed.writer.append("nodes", list(rows.values()))
     places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in rows.items()}
     hosts = [node for node in nodes if node.node_id in claimed.reports]
-    n_todo, wanted = len(claimed.todo), claimed.prepared.request.workers
-    reserved = reserved_cores({node.node_id: node.cpus for node in hosts}, server_demands(claimed))
-    slots = place_workers(hosts, claimed.servers.slots, wanted, n_todo, reserved) if n_todo else ()
+    devices = {node_id: report.backend.devices for node_id, report in claimed.reports.items() if report.backend}
+    slots = place(claimed, session, hosts, devices)
+    renderers = spread_renderers(slots, devices)
+    for node_id, row in rows.items():
+        here = {f"worker-{i}": str(n) for i, n in enumerate(renderers) if n is not None and slots[i].node_id == node_id}
+        row["renderers"] = here or None
+    claimed.writer.append("nodes", list(rows.values()))
     with Interrupts() as interrupts:
         controller = start_controller(session, claimed, n_workers=len(slots), time=time)
         try:
             rolled = None
             if slots:
                 setup = worker_setup(claimed, session, places, time)
-                group = start_workers(claimed, session, slots, setup, controller)
+                group = start_workers(claimed, session, slots, renderers, setup, controller)
                 drive = RolloutDrive(
                     session,
                     group,
@@ -302,13 +305,34 @@ def work(
             session.ray.kill(controller)
 
 
+def place(
+    claimed: Claimed, session: RaySession, hosts: Sequence[NodeResources], devices: Mapping[str, Sequence[int]]
+) -> tuple[WorkerSlot, ...]:
+    """Where rollout workers go; `devices` are the GPUs of each node that render alike."""
+    n_todo, wanted = len(claimed.todo), claimed.prepared.request.workers
+    if not n_todo:
+        return ()
+    reserved = reserved_cores({node.node_id: node.cpus for node in hosts}, server_demands(claimed))
+    rendering = [node for node in hosts if devices.get(node.node_id)] if wanted is None else []
+    free = free_gpu_bytes(session, rendering)
+    room = {node_id: renderer_room(len(devices[node_id]), sizes) for node_id, sizes in free.items() if sizes}
+    return place_workers(hosts, claimed.servers.slots, wanted, n_todo, reserved, room)
+
+
 def start_workers(
-    claimed: Claimed, session: RaySession, slots: Sequence[WorkerSlot], setup: WorkerSetup, controller: Any
+    claimed: Claimed,
+    session: RaySession,
+    slots: Sequence[WorkerSlot],
+    renderers: Sequence[int | None],
+    setup: WorkerSetup,
+    controller: Any,
 ) -> WorkerGroup:
-    """Start a worker in every slot, with what its node renders by, and tell the policy servers who will ask."""
+    """Start a worker in every slot, with what it renders by, and tell the policy servers who will ask."""
     claimed.servers.attach(len(slots), {node_id: place.hardware for node_id, place in setup.places.items()})
-    backends = {node_id: report.backend for node_id, report in claimed.reports.items()}
-    environments = {node_id: backend.env for node_id, backend in backends.items() if backend is not None}
+    backends = [claimed.reports[slot.node_id].backend for slot in slots]
+    environments = [
+        {} if backend is None else backend.env_on(device) for backend, device in zip(backends, renderers, strict=True)
+    ]
     return WorkerGroup(session, slots, setup, controller, environments)
 
 

@@ -89,6 +89,7 @@ def describe_node(
         "isa": instruction_set(root),
         "threads": calibration.threads if calibration else torch_threads(),
         "gl": gl,
+        "renderers": None,
     }
     for name in CEILINGS:
         value = getattr(calibration, name, None)

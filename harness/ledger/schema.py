@@ -12,7 +12,7 @@ from harness.schedule.status import RunStatus
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt, latency.launch, episodes.worker,
-#               startup_s, build_s and idle_s. Null in parts of before.
+#               startup_s, build_s and idle_s, nodes.renderers. Null in parts of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -162,6 +162,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("isa", TEXT, "Widest vector instruction set of the CPU, e.g. avx512, avx2, sve, neon."),
         Column("threads", WHOLE, "Threads of one operation of torch.", "threads"),
         Column("gl", TEXT, "What renders there: class (egl-gpu, osmesa, …) and device; null where nothing does."),
+        Column("renderers", TEXTS, "Worker → EGL device that it renders on; null where there is one for all."),
     ),
     "counts": (
         *_MEASURED,

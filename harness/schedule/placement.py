@@ -12,6 +12,10 @@ WORKER_MEMORY_BYTES = 5 * 2**29
 """What a rollout worker needs: with two LIBERO tasks built its resident memory is 1.5 to 2.3 GB."""
 
 
+RENDERER_MEMORY_BYTES = 530 * 10**6
+"""What a rollout worker takes of a GPU's memory to render LIBERO: its GL contexts with their textures (on an H100)."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeResources:
     """What Ray says of a node."""
@@ -77,6 +81,7 @@ def place_workers(
     wanted: int | None,
     n_units: int,
     reserved: Mapping[str, int] | None = None,
+    render_room: Mapping[str, int] | None = None,
 ) -> tuple[WorkerSlot, ...]:
     """Place rollout workers.
 
@@ -87,6 +92,7 @@ def place_workers(
         n_units: Units of work: more workers than that would idle.
         reserved: Node → CPUs that servers keep for themselves (`harness.schedule.balance`); on any other node workers
             share every CPU with the servers.
+        render_room: Node → workers that its GPUs have memory to render for (`renderer_room`), where that is known.
 
     Raises:
         NodeError: No node has a CPU.
@@ -96,8 +102,9 @@ def place_workers(
         taken[server.node_id] += server.cpus
     hosts = _with_cpus(nodes)
     free = {node.node_id: max(node.cpus - taken[node.node_id], 0.0) for node in hosts}
-    kept = reserved or {}
+    kept, gpus = reserved or {}, render_room or {}
     room = {node.node_id: min(int(node.cpus) - kept.get(node.node_id, 0), _by_memory(node)) for node in hosts}
+    room = {node_id: min(n, gpus.get(node_id, n)) for node_id, n in room.items()}
     if wanted is None:
         wanted = max(sum(room.values()), 1)
     count = min(wanted, max(n_units, 1))
@@ -110,6 +117,35 @@ def place_workers(
     return tuple(
         WorkerSlot(node_id, min(1.0, _floor(free[node_id] / n))) for node_id, n in chosen.items() for _ in range(n)
     )
+
+
+def renderer_room(n_devices: int, free_bytes: Sequence[int]) -> int:
+    """Workers that a node's GPUs have memory to render for, spread evenly: the fullest one decides.
+
+    Args:
+        n_devices: GPUs that they are spread over.
+        free_bytes: Free memory of each GPU, once policies are loaded.
+    """
+    return n_devices * (min(free_bytes) // RENDERER_MEMORY_BYTES)
+
+
+def spread_renderers(slots: Sequence[WorkerSlot], devices: Mapping[str, Sequence[int]]) -> tuple[int | None, ...]:
+    """Choose a GPU to render on for each worker: those of a node in turn, so that their numbers differ by at most one.
+
+    Args:
+        slots: Where workers go.
+        devices: Node → EGL devices that render alike.
+
+    Returns:
+        EGL device of each slot; None where there is no choice.
+    """
+    seen = Counter[str]()
+    chosen: list[int | None] = []
+    for slot in slots:
+        of_node = devices.get(slot.node_id, ())
+        chosen.append(of_node[seen[slot.node_id] % len(of_node)] if of_node else None)
+        seen[slot.node_id] += 1
+    return tuple(chosen)
 
 
 def _with_cpus(nodes: Sequence[NodeResources]) -> list[NodeResources]:

@@ -175,3 +175,9 @@ class GLBackend:
     """GL_RENDERER string, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)"."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment for a process that renders with it: MUJOCO_GL, PYOPENGL_PLATFORM, MUJOCO_EGL_DEVICE_ID."""
+    devices: tuple[int, ...] = ()
+    """EGL devices that render the same, this one first; empty where there is no choice."""
+
+    def env_on(self, device: int | None) -> Mapping[str, str]:
+        """The environment for one of `devices`; None: for the one that was chosen."""
+        return self.env if device is None else {**self.env, "MUJOCO_EGL_DEVICE_ID": str(device)}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ class BackendCandidate:
 
     renderer: str
     env: Mapping[str, str]
+    cuda: int | None = None
+    """CUDA's number of the device; None for software and where EGL does not say."""
 
     @property
     def label(self) -> str:
@@ -78,15 +81,47 @@ def choose_backend(prefer: str | None = None, *, env: Mapping[str, str], child: 
         raise unknown_name("GL backend", str(prefer), ("egl", *RENDERERS))
     base = {key: value for key, value in env.items() if key not in _SELECTING}
     reasons: list[str] = []
-    for candidate in _candidates(prefer or env.get("MUJOCO_GL"), env, base, child, reasons):
+    candidates = _candidates(prefer or env.get("MUJOCO_GL"), env, base, child, reasons)
+    for candidate in candidates:
         try:
             answer = child("frame", {**base, **candidate.env})
         except RenderError as error:
             reasons.append(f"{candidate.label}: {error}")
             continue
-        return GLBackend(candidate.env["MUJOCO_GL"], candidate.renderer, answer["device"], candidate.env)
+        alike = _alike(candidate, answer["device"], candidates, env, base, child)
+        return GLBackend(candidate.env["MUJOCO_GL"], candidate.renderer, answer["device"], candidate.env, alike)
     tried = "; ".join(reasons) or "EGL lists no such device"
     raise RenderError(f"No GL backend renders a frame on this node. {tried}. {INSTALL_HINT}")
+
+
+def _alike(
+    chosen: BackendCandidate,
+    name: str,
+    candidates: Sequence[BackendCandidate],
+    env: Mapping[str, str],
+    base: Mapping[str, str],
+    child: Child,
+) -> tuple[int, ...]:
+    """EGL devices of the GPUs that this process may use and that render as the chosen one does, which comes first."""
+    if chosen.renderer != "egl-gpu":
+        return ()
+    visible = {int(part) for part in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip().isdigit()}
+    others = [
+        candidate
+        for candidate in candidates
+        if candidate.renderer == chosen.renderer and candidate != chosen and (not visible or candidate.cuda in visible)
+    ]
+
+    def renders_alike(candidate: BackendCandidate) -> bool:
+        try:
+            return bool(child("frame", {**base, **candidate.env})["device"] == name)
+        except RenderError:
+            return False
+
+    with ThreadPoolExecutor(max(len(others), 1)) as pool:
+        answers = list(pool.map(renders_alike, others))
+    alike = [chosen, *(candidate for candidate, same in zip(others, answers, strict=True) if same)]
+    return tuple(int(candidate.env["MUJOCO_EGL_DEVICE_ID"]) for candidate in alike)
 
 
 def _candidates(
@@ -110,7 +145,7 @@ def _candidates(
 def _egl(device: Mapping[str, Any]) -> BackendCandidate:
     renderer = "egl-software" if device["software"] else "egl-gpu"
     settings = {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "MUJOCO_EGL_DEVICE_ID": str(device["index"])}
-    return BackendCandidate(renderer, settings)
+    return BackendCandidate(renderer, settings, device["cuda"])
 
 
 def _in_order(devices: Sequence[Mapping[str, Any]], env: Mapping[str, str]) -> list[Mapping[str, Any]]:

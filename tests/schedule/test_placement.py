@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.errors import NodeError
 from harness.schedule.failure import Restart, decide_restart
-from harness.schedule.placement import NodeResources, place_servers, place_workers
+from harness.schedule.placement import NodeResources, place_servers, place_workers, renderer_room, spread_renderers
 
 GIB = 2**30
 
@@ -78,6 +78,22 @@ def test_policies_share_a_gpu_when_they_outnumber_gpus():
     servers = place_servers([node("a", 16, 1)], ["one", "two", "three"])
     assert [server.policy for server in servers] == ["one", "two", "three"]
     assert sum(server.gpus for server in servers) <= 1.0
+
+
+def test_renderers_are_spread_over_a_nodes_gpus_in_proportion():
+    slots = place_workers([node("a", 31, 2, gib=999), node("b", 2)], (), None, 100)
+    chosen = spread_renderers(slots, {"a": (4, 7)})
+    assert len(chosen) == 33
+    assert Counter(chosen) == {4: 16, 7: 15, None: 2}
+    assert spread_renderers(slots, {}) == (None,) * 33
+
+
+def test_workers_are_no_more_than_the_fullest_gpu_has_memory_to_render_for():
+    assert renderer_room(2, [80 * 10**9, 5 * 10**9]) == 2 * 9
+    slots = place_workers([node("a", 64, 8, gib=999)], (), None, 100, render_room={"a": renderer_room(2, [5 * 10**9])})
+    assert len(slots) == 18
+    assert len(place_workers([node("a", 64, 8, gib=999)], (), 30, 100, render_room={"a": 18})) == 30
+    assert len(place_workers([node("a", 64)], (), None, 100, render_room={"a": 0})) == 1
 
 
 @given(NODES, st.integers(0, 3), st.one_of(st.none(), st.integers(1, 40)), st.integers(1, 100))

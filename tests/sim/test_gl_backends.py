@@ -68,6 +68,23 @@ def test_a_gpu_that_renders_black_is_passed_over() -> None:
     assert backend.env == {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "MUJOCO_EGL_DEVICE_ID": "2"}
 
 
+def test_every_gpu_that_may_be_used_and_renders_alike_is_offered() -> None:
+    third = {"index": 3, "software": False, "cuda": 2}
+    devices = [GPU_A, GPU_B, SOFTWARE, third]
+
+    def offered(visible: str, broken: Callable[[Mapping[str, str]], str | None] = lambda env: None) -> tuple[int, ...]:
+        return choose_backend(env={"CUDA_VISIBLE_DEVICES": visible}, child=node(devices, broken)).devices
+
+    assert offered("") == (1, 0, 3)
+    assert offered("2,1") == (3, 0)
+    assert offered("", lambda env: "black" if env.get("MUJOCO_EGL_DEVICE_ID") == "0" else None) == (1, 3)
+    assert choose_backend(env={"MUJOCO_EGL_DEVICE_ID": "0"}, child=node(devices)).devices == (0,)
+    assert choose_backend(env={}, child=node([SOFTWARE])).devices == ()
+    backend = choose_backend(env={}, child=node(devices))
+    assert backend.env_on(3) == {**backend.env, "MUJOCO_EGL_DEVICE_ID": "3"}
+    assert backend.env_on(None) == backend.env
+
+
 def test_when_none_renders_every_reason_and_the_remedy_are_given() -> None:
     with pytest.raises(RenderError) as caught:
         choose_backend(env={}, child=node([GPU_A], lambda env: f"{env['MUJOCO_GL']} is broken"))
