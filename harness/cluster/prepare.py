@@ -12,18 +12,21 @@ from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_servers import light_setups
 from harness.cluster.recording import Recording, check_recording
 from harness.cluster.request import RunRequest
-from harness.errors import LedgerError, UsageError
+from harness.errors import LedgerError, PolicyError, SimulatorError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.claim import check_claim
 from harness.ledger.parts import read_rows
 from harness.policies.ability import require_able
+from harness.policies.registry import POLICIES
 from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.sim.base import SuiteDescription
+from harness.sim.package import INSTALL_HINT, is_installed
 from harness.sim.worlds import get_world
 from harness.spec import Suite, load_suite
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import Protocol
+from harness.spec.suite import ProbePlan
 
 MIN_FREE_BYTES = 10**9
 """Free disk space with which a run may start: ledger, videos, and what Ray writes to its temporary directory."""
@@ -41,6 +44,10 @@ class Prepared:
     light: Mapping[str, PolicySetup]
     recording: Recording | None = None
     """Where to record, with an absolute path."""
+    probe: ProbePlan | None = None
+    """The suite's probes, less what cannot be built here."""
+    left_out: tuple[str, ...] = ()
+    """What of the suite is not done, a sentence each."""
 
 
 def prepare(request: RunRequest) -> Prepared:
@@ -50,19 +57,49 @@ def prepare(request: RunRequest) -> Prepared:
         UsageError: Unknown suite, task, policy or option; NFE for policies without; an `out` that needs --resume; a
             recording that cannot be made.
         LedgerError: `out` holds another suite's ledger or cannot be written, or the disk is too full.
-        PolicyError: A light policy cannot be built.
+        PolicyError: A light policy cannot be built, or what a policy needs is not here.
+        SimulatorError: Episodes would run on this machine, and LIBERO is not installed.
     """
     loaded = load_suite(request.suite) if isinstance(request.suite, str) else request.suite
     suite = request.changes.apply(loaded)
     if request.workers is not None and request.workers < 1:
         raise UsageError(f"workers is {request.workers}; at least one rollout worker is needed.")
-    descriptions, light = check_suite(suite, local=request.address is None)
+    local = request.address is None
+    probe, left_out = probes_here(suite, local=local)
+    descriptions, light = check_suite(suite, local=local)
     if request.changes.nfe and request.changes.policies:
         _refuse_nfe({label: setup.info for label, setup in light.items()})
     recording = check_recording(request.record, suite) if request.record is not None else None
     _require_space(request.out)
     _check_out(suite, request.out, request.resume)
-    return Prepared(request, suite, request.out, descriptions, light, recording)
+    return Prepared(request, suite, request.out, descriptions, light, recording, probe, left_out)
+
+
+def probes_here(suite: Suite, *, local: bool) -> tuple[ProbePlan | None, tuple[str, ...]]:
+    """What of a suite's probes can be built: the extra `sim` alone rolls out, yet brings no torch to time `flow` with.
+
+    Args:
+        suite: The suite.
+        local: Whether policies are built on this machine; what the nodes of a cluster have is not known here.
+
+    Returns:
+        (the plan less the policies whose modules are not installed, None where none is left; a sentence for each).
+
+    Raises:
+        PolicyError: The suite has nothing but probes, and none can be built.
+    """
+    if suite.probe is None or not local:
+        return suite.probe, ()
+    lacking = {spec.label: POLICIES.lacking(spec) for spec in suite.probe.policies}
+    kept = tuple(spec for spec in suite.probe.policies if lacking[spec.label] is None)
+    told = tuple(
+        f"The probe of {label} is left out: {module} is not installed here (pip install 'vla-harness[policies]')."
+        for label, module in lacking.items()
+        if module is not None
+    )
+    if not kept and not suite.tasks:
+        raise PolicyError(" ".join(told))
+    return (suite.probe.model_copy(update={"policies": kept}) if kept else None), told
 
 
 def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescription], dict[str, PolicySetup]]:
@@ -77,9 +114,15 @@ def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescriptio
 
     Raises:
         UsageError: Unknown task, init state, policy or option.
-        PolicyError: A light policy cannot be built.
+        PolicyError: A light policy cannot be built, or what a policy needs is not here.
+        SimulatorError: Episodes would run on this machine, and LIBERO is not installed.
     """
     _require_policies(suite, local=local)
+    if local and suite.tasks and suite.world == "libero" and not is_installed():
+        raise SimulatorError(
+            f"Suite {suite.name!r} plays LIBERO, which is not installed here. {INSTALL_HINT} Or run it on a cluster "
+            "whose nodes have it: --address."
+        )
     descriptions = check_tasks(suite)
     light = light_setups(suite.policies)
     check_infos({label: setup.info for label, setup in light.items()}, suite)
@@ -153,12 +196,11 @@ def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:
 
 
 def _require_policies(suite: Suite, *, local: bool) -> None:
-    from harness.policies.registry import POLICIES
-
     if suite.tasks and not suite.policies:
         raise UsageError(f"Suite {suite.name!r} names no policy; give one with --policy, e.g. --policy scripted.")
     for spec in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
-        POLICIES.check(spec, local=local)
+        # Probes of what is not installed are left out, see `probes_here`.
+        POLICIES.check(spec, local=local and (spec in suite.policies or POLICIES.lacking(spec) is None))
 
 
 def _require_space(out: str) -> None:

@@ -148,6 +148,8 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
         prepared = prepare(request)
         if prepared.recording is not None and prepared.suite.protocol.placements == "init_states":
             listener.say(TEST_SET)
+        for sentence in prepared.left_out:
+            listener.say(f"warning: {sentence}")
         where = (
             "Starting Ray on this machine"
             if request.address is None
@@ -288,13 +290,13 @@ def work(
                 rolled = drive.drive()
             # Probes need every CPU and GPU of a node.
             claimed.servers.close()
-            if claimed.suite.probe is None or (rolled is not None and rolled.interrupted):
+            if claimed.prepared.probe is None or (rolled is not None and rolled.interrupted):
                 return rolled, ProbesEnd()
             return rolled, run_probes(
                 session,
                 nodes,
                 places,
-                claimed.suite.probe,
+                claimed.prepared.probe,
                 controller,
                 run_id=claimed.run_id,
                 held=read_probed(claimed.prepared.out) if claimed.prepared.request.resume else set(),
@@ -420,7 +422,7 @@ def summarise(
         skipped=len(claimed.plan) - len(claimed.todo),
         interrupted=status == RunStatus.INTERRUPTED,
         errors=probed.failures,
-        warnings=probed.warnings,
+        warnings=(*claimed.prepared.left_out, *probed.warnings),
         recorded=recorded,
     )
     if rolled is None:
@@ -434,7 +436,7 @@ def summarise(
         outcomes={"success": progress.successes, "timeout": timeouts, "error": progress.errors},
         stopped=rolled.stopped,
         errors=(*told, *probed.failures),
-        warnings=(*snapshot.warnings, *_heavy_workers(rolled), *probed.warnings),
+        warnings=(*snapshot.warnings, *_heavy_workers(rolled), *begun.warnings),
         workers=len(rolled.summaries),
         rollout_s=progress.elapsed_s,
         worker_s=sum(summary.active_s for summary in rolled.summaries),

@@ -48,6 +48,8 @@ class PolicyKind:
     first, because nobody knows what it imports before it is built."""
     remote: bool = False
     """Whether building it opens a connection."""
+    needs: tuple[str, ...] = ()
+    """Modules that building it imports and an installation without extras lacks."""
 
 
 BUILTIN: Mapping[str, PolicyKind] = {
@@ -77,12 +79,14 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "flow[:PATH]",
         "small flow-matching chunk policy in torch; the trained teacher, flow:student, or yours",
         "harness.policies.flow.options:check",
+        needs=("torch", "safetensors"),
     ),
     "lerobot": PolicyKind(
         "harness.policies.lerobot:make",
         "lerobot:REPO_OR_PATH",
         "any LeRobot policy; lerobot:pi05?weights=random for latency only",
         "harness.policies.lerobot.check:check",
+        needs=("torch", "lerobot"),
     ),
     "openpi": PolicyKind(
         "harness.policies.openpi:make",
@@ -205,7 +209,7 @@ class PolicyRegistry:
 
         Raises:
             UsageError: An unknown kind or option, or a value that it does not take.
-            PolicyError: What it names is not there.
+            PolicyError: What it names, or a module that it needs, is not there.
         """
         if spec.kind not in self.kinds():
             raise unknown_name("policy", spec.kind, self.kinds())
@@ -213,6 +217,14 @@ class PolicyRegistry:
         known = self._kinds.get(spec.kind)
         if known is not None and known.check:
             load_target(known.check, named=spec.kind)(without_serving(spec), local)
+        module = self.lacking(spec) if local else None
+        if module is not None:
+            raise PolicyError(_not_installed(spec.kind, module))
+
+    def lacking(self, spec: PolicyRequest) -> str | None:
+        """The first module that building a policy would import and that is not installed here; imports none."""
+        needs = self._kinds[spec.kind].needs if spec.kind in self._kinds else ()
+        return next((module for module in needs if importlib.util.find_spec(module) is None), None)
 
     def stated_info(self, spec: PolicyRequest) -> PolicyInfo | None:
         """What a policy says of itself, where that is known without torch, files or a connection; else None.
@@ -294,15 +306,19 @@ def load_target(target: str, *, named: str) -> Callable[..., Any]:
         for name in attribute.split("."):
             found = getattr(found, name)
     except ModuleNotFoundError as error:
-        raise PolicyError(
-            f"Policy {named!r} needs the module {error.name!r}, which is not installed here; "
-            "install it (the extra `policies` brings torch and the learned policies)."
-        ) from error
+        raise PolicyError(_not_installed(named, str(error.name))) from error
     except Exception as error:
         raise PolicyError(f"Policy {named!r} cannot be loaded from {target!r}: {error!r}.") from error
     if not callable(found):
         raise PolicyError(f"Policy {named!r} points at {target!r}, a {type(found).__name__}; it must be a factory.")
     return found
+
+
+def _not_installed(named: str, module: str) -> str:
+    return (
+        f"Policy {named!r} needs the module {module!r}, which is not installed here; install it "
+        "(`pip install 'vla-harness[policies]'` brings torch and the learned policies)."
+    )
 
 
 def _source_identity(spec: PolicyRequest, info: PolicyInfo) -> PolicyIdentity:
