@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 import harness
+from harness.analysis.latency.launches import WITHIN
 from harness.analysis.summary import Summary
 from harness.analysis.timing import PARTS
 from harness.ledger.schema import LONG, REAL, TEXT, WHOLE, Column
@@ -65,11 +66,14 @@ _COUNTS = (
 )
 _SCORED = _estimate("Success rate: successes / n.", "fraction", "scored episodes (success + timeout)")
 _SUITE = Column("suite", TEXT, "LIBERO suite.")
+_LAUNCHES = Column("launches", LONG, "Processes measured; with one, the interval holds within it.", "launches")
 
 RATES = "Clopper-Pearson; episodes independent, about these init states"
 PAIRS = "Tango's score interval with Edwards' correction; pairs independent, about these init states"
-QUANTILES = "order statistics (binomial); samples independent, within the launches measured"
-LINE = "bootstrap of the medians; samples independent, within the launches measured"
+QUANTILES = f"order statistics (binomial); samples independent, {WITHIN}"
+LINE = f"bootstrap of the medians; samples independent, {WITHIN}"
+LAUNCHED = "t on the log quantile of each launch; launches independent, about a launch's quantile"
+LAUNCHED_LINE = "t on the line of each launch; launches independent"
 NO_INTERVAL = "no interval"
 LEVEL = 0.95
 
@@ -121,6 +125,13 @@ def _bounded(frame: pd.DataFrame, design: str) -> pd.DataFrame:
     )
 
 
+def _by_launches(frame: pd.DataFrame, several: str, one: str) -> pd.DataFrame:
+    """Add level and design, which differ with the number of launches."""
+    bounded = _bounded(frame, several)
+    alone = (frame["launches"] == 1) & frame["low"].notna()
+    return bounded.assign(design=bounded["design"].mask(alone, one))
+
+
 def _rates(frame: pd.DataFrame) -> pd.DataFrame:
     return _bounded(frame.assign(estimate=frame["rate"]), RATES)
 
@@ -139,7 +150,7 @@ def _latency(summary: Summary) -> pd.DataFrame:
         frame.assign(statistic=name, estimate=frame[name], low=frame[f"{name}_low"], high=frame[f"{name}_high"])
         for name in ("median", "p99")
     ]
-    return _bounded(pd.concat(parts, ignore_index=True), QUANTILES)
+    return _by_launches(pd.concat(parts, ignore_index=True), LAUNCHED, QUANTILES)
 
 
 def _prefix(summary: Summary) -> pd.DataFrame:
@@ -157,7 +168,7 @@ def _prefix(summary: Summary) -> pd.DataFrame:
             ("outside_loop", "prefix", "measured_outside"),
         )
     ]
-    return _bounded(pd.concat(parts, ignore_index=True), LINE)
+    return _by_launches(pd.concat(parts, ignore_index=True), LAUNCHED_LINE, LINE)
 
 
 def _roofline(summary: Summary) -> pd.DataFrame:
@@ -201,6 +212,7 @@ LATENCY = Aggregate(
         Column("throttled", LONG, "Samples taken while the device throttled; null when nobody looked.", "samples"),
         Column("memory_bytes", LONG, "Peak memory of the policy.", "bytes"),
         Column("power_w", REAL, "Median power.", "W"),
+        _LAUNCHES,
     ),
     _latency,
 )
@@ -211,6 +223,7 @@ PREFIX = Aggregate(
         *_estimate("Slope (a denoise step) or intercept (what does not depend on the NFE).", "ms", "decisions"),
         Column("measured", REAL, "The same as the probe timed it inside; null where it did not.", "ms"),
         Column("residual", REAL, "Largest distance of a median from the line.", "ms"),
+        _LAUNCHES,
     ),
     _prefix,
 )

@@ -88,10 +88,11 @@ def probes_here(suite: Suite, *, local: bool) -> tuple[ProbePlan | None, tuple[s
     Raises:
         PolicyError: The suite has nothing but probes, and none can be built.
     """
-    if suite.probe is None or not local:
-        return suite.probe, ()
-    lacking = {spec.label: POLICIES.lacking(spec) for spec in suite.probe.policies}
-    kept = tuple(spec for spec in suite.probe.policies if lacking[spec.label] is None)
+    plan = suite.probe_plan
+    if plan is None or not local:
+        return plan, ()
+    lacking = {spec.label: POLICIES.lacking(spec) for spec in plan.policies}
+    kept = tuple(spec for spec in plan.policies if lacking[spec.label] is None)
     told = tuple(
         f"The probe of {label} is left out: {module} is not installed here (pip install 'vla-harness[policies]')."
         for label, module in lacking.items()
@@ -99,7 +100,7 @@ def probes_here(suite: Suite, *, local: bool) -> tuple[ProbePlan | None, tuple[s
     )
     if not kept and not suite.tasks:
         raise PolicyError(" ".join(told))
-    return (suite.probe.model_copy(update={"policies": kept}) if kept else None), told
+    return (plan.model_copy(update={"policies": kept}) if kept else None), told
 
 
 def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescription], dict[str, PolicySetup]]:
@@ -196,7 +197,7 @@ def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:
 
 
 def _require_policies(suite: Suite, *, local: bool) -> None:
-    if suite.tasks and not suite.policies:
+    if (suite.tasks or suite.probe_plan is None) and not suite.policies:
         raise UsageError(f"Suite {suite.name!r} names no policy; give one with --policy, e.g. --policy scripted.")
     for spec in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
         # Probes of what is not installed are left out, see `probes_here`.

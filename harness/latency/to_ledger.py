@@ -66,7 +66,8 @@ def probe_to_ledger(
         UsageError: A policy does not offer an NFE or batch size that the plan asks for.
         LedgerError: `out` cannot take the rows.
     """
-    assert suite.probe is not None  # noqa: S101 - the caller builds the plan
+    plan = suite.probe_plan
+    assert plan is not None  # noqa: S101 - the caller builds the plan
     writer = LedgerWriter(out)
     digest = manifest_sha256({})
     if warning := writer.location.partition_warning:
@@ -86,7 +87,7 @@ def probe_to_ledger(
     status = "failed"
     results: tuple[ProbeResult, ...] = ()
     try:
-        results = tuple(_probe_policies(suite.probe, writer, run_id, hardware, clock, on_message))
+        results = tuple(_probe_policies(plan, writer, run_id, hardware, clock, on_message))
         status = "interrupted" if any(result.interrupted for result in results) else "finished"
     finally:
         writer.append("runs", [{**run, "status": status, "ended_at": clock.now()}])

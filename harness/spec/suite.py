@@ -48,10 +48,10 @@ class TaskSet(SpecModel):
 class ProbePlan(SpecModel):
     """Latency probes that a run makes besides its episodes."""
 
-    policies: tuple[PolicySpec, ...]
-    """Policies to time."""
+    policies: tuple[PolicySpec, ...] = ()
+    """Policies to time; empty: those that the suite runs, without `scripted`, which looks at no frame."""
     nfe: tuple[Nfe, ...] = ()
-    """NFE values for policies that have a denoising loop; empty: their default."""
+    """NFE values for policies that have a denoising loop; empty: those of the suite, else the policies' default."""
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     """Observations in one `act`."""
     budget: Budget = Budget()
@@ -151,6 +151,15 @@ class Suite(SpecModel):
             self.protocol.max_steps_of(suite)
         except UsageError as error:
             raise ValueError(str(error)) from error
+
+    @property
+    def probe_plan(self) -> ProbePlan | None:
+        """The probe with what it takes from the suite filled in; None where nothing is to be timed."""
+        if self.probe is None:
+            return None
+        run = tuple(spec for spec in self.policies if spec.kind != "scripted")
+        plan = self.probe.model_copy(update={"policies": self.probe.policies or run, "nfe": self.probe.nfe or self.nfe})
+        return plan if plan.policies else None
 
     def to_yaml(self) -> str:
         """The suite as YAML text with everything filled in: what the ledger's `runs` table records."""

@@ -84,6 +84,34 @@ def test_intervals_exist_from_the_stated_number_of_samples_on(
     assert np.isfinite(enough).all()
 
 
+def test_intervals_of_several_launches_are_about_launches(ledger_of: LedgerOf) -> None:
+    """Levels 2 % apart, each known to a thousandth by its own samples."""
+    rng = np.random.default_rng(1)
+
+    def launched(level: float, launch: int) -> list[dict[str, Any]]:
+        return samples(level * np.exp(0.01 * rng.standard_normal(400)), launch=launch)
+
+    rows = [row for launch, level in enumerate((98, 99, 100, 101, 102)) for row in launched(level, launch)]
+    one, several = (latency_by_component(ledger_of(latency=these).latency).iloc[0] for these in (rows[:400], rows))
+    assert (one["launches"], several["launches"]) == (1, 5)
+    assert one["median_high"] - one["median_low"] < 0.5
+    assert several["median_low"] < 99 < 101 < several["median_high"]
+    assert several["median_low"] < several["median"] < several["median_high"]
+
+
+def test_the_line_over_nfe_is_as_sure_as_its_launches(ledger_of: LedgerOf) -> None:
+    rows = [
+        row
+        for launch, (prefix, step) in enumerate(((62, 25), (64, 26), (66, 27)))
+        for nfe in (1, 2, 5)
+        for row in samples(np.full(20, prefix + step * nfe), nfe=nfe, launch=launch)
+    ]
+    fit = prefix_fit(ledger_of(latency=rows).latency).iloc[0]
+    assert (fit["launches"], fit["step"]) == (3, 26)
+    # t with 2 degrees of freedom, a standard deviation of 1 over 3 launches.
+    assert fit["step_high"] - fit["step"] == pytest.approx(4.303 / 3**0.5, abs=0.001)
+
+
 def sweep(prefix: float, step: float, *, noise: float = 0.2, n: int = 60) -> list[dict[str, Any]]:
     rng = np.random.default_rng(5)
     rows = []

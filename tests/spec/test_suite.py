@@ -10,6 +10,7 @@ import yaml
 from harness.errors import SpecError, UsageError
 from harness.spec import PolicySpec, Protocol, Suite, load_suite, parse_policy, presets
 from harness.spec.resolve import names, parse
+from harness.spec.rules import load_rules
 
 MINIMAL = {"name": "mine", "description": "d", "protocol": "lerobot", "tasks": [{"suite": "libero_spatial"}]}
 
@@ -138,3 +139,19 @@ def test_a_policy_may_carry_its_own_label() -> None:
     spec = PolicySpec.model_validate({"kind": "flow", "path": "a/b", "label": "student"})
     assert spec.label == "student"
     assert spec.text == "flow:a/b"
+
+
+def test_a_probe_without_policies_times_what_the_suite_runs() -> None:
+    suite = suite_with(policies=["scripted", "flow"], nfe=[1, 10], probe={})
+    assert suite.probe_plan is not None
+    assert [spec.label for spec in suite.probe_plan.policies] == ["flow"]
+    assert (suite.probe_plan.nfe, suite.probe_plan.launches) == ((1, 10), 5)
+    assert suite_with(policies=["scripted"], probe={}).probe_plan is None
+
+
+def test_the_nightly_suite_measures_what_the_nightly_rules_judge() -> None:
+    probe, rules = load_suite("nightly").probe, load_rules("nightly")
+    assert probe is not None
+    assert probe.launches >= 5
+    assert probe.budget.min_samples >= max(1 / (1 - rule.quantile) for rule in rules.latency) - 1e-9
+    assert [(rule.quantile, rule.when) for rule in rules.latency] == [(0.5, "always"), (0.99, "decidable")]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis.intervals import Floats
 from harness.analysis.latency.energy import energy_of
-from harness.analysis.latency.launches import Launches, compare_quantile
+from harness.analysis.latency.launches import Launches, by_launch, compare_quantile
 from harness.analysis.latency.machine import Machine, with_machines
 from harness.analysis.latency.ratios import QuantileRatio, slower_probability
 from harness.ledger import Ledger, open_ledger
@@ -23,8 +23,6 @@ _COLUMNS = [
 _PLACE = ["policy_id", "nfe", "batch_size", "component"]
 _MACHINE = ["hardware", "model"]
 _BUILD = ["dtype", "compile"]
-LAUNCH = ["run_id", "node_id", "launch"]
-"""What one launch has in common; a null launch is one launch a run."""
 
 Wanted = tuple[str | None, int | None]
 """(policy_id, nfe); None takes any."""
@@ -232,16 +230,6 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         energy_j=energy_of(group),
         memory_bytes=None if pd.isna(memory) else int(memory),
     )
-
-
-def by_launch(samples: pd.DataFrame) -> list[Floats]:
-    """Latencies of one component in one configuration, ms, launch by launch.
-
-    Args:
-        samples: Rows of `latency`, in the order in which they were taken.
-    """
-    launches = samples.groupby(LAUNCH, dropna=False, sort=True)["latency_ms"]
-    return [group.to_numpy(dtype=float) for _, group in launches]
 
 
 def _ratio(base: float | None, candidate: float | None) -> float | None:

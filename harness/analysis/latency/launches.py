@@ -9,9 +9,11 @@ over launches. How often they hold: `tests/benchmarks/bench_latency_verdicts.py`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from harness.analysis.intervals import Floats, Interval
@@ -27,11 +29,29 @@ one launch: above all that were measured on an H100 (0.7 to 4.4 % for medians, 5
 CORRECTED_FROM = 5
 """Launches a side from which the corrected degrees of freedom hold what they promise; below, Welch's own do."""
 
+METHOD: Literal["median_unbiased"] = "median_unbiased"
+"""Estimator of a launch's quantile: the usual ones lie low for p99 of few samples, by an amount that depends on how
+many there are. Source: Hyndman and Fan, The American Statistician 50 (1996), type 8."""
+
 MOST_LAUNCHES = 200
 """More launches than that are not asked for."""
 
 WITHIN = "within one process"
 """What is said beside an interval that rests on one launch."""
+
+
+LAUNCH = ["run_id", "node_id", "launch"]
+"""What the samples of one launch have in common; a null launch is one launch a run."""
+
+
+def by_launch(samples: pd.DataFrame) -> list[Floats]:
+    """Latencies of one component in one configuration, ms, launch by launch.
+
+    Args:
+        samples: Rows of `latency`, in the order in which they were taken.
+    """
+    launches = samples.groupby(LAUNCH, dropna=False, sort=True)["latency_ms"]
+    return [group.to_numpy(dtype=float) for _, group in launches]
 
 
 def least_samples(quantile: float) -> int:
@@ -68,10 +88,10 @@ def level(launches: Launches, quantile: float) -> Level:
     With one launch the variance is what its samples say of themselves plus the assumed spread between launches.
     """
     logs = np.array([_log_quantile(samples, quantile) for samples in launches])
-    n = logs.size
-    if n > 1:
+    if logs.size > 1:
+        found = level_of(logs)
         enough = min(samples.size for samples in launches) >= least_samples(quantile)
-        return Level(float(logs.mean()), float(logs.var(ddof=1)) / n if enough else np.nan, n - 1.0, n)
+        return found if enough else replace(found, variance=np.nan)
     # Bounds at one standard error, as a normal law has them.
     low, high = quantile_bounds(launches[0], quantile, float(stats.norm.sf(1)))
     known = np.isfinite([low, high]).all() and low > 0
@@ -79,8 +99,14 @@ def level(launches: Launches, quantile: float) -> Level:
     return Level(float(logs[0]), float(within) + assumed_spread(quantile) ** 2, np.inf, 1)
 
 
+def level_of(logs: Floats) -> Level:
+    """What the logs of a quantile in two launches or more say of it."""
+    n = logs.size
+    return Level(float(logs.mean()), float(logs.var(ddof=1)) / n, n - 1.0, n)
+
+
 def _log_quantile(samples: Floats, quantile: float) -> float:
-    value = float(np.quantile(samples, quantile, method="median_unbiased"))
+    value = float(np.quantile(samples, quantile, method=METHOD))
     return float(np.log(value)) if value > 0 else np.nan
 
 
@@ -106,8 +132,13 @@ def ratio_limits(base: Launches, candidate: Launches, quantile: float, alpha_low
         Lower bound (wrong with probability `alpha_low`) and upper bound (`alpha_high`), about launches like these;
         minus or plus infinity where there are too few samples in a launch.
     """
-    old, new = level(base, quantile), level(candidate, quantile)
-    return _limits(new.log - old.log, old.variance + new.variance, freedom(old, new), alpha_low, alpha_high)
+    return limits_between(level(base, quantile), level(candidate, quantile), alpha_low, alpha_high)
+
+
+def limits_between(base: Level, candidate: Level, alpha_low: float, alpha_high: float) -> Interval:
+    """One-sided bounds of the ratio of two levels; see `ratio_limits`."""
+    log, variance = candidate.log - base.log, base.variance + candidate.variance
+    return _limits(log, variance, freedom(base, candidate), alpha_low, alpha_high)
 
 
 def level_limits(launches: Launches, quantile: float, alpha_low: float, alpha_high: float) -> Interval:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from harness.analysis.intervals import quantile_interval
+from harness.analysis.intervals import Floats, quantile_interval
+from harness.analysis.latency.launches import by_launch, level_limits
 from harness.analysis.success.rates import CONFIDENCE
 
 CONFIGURATION = ["hardware", "policy_id", "dtype", "compile", "batch_size"]
@@ -51,9 +51,10 @@ def latency_by_component(latency: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (hardware, policy_id, dtype, compile, batch_size, nfe, component), components in the order of a
-        decision and with the derived ones (`DENOISE_TOTAL`, `OUTSIDE_LOOP`), with `n`, `min`, `median`, `p90`, `p99`,
-        the 95 % bounds `median_low`, `median_high`, `p99_low`, `p99_high` (NaN where there are too few samples), all in
-        ms; `throttled` (throttled samples; NaN when nobody looked), `clock_mhz` (median), `temperature_c` (highest),
+        decision and with the derived ones (`DENOISE_TOTAL`, `OUTSIDE_LOOP`), with `n`, `launches`, `min`, `median`,
+        `p90`, `p99`, the 95 % bounds `median_low`, `median_high`, `p99_low`, `p99_high` (of a launch's quantile where
+        there are several launches, else within the one process; NaN where there are too few samples), all in ms;
+        `throttled` (throttled samples; NaN when nobody looked), `clock_mhz` (median), `temperature_c` (highest),
         `power_w` (median), `memory_bytes` (highest).
     """
     denoise = sum_components(latency, ["denoise_step"], DENOISE_TOTAL)
@@ -101,7 +102,7 @@ def decision_latency(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 _DESCRIPTION = [
-    *("n", "min", "median", "p90", "p99", "median_low", "median_high", "p99_low", "p99_high"),
+    *("n", "launches", "min", "median", "p90", "p99", "median_low", "median_high", "p99_low", "p99_high"),
     *("throttled", "clock_mhz", "temperature_c", "power_w", "memory_bytes"),
 ]
 
@@ -109,10 +110,12 @@ _DESCRIPTION = [
 def _describe(group: pd.DataFrame) -> dict[str, float]:
     samples = group["latency_ms"].to_numpy(dtype=float)
     median, p90, p99 = np.quantile(samples, [0.5, 0.9, 0.99])
-    median_low, median_high = _bounds(samples, 0.5)
-    p99_low, p99_high = _bounds(samples, 0.99)
+    launches = by_launch(group)
+    median_low, median_high = _bounds(launches, 0.5)
+    p99_low, p99_high = _bounds(launches, 0.99)
     return {
         "n": len(samples),
+        "launches": len(launches),
         "min": samples.min(),
         "median": median,
         "p90": p90,
@@ -129,9 +132,11 @@ def _describe(group: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _bounds(samples: NDArray[np.float64], q: float) -> tuple[float, float]:
+def _bounds(launches: Sequence[Floats], q: float) -> tuple[float, float]:
     """Both bounds of a quantile, or neither: half an interval is read as a whole one."""
-    interval = quantile_interval(samples, q, CONFIDENCE)
+    tail = (1 - CONFIDENCE) / 2
+    several = len(launches) > 1
+    interval = level_limits(launches, q, tail, tail) if several else quantile_interval(launches[0], q, CONFIDENCE)
     return (interval.low, interval.high) if np.isfinite(interval).all() else (np.nan, np.nan)
 
 
@@ -154,5 +159,6 @@ def sum_components(latency: pd.DataFrame, components: Sequence[str], name: str) 
         sm_clock_mhz=("sm_clock_mhz", "median"),
         temperature_c=("temperature_c", "max"),
         power_w=("power_w", "median"),
+        launch=("launch", "first"),
     )
     return summed.assign(component=name)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
+from harness.analysis.latency.launches import LAUNCH
 from harness.analysis.latency.percentiles import CONFIGURATION, FIXED_COMPONENTS, sum_components
 from harness.analysis.success.rates import CONFIDENCE
 
@@ -15,7 +17,18 @@ RESAMPLES = 2000
 
 COLUMNS = [
     *CONFIGURATION,
-    *("n", "nfe_values", "step", "step_low", "step_high", "prefix", "prefix_low", "prefix_high", "residual"),
+    *(
+        "n",
+        "launches",
+        "nfe_values",
+        "step",
+        "step_low",
+        "step_high",
+        "prefix",
+        "prefix_low",
+        "prefix_high",
+        "residual",
+    ),
     *("measured_step", "measured_prefix", "measured_outside"),
 ]
 
@@ -33,7 +46,8 @@ def prefix_fit(latency: pd.DataFrame, rng: np.random.Generator | None = None) ->
 
     Returns:
         One row per configuration measured at two or more NFE values, columns `COLUMNS`, times in ms. `*_low` and
-        `*_high` are 95 % bootstrap bounds; `residual` is the largest distance of a median from the line; measured
+        `*_high` are 95 % bounds: t over the lines of the `launches` that measured every NFE, or, with one such launch,
+        a bootstrap within one process; `residual` is the largest distance of a median from the line; measured
         values are medians over the samples of all NFE values, NaN where the probe recorded no components.
     """
     rng = rng or np.random.default_rng(0)
@@ -73,11 +87,17 @@ def _fit(group: pd.DataFrame, rng: np.random.Generator) -> dict[str, object] | N
     nfe = np.array(list(by_nfe), dtype=float)
     medians = np.array([np.median(samples) for samples in by_nfe.values()])
     step, prefix = _line(nfe, medians[None, :])[0]
-    draws = _line(nfe, np.stack([_median_draws(samples, rng) for samples in by_nfe.values()], axis=1))
-    tail = 100 * (1 - CONFIDENCE) / 2
-    (step_low, prefix_low), (step_high, prefix_high) = np.percentile(draws, [tail, 100 - tail], axis=0)
+    lines = _launch_lines(e2e, nfe)
+    if len(lines) > 1:
+        half = stats.t.isf((1 - CONFIDENCE) / 2, len(lines) - 1) * lines.std(axis=0, ddof=1) / np.sqrt(len(lines))
+        (step_low, prefix_low), (step_high, prefix_high) = lines.mean(axis=0) - half, lines.mean(axis=0) + half
+    else:
+        draws = _line(nfe, np.stack([_median_draws(samples, rng) for samples in by_nfe.values()], axis=1))
+        tail = 100 * (1 - CONFIDENCE) / 2
+        (step_low, prefix_low), (step_high, prefix_high) = np.percentile(draws, [tail, 100 - tail], axis=0)
     return {
         "n": sum(len(samples) for samples in by_nfe.values()),
+        "launches": max(1, len(lines)),
         "nfe_values": tuple(by_nfe),
         "step": step,
         "step_low": step_low,
@@ -88,6 +108,12 @@ def _fit(group: pd.DataFrame, rng: np.random.Generator) -> dict[str, object] | N
         "residual": float(np.abs(medians - (prefix + step * nfe)).max()),
         **_measured(group),
     }
+
+
+def _launch_lines(e2e: pd.DataFrame, nfe: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(slope, intercept) of each launch that measured every NFE, shape (launches, 2)."""
+    medians = e2e.groupby([*LAUNCH, "nfe"], dropna=False)["latency_ms"].median().unstack("nfe").dropna()
+    return _line(nfe, medians[list(nfe.astype(int))].to_numpy(dtype=float))
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

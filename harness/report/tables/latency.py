@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.analysis.latency.launches import WITHIN, least_samples
 from harness.analysis.latency.percentiles import CONFIGURATION, samples_needed
 from harness.analysis.summary import Summary
 from harness.report.format import NONE, count, gibibytes, known, number, number_interval, text
@@ -27,16 +28,18 @@ def latency_tables(summary: Summary) -> list[Table]:
 
 
 LATENCY_COLUMNS = (
-    *("NFE", "component", "n", "min", "median", "95 % interval", "p90", "p99", "95 % interval of p99"),
+    *("NFE", "component", "n", "launches", "min", "median", "95 % interval", "p90", "p99", "95 % interval of p99"),
     *("throttled", "peak memory"),
 )
 
 
 LATENCY_NOTE = (
-    "Percentiles over all raw samples. 95 % intervals: order statistics (binomial), which take samples as independent; "
-    f"a median needs {samples_needed(0.5)} samples for one, p99 {samples_needed(0.99)}. e2e is timed without looking "
-    "inside; components come from a pass of their own that synchronises around each. denoise: all steps of one "
-    "decision; outside loop: preprocess + vision + prefix + postprocess of one decision."
+    "Percentiles over all raw samples. 95 % intervals are of a launch's quantile: t on its log over the launches, each "
+    f"a fresh process; p99 needs {least_samples(0.99)} samples a launch. With one launch they hold {WITHIN} (order "
+    f"statistics; a median needs {samples_needed(0.5)} samples, p99 {samples_needed(0.99)}): another launch may differ "
+    "by more. e2e is timed without looking inside; components come from a pass of their own that synchronises "
+    "around each. denoise: all steps of one decision; outside loop: preprocess + vision + prefix + postprocess of one "
+    "decision."
 )
 
 
@@ -51,6 +54,7 @@ def _latency_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         count(row["nfe"]),
         str(row["component"]).replace("_", " "),
         count(row["n"]),
+        launches_text(row["launches"]),
         number(row["min"]),
         number(row["median"]),
         number_interval(row["median_low"], row["median_high"]),
@@ -62,12 +66,26 @@ def _latency_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def launches_text(launches: int) -> str:
+    """Number of launches, with what one means."""
+    return count(launches) if launches > 1 else f"{count(launches)}: {WITHIN}"
+
+
 def prefix_table(summary: Summary) -> Table:
     """Derived against measured prefix and denoise step: three rows per configuration."""
     short = configuration_names(records(summary.prefix))
     rows = tuple(line for row in records(summary.prefix) for line in _prefix_rows(row, short.names[identity_of(row)]))
-    columns = ("configuration", "time", "derived", "95 % interval", "measured", "derived / measured", "residual")
-    return Table("Prefix and denoise step, ms: derived against measured", columns, rows, 2, PREFIX_NOTE, short.key)
+    columns = (
+        "configuration",
+        "launches",
+        "time",
+        "derived",
+        "95 % interval",
+        "measured",
+        "derived / measured",
+        "residual",
+    )
+    return Table("Prefix and denoise step, ms: derived against measured", columns, rows, 3, PREFIX_NOTE, short.key)
 
 
 def _prefix_rows(row: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
@@ -76,6 +94,7 @@ def _prefix_rows(row: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
     lines = [
         (
             name,
+            launches_text(row["launches"]),
             label,
             number(row[derived]),
             number_interval(row[f"{derived}_low"], row[f"{derived}_high"]),
@@ -85,14 +104,15 @@ def _prefix_rows(row: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
         )
         for derived, measured, label, residual in (step, outside)
     ]
-    return [*lines, (name, "of it vision + prefix", "", "", number(row["measured_prefix"]), "", "")]
+    return [*lines, (name, "", "of it vision + prefix", "", "", number(row["measured_prefix"]), "", "")]
 
 
 PREFIX_NOTE = (
-    "Derived: the line e2e = outside + step × NFE through the e2e medians, with 95 % bootstrap intervals; its "
-    "intercept is all time that does not depend on the NFE. Measured: medians of what the probe timed inside; outside "
-    "the loop is preprocess + vision + prefix + postprocess. residual: largest distance of an e2e median from the "
-    "line; if it is large, a line is no model of this device."
+    "Derived: the line e2e = outside + step × NFE through the e2e medians, with 95 % intervals: t over the lines of "
+    f"the launches, or, with one launch, a bootstrap that holds {WITHIN}; its intercept is all time that does not "
+    "depend on the NFE. Measured: medians of what the probe timed inside; outside the loop is preprocess + vision + "
+    "prefix + postprocess. residual: largest distance of an e2e median from the line; if it is large, a line is no "
+    "model of this device."
 )
 
 
