@@ -153,6 +153,7 @@ def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, t
         filmed=held.filmed,
         started=time.now(),
         rounds=early_stopping.rounds() if early_stopping is not None else None,
+        earlier_s=held.seconds,
     )
     options = {
         "num_cpus": 0,

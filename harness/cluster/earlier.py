@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
@@ -20,6 +20,8 @@ class EarlierEpisodes:
     attempts: Mapping[EpisodeIdentity, int]
     """Attempts recorded as errors."""
     filmed: frozenset[tuple[PolicyAtNfe, TaskId]]
+    seconds: Mapping[TaskId, Sequence[float]] = field(default_factory=dict)
+    """Task → what its episodes took, seconds."""
 
 
 def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
@@ -28,7 +30,7 @@ def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
         return EarlierEpisodes(set(), {}, frozenset())
     from harness.ledger import finished_identities
 
-    columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id"]
+    columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id", "wall_s"]
     rows = read_rows(Location.of(out), "episodes", columns)
     attempts: dict[EpisodeIdentity, int] = {}
     for row in rows:
@@ -37,4 +39,8 @@ def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
     filmed = {
         (PolicyAtNfe(row["policy_id"], row["nfe"]), (row["suite"], row["task_id"])) for row in rows if row["video"]
     }
-    return EarlierEpisodes(finished_identities(out), attempts, frozenset(filmed))
+    seconds: dict[TaskId, list[float]] = {}
+    for row in rows:
+        if row["outcome"] != "error" and row["wall_s"] is not None:
+            seconds.setdefault((row["suite"], row["task_id"]), []).append(row["wall_s"])
+    return EarlierEpisodes(finished_identities(out), attempts, frozenset(filmed), seconds)

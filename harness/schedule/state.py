@@ -71,6 +71,7 @@ class RunState:
         filmed: Iterable[tuple[PolicyAtNfe, TaskId]] = (),
         started: datetime,
         rounds: Iterable[Iterable[EpisodeUnit]] | None = None,
+        earlier_s: Mapping[TaskId, Sequence[float]] | None = None,
     ) -> None:
         """Start with nothing leased.
 
@@ -85,6 +86,7 @@ class RunState:
             filmed: (variant, task) pairs that have their video already.
             started: When the run began, UTC.
             rounds: The plan in rounds, each leased out before the next one begins; None for one round of everything.
+            earlier_s: Task → what its episodes took in earlier runs, so that the longest begin first from the start.
         """
         units = tuple(plan)
         self._planned = Counter(unit.policy_at_nfe for unit in units)
@@ -107,6 +109,10 @@ class RunState:
         self._alone: set[EpisodeIdentity] = set()
         self._seconds: dict[TaskId, _Seconds] = defaultdict(_Seconds)
         self._all_seconds = _Seconds()
+        for task, durations in (earlier_s or {}).items():
+            for seconds in durations:
+                self._seconds[task].add(seconds)
+                self._all_seconds.add(seconds)
         self._unwritten = 0
         self._tally = _Tally()
         self._stopped = False

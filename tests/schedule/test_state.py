@@ -62,6 +62,13 @@ def test_the_last_leases_are_shared_evenly():
     assert len(state.lease("a", 0.0, NOW).items) == 2  # 16 left, 4 workers, two leases each
 
 
+def test_a_resumed_run_begins_with_the_task_that_took_longest_before():
+    units = [make_unit(task, init) for task in (0, 1, 2) for init in (0, 1)]
+    assert state_of(units).lease("w", 0.0, NOW).items[0].unit.task_id == 0
+    took = {("stub", 1): [9.0, 11.0], ("stub", 2): [2.0], ("stub", 0): [3.0]}
+    assert [item.unit.task_id for item in state_of(units, earlier_s=took).lease("w", 0.0, NOW).items] == [1]
+
+
 def test_progress_counts_only_what_was_confirmed_as_written():
     state = state_of([make_unit(0, 0), make_unit(0, 1)])
     lease = state.lease("a", 0.0, NOW)
