@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
 from harness.errors import LedgerError, UsageError
-from harness.gate.stopping import PairOutcome, StopDecision, decide_stop
+from harness.gate.stopping import PairOutcome, StopDecision, decide_look, pair_table, refuse_fixed
+from harness.gate.verdict import Verdict
 from harness.ledger.storage import Location
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
 from harness.schedule.result import EpisodeResult
@@ -35,16 +38,27 @@ def plan_rounds(plan: Sequence[EpisodeUnit], looks: int) -> tuple[tuple[EpisodeU
     Returns:
         The rounds; the same for every order of `plan`.
     """
-    by_task: dict[tuple[str, int], list[EpisodeUnit]] = {}
-    for unit in sorted(plan, key=lambda unit: unit.episode_key):
-        by_task.setdefault(unit.task, []).append(unit)
+    units = {unit.episode_key: unit for unit in plan}
+    rounds = key_rounds({unit.episode_key: unit.task for unit in plan}, looks)
+    return tuple(tuple(units[key] for key in members) for members in rounds)
+
+
+def key_rounds(tasks: Mapping[str, tuple[str, int]], looks: int) -> list[list[str]]:
+    """The rounds of a plan by episode keys alone; see `plan_rounds`.
+
+    Args:
+        tasks: Episode key → (suite, task).
+        looks: Number of rounds, at most.
+    """
+    by_task: dict[tuple[str, int], list[str]] = {}
+    for key in sorted(tasks):
+        by_task.setdefault(tasks[key], []).append(key)
     largest = max(map(len, by_task.values()), default=0)
     size = -(-largest // looks)
-    rounds = [
-        tuple(unit for task in sorted(by_task) for unit in by_task[task][start : start + size])
+    return [
+        [key for task in sorted(by_task) for key in by_task[task][start : start + size]]
         for start in range(0, largest, max(size, 1))
     ]
-    return tuple(members for members in rounds if members)
 
 
 @dataclass
@@ -78,28 +92,37 @@ class GateStopping:
         if not decision.stop:
             return None
         record = {
-            "format_version": 1,
+            "format_version": 2,
             "verdict": decision.verdict.value,
             "reason": decision.reason,
             "base": self.base_path,
             "rules": self.rules.model_dump(mode="json", exclude_none=True),
             "rounds": complete,
             "episode_keys": [unit.episode_key for unit in self._judged_units()],
+            "plan": [[unit.episode_key for unit in members] for members in self._weighed()],
         }
-        return StopNote(f"{decision.verdict.value} is certain after {complete} rounds. {decision.reason}", record)
+        what = "given up" if decision.verdict is Verdict.INCONCLUSIVE else "certain"
+        return StopNote(f"{decision.verdict.value} is {what} after {complete} rounds. {decision.reason}", record)
 
     def decide(self) -> StopDecision:
         """The decision on the complete rounds."""
-        return decide_stop(
-            (
-                PairOutcome(
-                    f"{unit.suite} task {unit.task_id}", self.base[unit.episode_key], self.outcomes[unit.episode_key]
-                )
-                for unit in self._judged_units()
-                if unit.episode_key in self.base
-            ),
-            self.rules,
-        )
+        weighed = self._weighed()
+        units = [(unit, look) for look, members in enumerate(weighed[: self.judged_rounds]) for unit in members]
+        names = sorted({_task_name(unit) for members in weighed for unit in members})
+        planned = np.zeros((max(len(weighed), 1), len(names)), dtype=np.int64)
+        for look, members in enumerate(weighed):
+            for unit in members:
+                planned[look, names.index(_task_name(unit))] += 1
+        pairs = [
+            PairOutcome(_task_name(unit), self.base[unit.episode_key], self.outcomes[unit.episode_key])
+            for unit, _ in units
+        ]
+        table = pair_table(pairs, [look for _, look in units], planned, names)
+        return decide_look(table, self.rules, self.judged_rounds)
+
+    def _weighed(self) -> list[list[EpisodeUnit]]:
+        """The plan's units that the base has too, in rounds."""
+        return [[unit for unit in members if unit.episode_key in self.base] for members in self.plan]
 
     def _complete_rounds(self) -> int:
         complete = self.judged_rounds
@@ -132,7 +155,7 @@ def stopping_against(
         UsageError: The rules are of fixed design; the run has several policies or NFE; the protocols differ; or the
             base has none of the planned episodes, or several policies of which none is the run's.
     """
-    decide_stop((), rules)  # refuses rules of fixed design
+    refuse_fixed(rules)
     variants = sorted({unit.policy_at_nfe for unit in plan}, key=str)
     if len(variants) != 1:
         raise UsageError(
@@ -176,6 +199,10 @@ def read_stop_record(ledger: str | Path) -> dict[str, Any] | None:
             f"Cannot read {path!r}: {error}. Restore it from a copy, or finish the run with --resume."
         ) from error
     return data
+
+
+def _task_name(unit: EpisodeUnit) -> str:
+    return f"{unit.suite} task {unit.task_id}"
 
 
 def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from harness.analysis.latency.comparison import Samples, read_samples
 from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
-from harness.errors import LedgerError
-from harness.gate.early_stopping import read_stop_record
+from harness.errors import LedgerError, UsageError
+from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
+from harness.gate.pairs import PairTable
 from harness.gate.speed import judge_budget, judge_memory, judge_ratio
-from harness.gate.success import TaskPairs, judge_success
+from harness.gate.stopping import decide_look
+from harness.gate.success import judge_success
 from harness.gate.verdict import RuleResult, Verdict, verdict_of
 from harness.ledger import Ledger, open_ledger
+from harness.ledger.storage import Location
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
@@ -56,6 +62,7 @@ def gate(
     keys = _judged_keys(candidate, given)
     compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across)
     chosen = choice or Choice()
+    _refuse_itself(compared, chosen)
     samples = (
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
         read_samples(candidate, (chosen.policy, chosen.nfe)),
@@ -64,9 +71,33 @@ def gate(
     return GateResult(verdict_of(results), tuple(results), compared, given)
 
 
+def _refuse_itself(compared: Comparison, choice: Choice) -> None:
+    """Refuse to gate something against itself: that passes for ever, whatever happens to the candidate.
+
+    Raises:
+        UsageError: A candidate would be judged by rows that its own base has too: one ledger given twice, a copy of
+            it, or two that share a run.
+    """
+    shared = {
+        run
+        for one in compared.success
+        if one.base.variant == one.candidate.variant
+        for run in one.base.runs & one.candidate.runs
+    }
+    same_choice = (choice.base_policy, choice.base_nfe) == (choice.policy, choice.nfe)
+    same_place = Location.of(compared.base).root == Location.of(compared.candidate).root
+    if shared or (same_place and same_choice and not compared.success):
+        what = f"share the run {min(shared)!r}" if shared else "are one ledger"
+        raise UsageError(
+            f"{compared.base!r} and {compared.candidate!r} {what}: a candidate gated against itself passes for ever. "
+            "Check the two paths; to compare two policies or NFE values of one ledger choose them with --base-policy, "
+            "--base-nfe, --policy and --nfe."
+        )
+
+
 def _judged_keys(candidate: Ledger, rules: GateRules) -> list[str] | None:
     """Episodes that a stopped run was judged by: those that ended beside them are a biased sample."""
-    if rules.design != "sequential" or candidate.status != "stopped":
+    if rules.design == "fixed" or candidate.status != "stopped":
         return None
     record = read_stop_record(candidate.path)
     if record is None:
@@ -99,7 +130,7 @@ def judge(
 
 def _judge_episodes(compared: Sequence[SuccessComparison], rules: GateRules) -> list[RuleResult]:
     """Judge what the rules say about episodes; a gate on latency alone needs none."""
-    if not (rules.success or rules.per_task or rules.too_good or rules.errors):
+    if not (rules.success or rules.per_task or rules.floor or rules.too_good or rules.errors):
         return []
     if not compared:
         return [RuleResult("success", Verdict.INCONCLUSIVE, "There are no episodes on both sides.")]
@@ -115,9 +146,7 @@ def _judge_variant(success: SuccessComparison, rules: GateRules, variants: int) 
     results = [enough]
     if rules.errors:
         results.append(judge_errors(success, rules.errors, rules.alpha_of(rules.errors) / variants))
-    judged = judge_success(
-        task_counts(success.overall), [task_counts(task) for task in success.tasks], rules, variants=variants
-    )
+    judged = _judge_pairs_of(success, rules, variants)
     if refusal := _refused_design(success, rules):
         judged = [replace(result, verdict=Verdict.INCONCLUSIVE, reason=refusal) for result in judged]
     elif enough.verdict is not Verdict.PASS:
@@ -141,8 +170,67 @@ def _named(result: RuleResult, success: SuccessComparison) -> RuleResult:
     return replace(result, rule=f"{result.rule} [{success.candidate.label}]")
 
 
-def task_counts(group: GroupComparison) -> TaskPairs:
-    """Counts of a compared group, with the name that reasons use."""
-    name = group.task or (f"task {group.task_id}" if group.task_id is not None else "all tasks")
-    where = f"{group.suite} task {group.task_id} ({name})" if group.suite and group.task_id is not None else name
-    return TaskPairs(where, group.counts, group.counts_with_errors)
+def _judge_pairs_of(success: SuccessComparison, rules: GateRules, variants: int) -> list[RuleResult]:
+    table = tabulate(success, rules)
+    if rules.design != "sequential" or table.rounds is None:
+        return judge_success(table, rules, variants=variants)
+    taken = int(table.rounds.max()) + 1 if table.n else 0
+    decision = decide_look(table, rules, taken)
+    look = decision.look or 1
+    return judge_success(table.until(look), rules, variants=variants, look=look)
+
+
+def tabulate(success: SuccessComparison, rules: GateRules) -> PairTable:
+    """The pairs of a comparison, with their clusters and the rounds of their looks, as rules want them."""
+    rows = success.pairing.base_rows
+    details = success.base.details.take(pa.array(rows))
+    names = [_task_label(task) for task in success.tasks]
+    numbers = {(task.suite, task.task_id, task.task): number for number, task in enumerate(success.tasks)}
+    columns = [details[column].to_pylist() for column in ("suite", "task_id", "task")]
+    task = np.array([numbers[key] for key in zip(*columns, strict=True)], dtype=np.int64)
+    table = PairTable(
+        names, task, success.base.outcomes[rows], success.candidate.outcomes[success.pairing.candidate_rows]
+    )
+    if rules.cluster:
+        states = np.unique(details["init_state_id"].fill_null(-1).to_numpy(), return_inverse=True)[1].ravel()
+        return replace(table, cluster=task if rules.cluster == "task" else task * (states.max(initial=0) + 1) + states)
+    if rules.design != "sequential":
+        return table
+    return _with_rounds(table, success, rules)
+
+
+def _with_rounds(table: PairTable, success: SuccessComparison, rules: GateRules) -> PairTable:
+    """Give each pair the look at which a gated run weighed it: of its record, or as the run must have planned it."""
+    plan = _recorded_plan(success)
+    side = success.candidate
+    if plan is None:
+        if side.status == "stopped":
+            return table  # stopped by a harness that recorded no plan: the e-process judges it, as it did then
+        places = zip(*(side.details[column].to_pylist() for column in ("suite", "task_id")), strict=True)
+        tasks = {
+            key: (suite or "", number or 0) for key, (suite, number) in zip(side.keys.to_pylist(), places, strict=True)
+        }
+        plan = key_rounds(tasks, rules.looks)
+    look_of = {key: look for look, members in enumerate(plan) for key in members}
+    keys = success.base.keys.take(pa.array(success.pairing.base_rows)).to_pylist()
+    rounds = np.array([look_of[key] for key in keys], dtype=np.int64)
+    planned = np.zeros((max(len(plan), 1), len(table.names)), dtype=np.int64)
+    np.add.at(planned, (rounds, table.task), 1)
+    if side.status == "stopped":
+        # Episodes to come count in the plan though no row tells their task: rounds hold an equal part of every task.
+        done = int(rounds.max(initial=-1)) + 1
+        for look in range(done, len(plan)):
+            planned[look] = np.round(planned[0] * len(plan[look]) / max(len(plan[0]), 1))
+    return replace(table, rounds=rounds, planned=planned)
+
+
+def _recorded_plan(success: SuccessComparison) -> list[list[str]] | None:
+    if success.candidate.status != "stopped":
+        return None
+    plan = (read_stop_record(success.candidate.path) or {}).get("plan")
+    return plan if isinstance(plan, list) else None
+
+
+def _task_label(group: GroupComparison) -> str:
+    name = group.task or f"task {group.task_id}"
+    return f"{group.suite} task {group.task_id} ({name})" if group.suite and group.task_id is not None else name

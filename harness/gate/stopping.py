@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from harness.analysis.paired.margin import score_statistic
+from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT
 from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import UsageError
-from harness.gate.success import TaskPairs, judge_success
+from harness.gate.pairs import Codes, Ints, PairTable
+from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict, combine
 from harness.spec.rules import GateRules
 
@@ -29,60 +33,117 @@ class StopDecision:
     """What a controller does next."""
 
     stop: bool
-    """Whether the queued episodes may be dropped: the verdict on success cannot change any more."""
+    """Whether the queued episodes may be dropped: the verdict is certain, or the rest could hardly bring one."""
     verdict: Verdict
     """The verdict so far; INCONCLUSIVE means go on."""
     reason: str
     needed_more: int | None
     """If undecided: about how many more pairs decide, should they go on as they did; None when there is no telling."""
+    look: int | None = None
+    """The planned look at which this was decided, from 1; None without a plan."""
 
 
 def decide_stop(pairs_so_far: Iterable[PairOutcome], rules: GateRules) -> StopDecision:
-    """Decide whether enough episodes have been run. A pure function of the pairs: ask as often as you like.
+    """Decide whether enough episodes have been run, without a plan of looks: an e-process.
+
+    A pure function of the pairs: ask as often as you like. A run whose looks are planned is decided by `decide_look`,
+    which needs fewer episodes.
 
     Args:
         pairs_so_far: Pairs in the order that was fixed before the run, up to the first unfinished one:
             the finished ones alone would be a biased sample.
-        rules: Rules of sequential design.
+        rules: Rules of sequential or anytime design.
 
     Raises:
         UsageError: The rules are of fixed design.
     """
-    if rules.design != "sequential":
+    refuse_fixed(rules)
+    pairs = list(pairs_so_far)
+    return _decide(pair_table(pairs), rules, None)
+
+
+def decide_look(table: PairTable, rules: GateRules, look: int) -> StopDecision:
+    """Decide at a planned look: whatever an earlier look decided stands, since the run stopped there.
+
+    Args:
+        table: Pairs with their rounds.
+        rules: Rules of sequential design.
+        look: Looks that have been taken, counted from 1.
+
+    Raises:
+        UsageError: The rules are of fixed design.
+    """
+    refuse_fixed(rules)
+    if rules.design == "anytime" or table.rounds is None:
+        return _decide(table.until(look), rules, None)
+    decision = StopDecision(False, Verdict.INCONCLUSIVE, "No look was taken.", None)
+    for taken in range(1, look + 1):
+        decision = _decide(table.until(taken), rules, taken)
+        if decision.stop:
+            break
+    return decision
+
+
+def refuse_fixed(rules: GateRules) -> None:
+    """Refuse rules that allow one look only.
+
+    Raises:
+        UsageError: The rules are of fixed design.
+    """
+    if rules.design == "fixed":
         raise UsageError(
             f"Rules {rules.name!r} have a fixed design: looking early would raise their false alarms. "
             "Set `design: sequential`."
         )
-    pairs = list(pairs_so_far)
-    overall = _count("all tasks", pairs)
-    tasks = [_count(name, members) for name, members in _by_task(pairs).items()]
-    judged = judge_success(overall, tasks, rules)
+
+
+def _decide(table: PairTable, rules: GateRules, look: int | None) -> StopDecision:
+    overall = table.overall(anytime=look is None, look=look)
+    counts = overall.scored.counts
+    if counts.n < rules.pairs.min:
+        return StopDecision(False, Verdict.INCONCLUSIVE, f"{counts.n} of at least {rules.pairs.min} pairs.", None, look)
+    judged = judge_success(table, rules, look=look)
     verdict = combine(result.verdict for result in judged)
     reason = " ".join(f"{result.rule}: {result.reason}" for result in judged if result.verdict is verdict)
-    if overall.scored.n < rules.pairs.min:
-        return StopDecision(
-            False, Verdict.INCONCLUSIVE, f"{overall.scored.n} of at least {rules.pairs.min} pairs.", None
+    futile = bool(
+        rules.success
+        and verdict is Verdict.INCONCLUSIVE
+        and all(
+            evidence.futile(rules.success.margin, rules.alpha_of(rules.success), rules.alpha)
+            for evidence in overall.views()
         )
-    stop = verdict is not Verdict.INCONCLUSIVE
-    return StopDecision(stop, verdict, reason, None if stop else pairs_to_go(overall.scored, rules))
+    )
+    stop = verdict is not Verdict.INCONCLUSIVE or futile
+    return StopDecision(
+        stop, verdict, reason, None if stop else pairs_to_go(counts, rules, planned=look is not None), look
+    )
 
 
-def pairs_to_go(counts: PairCounts, rules: GateRules) -> int | None:
+def pairs_to_go(counts: PairCounts, rules: GateRules, *, planned: bool = True) -> int | None:
     """How many more pairs decide about success, if outcomes go on in the proportions seen so far.
+
+    Args:
+        counts: The pairs so far.
+        rules: The rules.
+        planned: Whether that is asked of a plan with one look, or several; else of an e-process.
 
     Returns:
         A rough number; None when the evidence grows in neither direction.
     """
     if rules.success is None or counts.n == 0:
         return None
+    margin, alphas = rules.success.margin, (rules.alpha, rules.alpha_of(rules.success))
     lost, gained, n = float(counts.lost), float(counts.gained), float(counts.n)
-    thresholds = np.log(1 / rules.alpha), np.log(1 / rules.alpha_of(rules.success))
 
     def decided(scale: float) -> bool:
-        scaled = gained * scale, lost * scale, n * scale
-        above = float(log_evidence_above(*scaled, -rules.success.margin)) if rules.success else 0.0
-        below = float(log_evidence_below(*scaled, 0.0))
-        return bool(above >= thresholds[0] or below >= thresholds[1])
+        scaled = lost * scale, gained * scale, n * scale
+        if not planned or rules.design == "anytime":
+            above = float(log_evidence_above(scaled[1], scaled[0], scaled[2], -margin))
+            below = float(log_evidence_below(scaled[1], scaled[0], scaled[2], 0.0))
+            return above >= np.log(1 / alphas[0]) or below >= np.log(1 / alphas[1])
+        above = float(score_statistic(*scaled, -margin))
+        below = (scaled[0] - scaled[1] - 1) / np.sqrt(max(scaled[0] + scaled[1], 1.0))
+        return bool(above >= stats.norm.isf(alphas[0]) or below >= stats.norm.isf(alphas[1]))
 
     low, high = 1.0, 2.0
     while not decided(high):
@@ -95,17 +156,31 @@ def pairs_to_go(counts: PairCounts, rules: GateRules) -> int | None:
     return max(1, int(np.ceil(n * (high - 1))))
 
 
-def _by_task(pairs: Sequence[PairOutcome]) -> dict[str, list[PairOutcome]]:
-    tasks: dict[str, list[PairOutcome]] = {}
-    for outcome in pairs:
-        tasks.setdefault(outcome.task, []).append(outcome)
-    return tasks
+def pair_table(
+    pairs: Sequence[PairOutcome],
+    rounds: Sequence[int] | None = None,
+    planned: Ints | None = None,
+    names: Sequence[str] | None = None,
+) -> PairTable:
+    """Pairs as a table.
 
-
-def _count(name: str, pairs: Sequence[PairOutcome]) -> TaskPairs:
-    scored = [pair for pair in pairs if pair.base is not None and pair.candidate is not None]
-    return TaskPairs(
-        name,
-        PairCounts.of([bool(pair.base) for pair in scored], [bool(pair.candidate) for pair in scored]),
-        PairCounts.of([bool(pair.base) for pair in pairs], [bool(pair.candidate) for pair in pairs]),
+    Args:
+        pairs: The pairs.
+        rounds: Planned look of each, from 0.
+        planned: Pairs that the plan has, by look and task.
+        names: Tasks, in the order of `planned`; those of the pairs when not given.
+    """
+    tasks = list(dict.fromkeys(pair.task for pair in pairs)) if names is None else list(names)
+    numbers = {name: number for number, name in enumerate(tasks)}
+    return PairTable(
+        tasks,
+        np.array([numbers[pair.task] for pair in pairs], dtype=np.int64),
+        _codes([pair.base for pair in pairs]),
+        _codes([pair.candidate for pair in pairs]),
+        rounds=None if rounds is None else np.asarray(rounds, dtype=np.int64),
+        planned=planned,
     )
+
+
+def _codes(outcomes: Sequence[bool | None]) -> Codes:
+    return np.array([ERROR if one is None else SUCCESS if one else TIMEOUT for one in outcomes], dtype=np.int8)

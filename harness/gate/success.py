@@ -1,162 +1,203 @@
-"""Rules about success: judged with errors left out and with errors as failures; the two have to agree.
+"""Rules about success: judged with errors left out and as bad, or as good, for the candidate as they can have been.
 
 Verdicts err at most as often as stated. A rule FAILS with probability at most its share of the gate's alpha when
 nothing changed; the shares add up, so the gate as a whole does too. It PASSES a candidate that truly dropped by the
 margin with probability at most the gate's whole alpha: since every rule has to pass, that level needs no sharing.
+Infrastructure errors may hide failures or successes: a PASS has to hold in the worst case, a FAIL in the best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
+
+from harness.analysis.intervals import rate_interval
 from harness.analysis.paired.power import pairs_for_margin
 from harness.analysis.paired.statistics import PairCounts, holm
-from harness.gate.evidence import Evidence
+from harness.gate.evidence import AnytimeEvidence, Evidence, FixedEvidence, points
+from harness.gate.pairs import GroupEvidence, PairTable
 from harness.gate.verdict import RuleResult, Verdict
-from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule
+from harness.spec.rules import FloorRule, GateRules, SuccessRule, TaskRule, TooGoodRule
 
 Judgement = tuple[Verdict, str]
 
 
-@dataclass(frozen=True)
-class TaskPairs:
-    """Pairs of one task, or of everything."""
-
-    name: str
-    scored: PairCounts
-    """Errors left out."""
-    strict: PairCounts
-    """Errors counted as failures."""
-
-
 def judge_success(
-    overall: TaskPairs, tasks: Sequence[TaskPairs], rules: GateRules, *, variants: int = 1
+    table: PairTable, rules: GateRules, *, variants: int = 1, look: int | None = None
 ) -> list[RuleResult]:
     """Judge every success rule that the rules state.
 
     Args:
-        overall: All pairs.
-        tasks: The same pairs by task.
+        table: The pairs.
         rules: The rules.
         variants: Number of (policy, NFE) variants that share the gate's alpha.
+        look: Looks that were taken of the planned ones, for a sequential design with a plan; None for one look at all,
+            or for an e-process.
     """
-    sequential = rules.design == "sequential"
+    anytime = rules.design != "fixed" and look is None
+    overall = table.overall(anytime=anytime, look=look)
     results = []
     if rules.success:
         rule, alpha = rules.success, rules.alpha_of(rules.success) / variants
-        judged = [_success(Evidence(counts, sequential), rule, alpha, rules.alpha) for counts in _both(overall)]
+        judged = _each_view(overall, partial(_success, rule=rule, alpha=alpha, pass_alpha=rules.alpha))
         results.append(_agreed("success", judged, overall))
     if rules.per_task:
         task_rule, alpha = rules.per_task, rules.alpha_of(rules.per_task) / variants
-        judged = [_cliffs(tasks, strict, task_rule, alpha, sequential) for strict in (False, True)]
+        tasks = table.by_task(anytime=anytime, look=look)
+        views = _views(tasks) if overall.errors else _views(tasks)[:1] * 3
+        judged = [_cliffs(members, task_rule, alpha, rules.alpha) for members in views]
         results.append(_agreed("per-task cliff", judged, overall))
+    if rules.floor:
+        floor_rule, alpha = rules.floor, rules.alpha_of(rules.floor) / variants
+        judged = _each_view(overall, partial(_floor, rule=floor_rule, alpha=alpha, pass_alpha=rules.alpha))
+        results.append(_agreed("floor", judged, overall))
     if rules.too_good:
         rise_rule, alpha = rules.too_good, rules.alpha_of(rules.too_good) / variants
-        judged = [_too_good(Evidence(counts, sequential), rise_rule, alpha) for counts in _both(overall)]
-        results.append(_agreed("too good", judged, overall))
+        scored, worst, best = _each_view(overall, partial(_too_good, rule=rise_rule, alpha=alpha))
+        # A rise is an alarm: it has to stand the view in which it is smallest, and its absence the other.
+        results.append(_agreed("too good", [scored, best, worst], overall))
     return results
 
 
-def _both(counts: TaskPairs) -> tuple[PairCounts, PairCounts]:
-    return counts.scored, counts.strict
+def _each_view(group: GroupEvidence, judge: Callable[[Evidence], Judgement]) -> list[Judgement]:
+    if group.errors == 0:
+        return [judge(group.scored)] * 3
+    return [judge(evidence) for evidence in group.views()]
 
 
-def _agreed(rule: str, judged: Sequence[Judgement], overall: TaskPairs) -> RuleResult:
-    (scored, reason), (strict, strict_reason) = judged
-    if overall.scored.n == 0:
+def _views(tasks: Sequence[GroupEvidence]) -> tuple[list[tuple[str, Evidence]], ...]:
+    return (
+        [(task.name, task.scored) for task in tasks],
+        [(task.name, task.worst) for task in tasks],
+        [(task.name, task.best) for task in tasks],
+    )
+
+
+def _agreed(rule: str, judged: Sequence[Judgement], overall: GroupEvidence) -> RuleResult:
+    """One verdict of three views: errors left out; what a PASS has to stand; what a FAIL has to stand."""
+    (scored, reason), (for_pass, pass_reason), (for_fail, fail_reason) = judged
+    if overall.scored.counts.n == 0:
         return RuleResult(rule, Verdict.INCONCLUSIVE, "No pair has a result on both sides.")
-    if overall.scored == overall.strict:
+    if overall.errors == 0 or scored is Verdict.INCONCLUSIVE:
         return RuleResult(rule, scored, reason)
-    if scored is strict:
-        errors = overall.strict.n - overall.scored.n
-        return RuleResult(rule, scored, f"{reason} The same holds with {errors} pairs with errors counted as failures.")
+    against, other = (for_pass, pass_reason) if scored is Verdict.PASS else (for_fail, fail_reason)
+    kind = "bad" if scored is Verdict.PASS else "good"
+    if against is scored:
+        said = f"The same holds if {overall.errors} pairs with errors went as {kind} for the candidate as they can."
+        return RuleResult(rule, scored, f"{reason} {said}")
     return RuleResult(
         rule,
         Verdict.INCONCLUSIVE,
-        f"Infrastructure errors decide it. Left out: {scored}: {reason} Counted as failures: {strict}: {strict_reason}",
+        f"Infrastructure errors decide it. Left out: {scored}: {reason} As {kind} for the candidate as they can have "
+        f"been: {against}: {other}",
     )
 
 
 def _success(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha: float) -> Judgement:
     counts = evidence.counts
-    lower, p_drop = evidence.lower(pass_alpha), evidence.p_drop()
-    figures = (
-        f"{points(counts.difference)} over {counts.n} pairs ({counts.lost} lost, {counts.gained} gained); lower bound "
-        f"{points(lower)} at {1 - pass_alpha:.4g}, margin {points(-rule.margin)}"
+    margin = rule.margin
+    if counts.n == 0:
+        return Verdict.INCONCLUSIVE, "No pair has a result on both sides."
+    said = (
+        f"{points(counts.difference)} over {counts.n} pairs ({counts.lost} lost, {counts.gained} gained); "
+        f"{evidence.figures(-margin, pass_alpha)}, margin {points(-margin)}"
     )
-    real = f"a real drop (p = {p_drop:.2g}, alarm at {alpha:.2g})"
-    if lower > -rule.margin:
-        note = f" It is {real}, but a tolerated one." if p_drop <= alpha else ""
-        return Verdict.PASS, f"{figures}.{note}"
-    if rule.fail_when == "worse" and p_drop <= alpha:
-        return Verdict.FAIL, f"{figures}: {real}, and more than the margin is not excluded."
-    if rule.fail_when == "beyond_margin" and (upper := evidence.upper(alpha)) < -rule.margin:
-        return Verdict.FAIL, f"{figures}; upper bound {points(upper)} at {1 - alpha:.4g}: a drop beyond the margin."
-    return Verdict.INCONCLUSIVE, f"{figures}. {_what_it_needs(evidence, rule, pass_alpha)}"
+    scope = evidence.scope(alpha, pass_alpha)
+    scope = f" {scope}" if scope else ""
+    real = f"a real drop ({evidence.drop_text(alpha)})"
+    solved = counts.both + counts.lost
+    if solved <= margin * counts.n:
+        return Verdict.INCONCLUSIVE, (
+            f"The base solves {solved} of {counts.n}: losing all of it would be within the margin of "
+            f"{points(-margin)}, so nothing can be judged. State a floor, and look at the base."
+        )
+    if evidence.above(-margin, pass_alpha):
+        note = f" It is {real}, but a tolerated one." if evidence.drop(alpha) else ""
+        return Verdict.PASS, f"{said}.{note}{scope}"
+    if rule.fail_when == "worse" and evidence.worse(margin, alpha, pass_alpha):
+        return Verdict.FAIL, f"{said}: {real}, and more than the margin is not excluded.{scope}"
+    if rule.fail_when == "beyond_margin" and evidence.beyond(margin, alpha):
+        return Verdict.FAIL, f"{said}: a drop beyond the margin is shown at {1 - alpha:.4g}.{scope}"
+    return Verdict.INCONCLUSIVE, f"{said}. {_what_it_needs(evidence, rule, alpha, pass_alpha)}{scope}"
 
 
-def _what_it_needs(evidence: Evidence, rule: SuccessRule, alpha: float) -> str:
-    if evidence.sequential:
+def _what_it_needs(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha: float) -> str:
+    if evidence.futile(rule.margin, alpha, pass_alpha):
+        return "Given up: the rest of the plan has hardly a chance to show either a drop or its absence."
+    if not isinstance(evidence, FixedEvidence):
         return "Neither a drop nor its absence is shown yet."
     # With no flips seen the discordance is not 0: one flip more is as likely as not.
     counts = evidence.counts
     discordance = max(counts.discordance, 0.7 / counts.n) if counts.n else 0.05
-    needed = pairs_for_margin(rule.margin, discordance, 1 - alpha)
+    needed = pairs_for_margin(rule.margin, discordance, 1 - pass_alpha)
     if needed is None or needed <= counts.n:
         return "Neither a drop nor its absence is shown."
     return f"Neither a drop nor its absence is shown; if there is none, about {needed} pairs would show that."
 
 
-def _cliffs(tasks: Sequence[TaskPairs], strict: bool, rule: TaskRule, alpha: float, sequential: bool) -> Judgement:
-    judged = [(task.name, task.strict if strict else task.scored) for task in tasks]
-    judged = [(name, counts) for name, counts in judged if counts.n >= rule.min_pairs]
+def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float, pass_alpha: float) -> Judgement:
+    judged = [(name, evidence) for name, evidence in members if evidence.counts.n >= rule.min_pairs]
     if not judged:
         return Verdict.INCONCLUSIVE, f"No task has {rule.min_pairs} pairs."
-    adjusted = holm([Evidence(counts, sequential).p_drop() for _, counts in judged])
-    cliffs = [
-        (name, counts, float(p))
-        for (name, counts), p in zip(judged, adjusted, strict=True)
-        if counts.difference <= -rule.cliff
-    ]
-    left_out = len(tasks) - len(judged)
+    if shown := _collapsed(judged, rule, alpha):
+        name, counts = min(shown, key=lambda item: item[1].difference)
+        more = f", and {len(shown) - 1} more" if len(shown) > 1 else ""
+        figures = (
+            f"{points(counts.difference)} over {counts.n} pairs, a real drop over {len(judged)} tasks at {alpha:.2g}"
+        )
+        return Verdict.FAIL, f"{name} collapsed: {figures}{more}."
+    name, evidence = min(judged, key=lambda item: item[1].counts.difference)
+    worst = f"{name}, {points(evidence.counts.difference)} over {evidence.counts.n} pairs"
+    left_out = len(members) - len(judged)
     scope = f"{len(judged)} tasks" + (
         f" ({left_out} with under {rule.min_pairs} pairs are not judged)" if left_out else ""
     )
-    if shown := [item for item in cliffs if item[2] <= alpha]:
-        name, counts, p = min(shown, key=lambda item: item[2])
-        more = f", and {len(shown) - 1} more" if len(shown) > 1 else ""
-        figures = f"{points(counts.difference)} over {counts.n} pairs, Holm p = {p:.2g}, alarm at {alpha:.2g}"
-        return Verdict.FAIL, f"{name} collapsed: {figures}{more}."
-    if cliffs:
-        name, counts, p = min(cliffs, key=lambda item: item[1].difference)
-        return Verdict.INCONCLUSIVE, (
-            f"{name} shows {points(counts.difference)} over {counts.n} pairs, beyond the cliff of "
-            f"{points(-rule.cliff)}, but that may be chance (Holm p = {p:.2g}, alarm at {alpha:.2g}): run more trials."
-        )
-    name, counts = min(judged, key=lambda item: item[1].difference)
-    return Verdict.PASS, f"Worst of {scope}: {name}, {points(counts.difference)} over {counts.n} pairs."
+    undecided = [one for one, task in judged if not task.above(-rule.cliff, pass_alpha)]
+    if not undecided:
+        return Verdict.PASS, f"No drop of {points(-rule.cliff)} in any of {scope}. Worst: {worst}."
+    least = int(np.ceil(np.log(pass_alpha) / np.log1p(-rule.cliff)))
+    return Verdict.INCONCLUSIVE, (
+        f"A collapse of {points(-rule.cliff)} is not excluded for {len(undecided)} of {scope}. Worst: {worst}. A task "
+        f"without a loss needs {least} pairs, one with losses more: run more trials, or raise the cliff."
+    )
+
+
+def _collapsed(judged: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float) -> list[tuple[str, PairCounts]]:
+    """Tasks with a real drop, that is at least a cliff; over all tasks with error alpha."""
+    p_values = [one.p_drop() for _, one in judged if isinstance(one, FixedEvidence | AnytimeEvidence)]
+    if len(p_values) == len(judged):
+        dropped = [bool(p <= alpha) for p in holm(p_values)]
+    else:
+        dropped = [one.drop(alpha / len(judged)) for _, one in judged]
+    return [
+        (name, one.counts)
+        for (name, one), shown in zip(judged, dropped, strict=True)
+        if shown and one.counts.difference <= -rule.cliff
+    ]
+
+
+def _floor(evidence: Evidence, rule: FloorRule, alpha: float, pass_alpha: float) -> Judgement:
+    counts = evidence.counts
+    solved = counts.both + counts.gained
+    figures = f"the candidate solves {solved} of {counts.n}; the floor is {rule.min_rate:.1%}"
+    if rate_interval(solved, counts.n, 1 - 2 * alpha).high < rule.min_rate:
+        return Verdict.FAIL, f"{figures}, which it truly misses (at {1 - alpha:.4g})."
+    if rate_interval(solved, counts.n, 1 - 2 * pass_alpha).low >= rule.min_rate:
+        return Verdict.PASS, f"{figures}, which it truly reaches (at {1 - pass_alpha:.4g})."
+    return Verdict.INCONCLUSIVE, f"{figures}: too near to tell with so many episodes."
 
 
 def _too_good(evidence: Evidence, rule: TooGoodRule, alpha: float) -> Judgement:
     counts = evidence.counts
     figures = f"{points(counts.difference)} over {counts.n} pairs ({counts.gained} gained, {counts.lost} lost)"
-    if rule.margin == 0:
-        p = evidence.p_rise()
-        alarm, shown = p <= alpha, f"p = {p:.2g}, alarm at {alpha:.2g}"
-    else:
-        lower = evidence.lower(alpha)
-        alarm = lower > rule.margin
-        shown = f"lower bound {points(lower)} at {1 - alpha:.4g}, alarm above {points(rule.margin)}"
+    alarm = evidence.rise(alpha) if rule.margin == 0 else evidence.above(rule.margin, alpha)
+    above = "any rise" if rule.margin == 0 else f"more than {points(rule.margin)}"
     if not alarm:
-        return Verdict.PASS, f"{figures}; {shown}."
+        return Verdict.PASS, f"{figures}; {above} is not shown at {1 - alpha:.4g}."
     verdict = Verdict.FAIL if rule.verdict == "fail" else Verdict.INCONCLUSIVE
     return verdict, (
-        f"{figures}; {shown}: a rise that nobody announced. Check that both sides ran the same physics, init states "
-        "and success rule before believing it."
+        f"{figures}; {above} is shown at {1 - alpha:.4g}: a rise that nobody announced. Check that both sides ran the "
+        "same physics, init states and success rule before believing it."
     )
-
-
-def points(value: float) -> str:
-    """A difference of rates in percentage points, signed."""
-    return f"{100 * value:+.1f} points"

@@ -45,7 +45,8 @@ class TaskRule(SpecModel):
     """No single task may collapse behind a good average."""
 
     cliff: Margin
-    """Drop of one task's success rate that is a collapse, as a fraction."""
+    """Drop of one task's success rate that is a collapse, as a fraction. A PASS excludes it for every task, which needs
+    log(alpha) / log(1 - cliff) pairs of a task at least: 9 for a cliff of 0.3, 5 for one of 0.5."""
     min_pairs: Annotated[int, Field(ge=1)] = 5
     """Tasks with fewer pairs are not judged one by one."""
     alpha: Alpha | None = None
@@ -59,6 +60,15 @@ class TooGoodRule(SpecModel):
     """Rise of the success rate beyond which the alarm sounds, as a fraction."""
     verdict: Literal["inconclusive", "fail"] = "inconclusive"
     """What the alarm makes of the gate. Use "fail" for changes that must not change behaviour (kernels, compilers)."""
+    alpha: Alpha | None = None
+    """Share of the gate's alpha for this rule's alarm."""
+
+
+class FloorRule(SpecModel):
+    """An absolute least success rate: what cannot fall any more needs no base to be bad."""
+
+    min_rate: Share
+    """Least success rate of the candidate, as a fraction."""
     alpha: Alpha | None = None
     """Share of the gate's alpha for this rule's alarm."""
 
@@ -150,9 +160,12 @@ class GateRules(SpecModel):
     alpha: Alpha = 0.05
     """Probability of a false alarm over all rules together, when nothing has changed; and that of passing a candidate
     whose success rate truly dropped by the margin."""
-    design: Literal["fixed", "sequential"] = "fixed"
-    """"fixed": one look, after all planned episodes. "sequential": look again and again and stop when it is enough;
-    costs some power, saves most episodes."""
+    design: Literal["fixed", "sequential", "anytime"] = "fixed"
+    """"fixed": one look, after all planned episodes. "sequential": `looks` that are planned before the run, alpha spent
+    over them; stops when it is enough. "anytime": an e-process, for runs without a planned end; costs some power."""
+    cluster: Literal["init_state", "task"] | None = None
+    """What is sampled, so what verdicts are about. Unset: these episodes, every pair independent. "init_state": init
+    states like these, whose trials may be alike. "task": tasks like these. Needs design "fixed"."""
     looks: Annotated[int, Field(ge=1)] = 10
     """Rounds of a sequential design: after each, all tasks equally far, the evidence is weighed. More looks stop sooner
     but let workers change task more often, which costs seconds each time."""
@@ -162,6 +175,8 @@ class GateRules(SpecModel):
     """Success must not drop."""
     per_task: TaskRule | None = None
     """No task may collapse."""
+    floor: FloorRule | None = None
+    """A least success rate."""
     too_good: TooGoodRule | None = None
     """A rise nobody expects."""
     errors: ErrorRule | None = None
@@ -184,8 +199,13 @@ class GateRules(SpecModel):
                 f"per_task.cliff {self.per_task.cliff} is below success.margin {self.success.margin}: a drop of every "
                 "task that the margin tolerates would be a cliff; raise the cliff or lower the margin"
             )
-        if self.design == "sequential" and not self.success:
-            raise ValueError("design is sequential, but only a success rule can stop a run early; add one")
+        if self.design != "fixed" and not self.success:
+            raise ValueError(f"design is {self.design}, but only a success rule can stop a run early; add one")
+        if self.design != "fixed" and self.cluster:
+            raise ValueError(
+                f"design is {self.design}, whose looks weigh single pairs, but cluster is {self.cluster}; "
+                "set design to fixed"
+            )
         stated = sum(rule.alpha or 0.0 for rule in self.alarms)
         if stated > self.alpha * (1 + 1e-9):
             raise ValueError(f"the rules' own alphas add up to {stated:g}, more than the gate's alpha {self.alpha:g}")
@@ -194,15 +214,19 @@ class GateRules(SpecModel):
         return self
 
     @property
-    def alarms(self) -> tuple[SuccessRule | TaskRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule, ...]:
+    def alarms(
+        self,
+    ) -> tuple[SuccessRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule, ...]:
         """The rules that can raise a false alarm by chance."""
-        singles = (self.success, self.per_task, self.too_good, self.errors)
+        singles = (self.success, self.per_task, self.floor, self.too_good, self.errors)
         return (*(rule for rule in singles if rule is not None), *self.latency, *self.budgets)
 
     @property
     def judged(self) -> bool:
         """Whether there is any rule besides the number of pairs and the share of errors."""
-        return bool(self.success or self.per_task or self.too_good or self.latency or self.budgets or self.memory)
+        return bool(
+            self.success or self.per_task or self.floor or self.too_good or self.latency or self.budgets or self.memory
+        )
 
     @property
     def across(self) -> bool:

@@ -54,7 +54,7 @@ def test_errors_are_left_out_and_also_counted_as_failures(make_ledger: Any) -> N
     base, new = make_ledger("base", ["++++-!"]), make_ledger("new", ["++!-++"])
     (success,) = compare(base, new).success
     assert success.overall.counts == PairCounts(both=2, lost=1, gained=1, neither=0)
-    assert success.overall.counts_with_errors == PairCounts(both=2, lost=2, gained=2, neither=0)
+    assert success.overall.counts_with_errors == PairCounts(both=3, lost=2, gained=1, neither=0)
     assert (success.errors_base, success.errors_candidate) == (1, 1)
 
 

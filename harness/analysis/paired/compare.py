@@ -70,7 +70,7 @@ class GroupComparison:
     counts: PairCounts
     """Pairs in which both sides have a result."""
     counts_with_errors: PairCounts
-    """All pairs, an infrastructure error counted as a failure."""
+    """All pairs, errors as bad for the candidate as they can have been: its own failures, the base's successes."""
     base: Interval
     """Clopper-Pearson interval of the base's rate over these pairs."""
     candidate: Interval
@@ -303,10 +303,10 @@ def _groups(
         fail, win = 0, SUCCESS
         counts = PairCounts(int(cell[win, win]), int(cell[win, fail]), int(cell[fail, win]), int(cell[fail, fail]))
         strict = PairCounts(
-            both=counts.both,
-            lost=counts.lost + int(cell[win, ERROR]),
-            gained=counts.gained + int(cell[ERROR, win]),
-            neither=int(cell.sum()) - counts.both - counts.discordant - int(cell[win, ERROR] + cell[ERROR, win]),
+            both=counts.both + int(cell[ERROR, win]),
+            lost=counts.lost + int(cell[win, ERROR] + cell[ERROR, fail] + cell[ERROR, ERROR]),
+            gained=counts.gained,
+            neither=counts.neither + int(cell[fail, ERROR]),
         )
         p = float(mcnemar_exact(counts.lost, counts.gained))
         yield GroupComparison(

@@ -24,7 +24,7 @@ TIMEOUT, SUCCESS, ERROR = 0, 1, 2
 
 _CODES = pa.array(["timeout", "success", "error"])
 _COLUMNS = [
-    *("episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
+    *("run_id", "episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
     *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware"),
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
@@ -59,13 +59,20 @@ class Side:
     """Columns suite, task_id, task, init_state_id, trial, video, aligned with `keys`."""
     repeated: int
     """Rows that were other attempts of an episode that is counted once."""
+    runs: frozenset[str] = frozenset()
+    """Ids of the runs that these episodes come from."""
     contradictory: int = 0
     """Episodes that finished more than once with different outcomes, though they have one key."""
 
     @property
+    def variant(self) -> PolicyAtNfe:
+        """Policy and NFE."""
+        return PolicyAtNfe(self.policy_id, self.nfe)
+
+    @property
     def label(self) -> str:
         """Name in reports: policy, NFE."""
-        return PolicyAtNfe(self.policy_id, self.nfe).label
+        return self.variant.label
 
     @property
     def n(self) -> int:
@@ -191,6 +198,7 @@ def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
         outcomes=pc.index_in(kept["outcome"], value_set=_CODES).to_numpy().astype(np.int8),
         details=kept.select(_DETAILS),
         repeated=rows.num_rows - kept.num_rows,
+        runs=frozenset(str(run) for run in rows["run_id"].unique().to_pylist() if run),
         contradictory=count_contradictions(rows) if kept.num_rows < rows.num_rows else 0,
     )
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from harness.analysis.paired.statistics import difference_bounds
+from harness.analysis.paired.margin import EXACT_PAIRS, margin_size, score_statistic
 
 MAX_PAIRS = 10_000_000
 """Beyond this many episodes no number is searched for."""
@@ -102,14 +102,16 @@ def pairs_for_margin(margin: float, discordance: float, confidence: float = 0.95
         confidence: One-sided level of the lower bound.
 
     Returns:
-        The number for which the bound computed from the expected counts clears the margin (so about half of all runs
-        of that length do); None beyond `MAX_PAIRS`.
+        The number for which the exact test of the expected counts excludes a drop of the margin (so about half of all
+        runs of that length do); None beyond `MAX_PAIRS`.
     """
 
     def clears(n: int) -> bool:
         flips = n * discordance / 2
-        low, _ = difference_bounds(flips, flips, n, 2 * confidence - 1)
-        return float(low) > -margin
+        statistic = float(score_statistic(flips, flips, n, -margin))
+        if n > EXACT_PAIRS:
+            return statistic >= float(stats.norm.isf(1 - confidence))
+        return margin_size(statistic, n, -margin) <= 1 - confidence
 
     high = 8
     while not clears(high):

@@ -1,0 +1,77 @@
+"""Tests whose sampling unit is a cluster of pairs: the trials of one init state, or the episodes of one task.
+
+A checkpoint may do better on one init state and worse on the next; then the trials of an init state are alike, and
+taking them as independent makes false alarms. Here whole clusters are weighed, however alike their pairs are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harness.analysis.paired.margin import margin_p
+from harness.analysis.paired.statistics import PairCounts
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Pairs summed up by cluster."""
+
+    net: NDArray[np.int64]
+    """Gained minus lost pairs of each cluster, shape (clusters,)."""
+    sizes: NDArray[np.int64]
+    """Pairs of each cluster, above 0, same shape."""
+
+    @classmethod
+    def of(cls, codes: ArrayLike, gained: ArrayLike, lost: ArrayLike) -> Clusters:
+        """Sum pairs up: the cluster of each pair, and whether it was gained or lost, all of shape (pairs,)."""
+        number = np.unique(np.asarray(codes), return_inverse=True)[1].ravel()
+        difference = np.asarray(gained, dtype=np.int64) - np.asarray(lost, dtype=np.int64)
+        net = np.bincount(number, weights=difference).astype(np.int64)
+        return cls(net, np.bincount(number).astype(np.int64))
+
+    def mirrored(self) -> Clusters:
+        """The same with base and candidate exchanged."""
+        return Clusters(-self.net, self.sizes)
+
+
+def sign_flip_p(net: ArrayLike) -> float:
+    """P value of "clusters are as often better as worse, by as much": exact, by every flip of the clusters' signs.
+
+    With one pair a cluster this is the exact McNemar test.
+
+    Args:
+        net: Whole-numbered differences of the clusters; a large sum speaks against the hypothesis.
+
+    Source: Fisher, The Design of Experiments (1935), section 21: the randomisation test of paired differences.
+    """
+    steps = np.abs(np.asarray(net, dtype=np.int64))
+    steps = steps[steps > 0]
+    law = np.ones(1)
+    for step in steps:
+        flipped = np.zeros(law.size + step)
+        flipped[: law.size] += law / 2
+        flipped[step:] += law / 2
+        law = flipped
+    # `law` is of the sum of the steps that point upwards.
+    upward = (int(steps.sum()) + int(np.asarray(net).sum())) // 2
+    return float(min(law[upward:].sum(), 1.0))
+
+
+def cluster_margin_p(clusters: Clusters, counts: PairCounts, bound: float) -> float:
+    """P value of "gained rate - lost rate <= bound" over clusters like these: one-sided t over the clusters.
+
+    Never below the p value that independent pairs would give: with few flips the spread of the clusters is no guide.
+    """
+    exact = margin_p(counts, bound)
+    shifted = clusters.net - bound * clusters.sizes
+    if shifted.size < 2:
+        return 1.0
+    spread = float(shifted.std(ddof=1))
+    if spread == 0:
+        return exact if shifted[0] > 0 else 1.0
+    t = float(shifted.mean()) / (spread / np.sqrt(shifted.size))
+    return max(exact, float(stats.t.sf(t, shifted.size - 1)))

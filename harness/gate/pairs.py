@@ -1,0 +1,137 @@
+"""Pairs of episodes as the rules weigh them: three views of the errors, over everything and task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis.paired.clusters import Clusters
+from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT
+from harness.analysis.paired.statistics import PairCounts
+from harness.gate.evidence import AnytimeEvidence, Evidence, FixedEvidence, LookEvidence
+
+View = Literal["scored", "worst", "best"]
+"""What is made of infrastructure errors: left out; or as bad, or as good, for the candidate as they can have been."""
+
+Codes = NDArray[np.int8]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GroupEvidence:
+    """Evidence about one task, or about everything."""
+
+    name: str
+    scored: Evidence
+    """Errors left out."""
+    worst: Evidence
+    """An error of the candidate is a failure, one of the base a success: what a PASS has to stand."""
+    best: Evidence
+    """An error of the candidate is a success, one of the base a failure: what a FAIL has to stand."""
+
+    @property
+    def errors(self) -> int:
+        """Pairs in which a side has an error."""
+        return self.worst.counts.n - self.scored.counts.n
+
+    def views(self) -> tuple[Evidence, Evidence, Evidence]:
+        """Scored, worst, best."""
+        return self.scored, self.worst, self.best
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """Pairs, one row each."""
+
+    names: Sequence[str]
+    """Name of each task."""
+    task: Ints
+    """Task of each pair, an index into `names`."""
+    base: Codes
+    """Outcome codes of the base; see `analysis.paired.pairing`."""
+    candidate: Codes
+    cluster: Ints | None = None
+    """Cluster of each pair; None when every pair is independent."""
+    rounds: Ints | None = None
+    """Planned look at which each pair counts first, from 0; None without a plan of looks."""
+    planned: Ints | None = None
+    """Pairs that the plan has, by look and task, shape (looks, tasks)."""
+
+    @property
+    def n(self) -> int:
+        """Number of pairs."""
+        return self.base.size
+
+    @property
+    def looks(self) -> int:
+        """Number of looks so far, or planned; 1 without a plan."""
+        return 1 if self.planned is None or self.rounds is None else len(self.planned)
+
+    def until(self, look: int) -> PairTable:
+        """The pairs of the first looks, of the same plan."""
+        if self.rounds is None:
+            return self
+        kept = self.rounds < look
+        return replace(
+            self, task=self.task[kept], base=self.base[kept], candidate=self.candidate[kept], rounds=self.rounds[kept]
+        )
+
+    def overall(self, *, anytime: bool = False, look: int | None = None) -> GroupEvidence:
+        """Evidence over all tasks."""
+        return self._group("all tasks", np.ones(self.n, dtype=bool), None, anytime, look)
+
+    def by_task(self, *, anytime: bool = False, look: int | None = None) -> list[GroupEvidence]:
+        """Evidence task by task."""
+        return [self._group(name, self.task == number, number, anytime, look) for number, name in enumerate(self.names)]
+
+    def _group(
+        self, name: str, rows: NDArray[np.bool_], task: int | None, anytime: bool, look: int | None
+    ) -> GroupEvidence:
+        old, new = self.base[rows], self.candidate[rows]
+        scored = (old != ERROR) & (new != ERROR)
+        everything = np.ones(old.size, dtype=bool)
+        views = {
+            "scored": (scored, old == SUCCESS, new == SUCCESS),
+            "worst": (everything, old != TIMEOUT, new == SUCCESS),
+            "best": (everything, old == SUCCESS, new != TIMEOUT),
+        }
+        found = {
+            view: self._weigh(rows, kept, won, solved, task, anytime, look)
+            for view, (kept, won, solved) in views.items()
+        }
+        return GroupEvidence(name, **found)
+
+    def _weigh(
+        self,
+        rows: NDArray[np.bool_],
+        kept: NDArray[np.bool_],
+        won: NDArray[np.bool_],
+        solved: NDArray[np.bool_],
+        task: int | None,
+        anytime: bool,
+        look: int | None,
+    ) -> Evidence:
+        won, solved = won[kept], solved[kept]
+        counts = PairCounts.of(won, solved)
+        if anytime:
+            return AnytimeEvidence(counts)
+        if self.rounds is not None and self.planned is not None and look is not None:
+            cells = _cells(self.rounds[rows][kept], won, solved, len(self.planned))[:look]
+            per_look = self.planned.sum(axis=1) if task is None else self.planned[:, task]
+            sizes = tuple(int(size) for size in np.cumsum(per_look))
+            if sizes[-1]:
+                return LookEvidence(tuple(PairCounts(*map(int, row)) for row in np.cumsum(cells, axis=0)), sizes)
+        clusters = None
+        if self.cluster is not None and won.size:
+            clusters = Clusters.of(self.cluster[rows][kept], ~won & solved, won & ~solved)
+        return FixedEvidence(counts, clusters)
+
+
+def _cells(rounds: Ints, won: NDArray[np.bool_], solved: NDArray[np.bool_], looks: int) -> Ints:
+    """Both, lost, gained, neither of each look, shape (looks, 4)."""
+    kind = np.where(won, np.where(solved, 0, 1), np.where(solved, 2, 3))
+    return np.bincount(rounds * 4 + kind, minlength=4 * looks).reshape(looks, 4)

@@ -1,0 +1,51 @@
+"""Tests and intervals whose sampling unit is a cluster."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from harness.analysis.intervals import clopper_pearson, clustered_rate_interval
+from harness.analysis.paired.clusters import Clusters, cluster_margin_p, sign_flip_p
+from harness.analysis.paired.margin import margin_p
+from harness.analysis.paired.statistics import PairCounts, mcnemar_exact
+
+
+@pytest.mark.parametrize("net", [[3, -1, 2, 0, 5], [-2, -2, -1], [4], [0, 0]])
+def test_the_p_value_is_the_share_of_sign_flips_that_do_as_much(net: list[int]) -> None:
+    sums = [sum(s * abs(d) for s, d in zip(signs, net, strict=True)) for signs in product((-1, 1), repeat=len(net))]
+    assert sign_flip_p(net) == pytest.approx(np.mean([total >= sum(net) for total in sums]))
+
+
+def test_with_one_pair_a_cluster_it_is_the_exact_mcnemar_test() -> None:
+    assert sign_flip_p([-1] * 3 + [1] * 9) == pytest.approx(float(mcnemar_exact(3, 9, "rise")))
+
+
+def test_pairs_are_summed_by_cluster() -> None:
+    clusters = Clusters.of([7, 7, 9, 9, 9], [1, 0, 0, 0, 1], [0, 0, 1, 1, 0])
+    assert (clusters.net.tolist(), clusters.sizes.tolist()) == ([1, -1], [2, 3])
+    assert clusters.mirrored().net.tolist() == [-1, 1]
+
+
+def test_a_margin_is_never_easier_with_clusters_than_without() -> None:
+    counts = PairCounts(94, 3, 3, 0)
+    alike = Clusters(np.array([3, -3] + [0] * 8), np.full(10, 10))
+    assert cluster_margin_p(alike, counts, -0.05) > margin_p(counts, -0.05)
+    assert cluster_margin_p(Clusters(np.zeros(10, int), np.full(10, 10)), PairCounts(100, 0, 0, 0), -0.05) < 0.05
+    assert cluster_margin_p(Clusters(np.array([0]), np.array([100])), PairCounts(100, 0, 0, 0), -0.05) == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_intervals_hold_for_new_init_states_where_clopper_pearson_does_not(rate: float) -> None:
+    rng = np.random.default_rng(9)
+    states = rng.beta(rate * 4, (1 - rate) * 4, (300, 10))  # correlation 0.2 between trials of an init state
+    solved = rng.binomial(5, states)
+    held = np.mean([clustered_rate_interval(one, np.full(10, 5)).contains(rate) for one in solved])
+    low, high = clopper_pearson(solved.sum(axis=1), 50)
+    assert held >= 0.93 > np.mean((low <= rate) & (rate <= high))
+
+
+def test_one_cluster_says_nothing() -> None:
+    assert clustered_rate_interval([3], [5]) == (0.0, 1.0)
