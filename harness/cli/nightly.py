@@ -9,18 +9,23 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_nfe, parse_policies
-from harness.errors import EXIT_INTERRUPTED
+from harness.errors import EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
+
+DEFAULT_KEEP = 30
+"""Nights that `--dry-run` without `--keep` supposes to stay."""
 
 EXAMPLES = examples(
     "harness nightly --policy lerobot:me/pi05",
     "harness nightly --policy lerobot:me/pi05 --root /srv/vla/nightly --notify https://chat.example/hook",
+    "harness nightly --keep 30 --dry-run  # which old nights would go",
+    "harness nightly --rebase  # after a new MuJoCo: the accepted checkpoint again, as the new baseline",
     "17 2 * * *  flock -n /tmp/nightly harness nightly --policy lerobot:me/pi05 --notify 'mail -s {verdict} me'",
 )
 
 
 def command(
-    policy: Annotated[str, typer.Option("--policy", "-p", help="What is judged.")],
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="What is judged.")] = None,
     suite: Annotated[str, typer.Option(help="Suite to run.")] = "nightly",
     rules: Annotated[str, typer.Option(help="Gate rules.")] = "nightly",
     root: Annotated[
@@ -31,37 +36,68 @@ def command(
     nfe: Annotated[str | None, typer.Option(help="NFE value.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
+    rebase: Annotated[
+        bool,
+        typer.Option("--rebase", help="The protocol changed: run the accepted checkpoint again, as the new baseline."),
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, help="Remove all but the last so many nights; baselines stay.", show_default="all stay"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --keep would remove; run nothing.")] = False,
     notify: Annotated[
         str | None, typer.Option(help="Command with {verdict} {report} {summary}, or a webhook's address.")
     ] = None,
 ) -> None:
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
 
-    A night that was cut off is continued, not started again, and says so. The first night becomes the baseline. A night
-    that could not run or be judged ends with 3, and --notify tells it with the verdict ERROR.
+    A night that was cut off is continued, not started again, and says so. The first night becomes the baseline if it
+    meets absolute rules (floor of success, share of errors), else it ends with 2. A night that could not run or be
+    judged ends with 3, and --notify tells it with the verdict ERROR.
     """
     from harness.cli.live import ProgressDisplay
     from harness.evaluation import run
     from harness.ledger.storage import Location
-    from harness.nightly.night import NightlyRequest, conclude_night, open_night, tell_failure
+    from harness.nightly.night import (
+        NightlyRequest,
+        accepted_recipe,
+        conclude_night,
+        conclude_rebase,
+        open_night,
+        tell_failure,
+    )
+    from harness.nightly.upkeep import plan_pruning, prune, require_room
     from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
+    from harness.spec.changes import SuiteChanges
+    from harness.spec.suite import load_suite
 
     if notify is not None:
         check_template(notify)
-    spec = parse_policies([policy])[0]
-    values = parse_nfe(nfe) if nfe else None
+    if dry_run:
+        for line in plan_pruning(root, keep or DEFAULT_KEEP).lines(dry_run=True):
+            Screen().say(line)
+        raise typer.Exit
     night = NightlyRequest(root, suite, rules, baseline, accept)
+    record = None
+    if rebase:
+        record, recipe = accepted_recipe(night)
+        spec, values = recipe.spec, None if recipe.nfe is None else [recipe.nfe]
+    if policy is not None:
+        spec = parse_policies([policy])[0]
+    elif record is None:
+        raise UsageError("A night judges one policy: give it with --policy, or run the accepted one with --rebase.")
+    if nfe or record is None:
+        values = parse_nfe(nfe) if nfe else None
     screen = Screen()
+    require_room(root)
     out = open_night(night, spec.label, datetime.now(UTC))
     if Location.of(out).exists():
         screen.say(f"Continuing the night that was cut off: {out}")
     try:
         with ProgressDisplay(screen) as display:
             result = run(
-                suite,
-                policies=[spec],
-                nfe=values,
+                SuiteChanges((spec,), tuple(values or ()), probe="retargeted").apply(load_suite(suite)),
                 out=out,
                 workers=workers,
                 address=address,
@@ -72,7 +108,10 @@ def command(
         if result.interrupted:
             screen.say("Interrupted; the same command goes on with this night.")
             raise typer.Exit(EXIT_INTERRUPTED)
-        ended = conclude_night(night, out, datetime.now(UTC), notify)
+        if record is not None:
+            ended = conclude_rebase(night, record, out, datetime.now(UTC), notify)
+        else:
+            ended = conclude_night(night, out, datetime.now(UTC), notify)
     except typer.Exit:
         raise
     except Exception as error:
@@ -81,6 +120,11 @@ def command(
         raise
     for line in ended.lines:
         screen.say(line)
+    if keep is not None:
+        planned = plan_pruning(root, keep)
+        prune(planned)
+        for line in planned.lines(dry_run=False):
+            screen.say(line)
     if ended.gate is not None:
         print_gate(ended.gate, screen)
     raise typer.Exit(ended.exit_code)

@@ -229,8 +229,10 @@ class LookEvidence:
         """See `Evidence`: the margin counts as lost when even a rest without any drop would hardly bring it back."""
         if not self.drop(alpha) or self.above(-margin, pass_alpha):
             return False
-        level = self._last_level(pass_alpha)
-        return self.ended or chance_to_exclude(self.counts, self.planned, margin, level, 0.0) <= REACH
+        if self.ended:
+            # A single look would have passed this: it is no FAIL, though these looks may not PASS it.
+            return margin_p(self.counts, -margin) > pass_alpha
+        return bool(chance_to_exclude(self.counts, self.planned, margin, pass_alpha, 0.0) <= REACH)
 
     def futile(self, margin: float, alpha: float, pass_alpha: float) -> bool:
         """See `Evidence`."""
@@ -238,7 +240,7 @@ class LookEvidence:
             return False
         good = chance_to_exclude(self.counts, self.planned, margin, self._last_level(pass_alpha), 0.0)
         bad = chance_to_show_drop(self.counts, self.planned, self._last_level(alpha), -margin)
-        return max(good, bad) <= FUTILITY
+        return bool(max(good, bad) <= FUTILITY)
 
     @property
     def ended(self) -> bool:

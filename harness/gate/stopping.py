@@ -140,7 +140,7 @@ def pairs_to_go(counts: PairCounts, rules: GateRules, *, planned: bool = True) -
         if not planned or rules.design == "anytime":
             above = float(log_evidence_above(scaled[1], scaled[0], scaled[2], -margin))
             below = float(log_evidence_below(scaled[1], scaled[0], scaled[2], 0.0))
-            return above >= np.log(1 / alphas[0]) or below >= np.log(1 / alphas[1])
+            return bool(above >= np.log(1 / alphas[0]) or below >= np.log(1 / alphas[1]))
         above = float(score_statistic(*scaled, -margin))
         below = (scaled[0] - scaled[1] - 1) / np.sqrt(max(scaled[0] + scaled[1], 1.0))
         return bool(above >= stats.norm.isf(alphas[0]) or below >= stats.norm.isf(alphas[1]))

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
-from harness.analysis.paired.pairing import Side, last_status, read_sides
+from harness.analysis.paired.pairing import Side, last_status, read_sides, require_same_protocol
 from harness.errors import EXIT_OK, HarnessError, LedgerError, UsageError
 from harness.gate import GateResult, gate
-from harness.gate.baseline import find_baseline, read_baselines, set_baseline
+from harness.gate.baseline import Baseline, current_baselines, find_baseline, read_baselines, set_baseline
+from harness.gate.nights import series_key
+from harness.gate.rerun import Recipe, read_recipe
+from harness.gate.verdict import Verdict, verdict_of
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
+from harness.nightly.first_night import judge_first_night
+from harness.nightly.upkeep import list_nights
 from harness.notify import News, notify
 from harness.schedule.status import RunStatus
 from harness.spec.rules import load_rules
 
 REPORT = "gate.md"
 """The verdict, inside the night's ledger."""
-_NAME = re.compile(r"^\d{8}-\d{6}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class NightEnd:
 
     exit_code: int
     gate: GateResult | None
-    """None on the first night, which is the baseline."""
+    """None on a night without a base, which is accepted by absolute rules or not at all."""
     lines: tuple[str, ...]
     """What else there is to say."""
 
@@ -63,9 +65,7 @@ def open_night(night: NightlyRequest, policy: str, now: datetime) -> str:
     """
     load_rules(night.rules)  # wrong rules are refused before hours of episodes
     root = night.root.rstrip("/")
-    location = Location.of(root)
-    infos = location.filesystem.get_file_info(pafs.FileSelector(location.root, allow_not_found=True))
-    nights = sorted(info.base_name for info in infos if not info.is_file and _NAME.match(info.base_name))
+    nights = list_nights(root)
     if nights and not _is_over(root, nights[-1]) and _was_cut_off(f"{root}/{nights[-1]}", policy):
         return f"{root}/{nights[-1]}"
     return f"{root}/{now:%Y%m%d-%H%M%S}"
@@ -80,11 +80,11 @@ def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str
     root = Location.of(night.root)
     side = _only_side(out)
     if not any(record.name == night.baseline for record in read_baselines(night.root)):
-        set_baseline(night.root, out, now, name=night.baseline, note="first night")
-        summary = f"{side.label}: the first night is the baseline {night.baseline!r}."
-        fault = _tell(template, News("PASS", out, out, side.label, summary))
-        return NightEnd(EXIT_OK, None, (summary, *fault))
-    record = find_baseline(night.root, side, night.baseline)
+        return _begin_line(night, side, out, now, template, "first night")
+    try:
+        record = find_baseline(night.root, side, night.baseline)
+    except UsageError as error:
+        raise UsageError(f"{error}{_protocol_change(night, side)}") from error
     base = record.path(root.root)
     if Location.of(base).root == Location.of(out).root:
         raise LedgerError(f"The night {out!r} is itself the baseline {night.baseline!r}, so nothing can be judged.")
@@ -101,6 +101,70 @@ def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str
     summary = " ".join([f"{side.label}: {result.verdict} by {night.rules}.", *reasons])
     lines += _tell(template, News(result.verdict.value, report, out, side.label, summary))
     return NightEnd(result.verdict.exit_code, result, tuple(lines))
+
+
+def accepted_recipe(night: NightlyRequest) -> tuple[Baseline, Recipe]:
+    """The accepted checkpoint and how it was run, to run it again under a new protocol.
+
+    Raises:
+        UsageError: No baseline of that name, or its ledger does not say how it was run.
+    """
+    records = [one for one in current_baselines(read_baselines(night.root)) if one.name == night.baseline]
+    if not records:
+        raise UsageError(f"{night.root!r} has no baseline {night.baseline!r} to run again. Run a first night instead.")
+    record = max(records, key=lambda one: one.accepted_at)
+    (side,) = read_sides(record.path(Location.of(night.root).root), policy=record.policy_id, nfe=record.nfe)
+    return record, read_recipe(side)
+
+
+def conclude_rebase(night: NightlyRequest, record: Baseline, out: str, now: datetime, template: str | None) -> NightEnd:
+    """Make a rerun of the accepted checkpoint the baseline of its new protocol.
+
+    Raises:
+        UsageError: Another checkpoint ran than the accepted one.
+    """
+    side = _only_side(out)
+    if side.checkpoint != record.checkpoint:
+        raise UsageError(
+            f"The accepted checkpoint is {record.checkpoint!r}, but {side.checkpoint!r} ran: its path holds something "
+            "else by now. Nothing was accepted. Give the accepted one with --policy, its revision pinned."
+        )
+    return _begin_line(night, side, out, now, template, f"rebased from {record.ledger}")
+
+
+def _begin_line(
+    night: NightlyRequest, side: Side, out: str, now: datetime, template: str | None, note: str
+) -> NightEnd:
+    """Accept a night that has no base to be judged against, if it meets the absolute rules."""
+    judged = judge_first_night(side, load_rules(night.rules))
+    verdict = verdict_of(judged)
+    reasons = " ".join(f"{one.rule}: {one.reason}" for one in judged if one.verdict is verdict)
+    if verdict is Verdict.PASS:
+        set_baseline(night.root, out, now, name=night.baseline, note=note)
+        summary = f"{side.label}: the {note.partition(' from ')[0]} is the baseline {night.baseline!r}. {reasons}"
+    else:
+        _write_text(out, f"{note}: not accepted as the baseline {night.baseline!r}. {reasons}\n")
+        summary = f"{side.label}: the {note.partition(' from ')[0]} is not accepted as baseline. {reasons}"
+    fault = _tell(template, News(verdict.value, out, out, side.label, summary))
+    return NightEnd(verdict.exit_code, None, (summary, *fault))
+
+
+def _protocol_change(night: NightlyRequest, side: Side) -> str:
+    """What differs between the protocol of the baseline and tonight's, and what to do; empty when nothing does."""
+    key = series_key(side)
+    for record in reversed(read_baselines(night.root)):
+        same = (record.name, record.suites, record.nfe) == (night.baseline, key.suites, key.nfe)
+        if not same or record.protocol == key.protocol:
+            continue
+        (base, *_) = read_sides(record.path(Location.of(night.root).root), policy=record.policy_id, nfe=record.nfe)
+        try:
+            require_same_protocol(base, side)
+        except UsageError as error:
+            return (
+                f" The protocol changed: {error} Nights are never compared across protocols; `harness nightly "
+                "--rebase` runs the accepted checkpoint again under the new one."
+            )
+    return ""
 
 
 def tell_failure(template: str | None, out: str, policy: str, error: Exception) -> tuple[str, ...]:
@@ -140,9 +204,13 @@ def _write_report(out: str, result: GateResult) -> str:
     """Write the verdict as Markdown into the night's ledger; returns its path."""
     from harness.report.gate.markdown import render_gate_markdown
 
+    return _write_text(out, render_gate_markdown(result))
+
+
+def _write_text(out: str, text: str) -> str:
     location = Location.of(out)
     path = f"{location.root}/{REPORT}"
-    location.write_whole(path, pa.py_buffer(render_gate_markdown(result).encode()))
+    location.write_whole(path, pa.py_buffer(text.encode()))
     return path if location.is_local else f"{out.rstrip('/')}/{Path(path).name}"
 
 

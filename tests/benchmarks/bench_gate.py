@@ -17,7 +17,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,23 @@ from scipy import stats
 from scipy.signal import lfilter
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.analysis.intervals import clopper_pearson, exact_coverage
+from harness.analysis.intervals import clopper_pearson, clustered_rate_interval, exact_coverage
 from harness.analysis.latency.ratios import quantile_bounds, quantile_ratio, ratio_bounds
+from harness.analysis.paired.clusters import sign_flip_p
+from harness.analysis.paired.group_sequential import (
+    chance_to_exclude,
+    chance_to_show_drop,
+    look_levels,
+    walk_boundaries,
+)
+from harness.analysis.paired.margin import margin_critical, score_statistic
 from harness.analysis.paired.power import drop_power, pairs_needed
 from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
-from harness.analysis.paired.statistics import PairCounts, difference_bounds, mcnemar_exact, newcombe_bounds
+from harness.analysis.paired.statistics import difference_bounds, mcnemar_exact, newcombe_bounds
 from harness.analysis.series import find_steps
-from harness.gate.success import TaskPairs, judge_success
+from harness.gate.evidence import FUTILITY, REACH
+from harness.gate.pairs import PairTable
+from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict
 from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule
 
@@ -112,126 +124,314 @@ NIGHTS = GateRules(
 
 
 def nights(quick: bool) -> Iterator[Row]:
-    """False alarms of the whole gate when nothing changed, over tasks of which half are easier and half harder."""
-    n_nights, tasks = (1_000, 10) if quick else (10_000, 10)
+    """False alarms of the whole gate when nothing changed, over tasks of which half flip more and half less."""
     rng = np.random.default_rng(20260302)
-    sequential = NIGHTS.model_copy(update={"design": "sequential"})
+    n_nights = 100 if quick else 500
     for n in (100, 500):
-        for p in RATES:
-            for rho in CORRELATIONS:
-                if p == 1.0 and rho > 0:
-                    continue
-                pairs = _nights(rng, n_nights, n, p, rho)
-                yield {
-                    "pairs": n,
-                    "p": p,
-                    "correlation": rho,
-                    "fixed": _fixed_alarms(pairs, tasks).mean(),
-                    "sequential": _sequential_alarms(pairs, tasks, sequential).mean(),
-                    "checked": _cross_check(pairs[:20], tasks),
-                }
+        for flips in (0.01, 0.04, 0.1, 0.2, 0.4):
+            lost, gained = _looks(rng, n_nights, n, flips / 2, flips / 2, spread=0.5)
+            fixed = _whole_gate(lost.sum(axis=1, keepdims=True), gained.sum(axis=1, keepdims=True), n)
+            planned = _whole_gate(lost, gained, n)
+            yield {
+                "pairs": n,
+                "flips": flips,
+                "fixed": float(fixed.mean()),
+                "sequential": float(planned.mean()),
+                "checked": _cross_check(lost[:10], gained[:10], n, planned[:10]),
+            }
 
 
-def passes(quick: bool) -> Iterator[Row]:
-    """False passes: success truly dropped by the margin of 3 points."""
-    n_nights = 1_000 if quick else 10_000
-    rng = np.random.default_rng(20260303)
-    for n in (100, 500, 2000):
-        for p in (0.5, 0.9, 0.97, 1.0):
-            for rho in (0.0, 0.5, 0.98):
-                q_lost, q_gained, _ = _law(p, p - 0.03, rho)
-                pairs = rng.choice(
-                    np.array([-1, 0, 1], np.int8), (n_nights, n), p=[q_lost, 1 - q_lost - q_gained, q_gained]
-                )
-                lost, gained = (pairs < 0).sum(1), (pairs > 0).sum(1)
-                low, _ = difference_bounds(lost, gained, n, 0.9)
-                evidence = _path(pairs, -0.03, above=True)
-                yield {
-                    "pairs": n,
-                    "p": p,
-                    "correlation": rho,
-                    "fixed": float((low > -0.03).mean()),
-                    "sequential": float((evidence >= np.log(20)).any(axis=1).mean()),
-                }
+LOOKS, TASKS = 10, 10
 
 
-def _nights(rng: np.random.Generator, n_nights: int, n: int, p: float, rho: float) -> NDArray[np.int8]:
-    """Paired differences, shape (nights, n): half of the tasks are easier and half harder than p."""
-    spread = min(0.05, p, 1 - p)
-    easy, hard = _law(p + spread, p + spread, rho), _law(p - spread, p - spread, rho)
-    u = rng.random((n_nights, n), dtype=np.float32)
-    odd = (np.arange(n) % 2).astype(bool)
-    lost = np.where(odd, easy[0], hard[0]).astype(np.float32)
-    both = lost + np.where(odd, easy[1], hard[1]).astype(np.float32)
-    return (((u >= lost) & (u < both)).astype(np.int8) - (u < lost).astype(np.int8)).astype(np.int8)
+def _looks(
+    rng: np.random.Generator, n_nights: int, n: int, q_lost: float, q_gained: float, spread: float = 0.0
+) -> tuple[Ints, Ints]:
+    """Lost and gained pairs of every look and task, not cumulated, shape (nights, looks, tasks)."""
+    size = n // (LOOKS * TASKS)
+    weight = 1 + spread * np.where(np.arange(TASKS) % 2, 1, -1)
+    law = np.stack([q_lost * weight, q_gained * weight, 1 - (q_lost + q_gained) * weight], axis=1)
+    drawn = rng.multinomial(size, law, size=(n_nights, LOOKS, TASKS))
+    return drawn[..., 0], drawn[..., 1]
 
 
-def _fixed_alarms(pairs: NDArray[np.int8], tasks: int) -> NDArray[np.bool_]:
-    """Nights on which a gate of fixed design fails."""
-    n = pairs.shape[1]
-    lost, gained = (pairs < 0).sum(1), (pairs > 0).sum(1)
-    drop = mcnemar_exact(lost, gained, "drop") <= NIGHTS.alpha_of(NIGHTS.success)
-    low, _ = difference_bounds(lost, gained, n, 1 - 2 * NIGHTS.alpha)
-    rise = mcnemar_exact(lost, gained, "rise") <= NIGHTS.alpha_of(NIGHTS.too_good)
-    by_task = pairs.reshape(len(pairs), -1, tasks)
-    task_lost, task_gained = (by_task < 0).sum(1), (by_task > 0).sum(1)
-    p = mcnemar_exact(task_lost, task_gained, "drop")
-    # Holm's first step; a later task is only rejected when this one is.
-    cliff = (task_gained - task_lost) / (n // tasks) <= -0.3
-    order = np.argsort(p, axis=1)
-    adjusted = np.take_along_axis(p, order, 1) * np.arange(tasks, 0, -1)
-    adjusted = np.maximum.accumulate(adjusted, axis=1)
-    collapsed = (adjusted <= NIGHTS.alpha_of(NIGHTS.per_task)) & np.take_along_axis(cliff, order, 1)
-    return np.asarray((drop & (low <= -0.03)) | rise | collapsed.any(axis=1), dtype=np.bool_)
-
-
-def _sequential_alarms(pairs: NDArray[np.int8], tasks: int, rules: GateRules) -> NDArray[np.bool_]:
-    """Nights on which a rule's evidence crosses its line at any look (more than a gate that stops at a PASS would)."""
-    drop = _path(pairs, 0.0, above=False) >= np.log(1 / rules.alpha_of(rules.success))
-    rise = _path(pairs, 0.0, above=True) >= np.log(1 / rules.alpha_of(rules.too_good))
-    alarms = drop.any(axis=1) | rise.any(axis=1)
-    for task in range(tasks):
-        evidence = _path(pairs[:, task::tasks], 0.0, above=False)
-        alarms |= (evidence >= np.log(tasks / rules.alpha_of(rules.per_task))).any(axis=1)
+def _whole_gate(lost: Ints, gained: Ints, n: int) -> NDArray[np.bool_]:
+    """Nights on which any rule's alarm sounds: drop, collapsed task, unexpected rise."""
+    looks = lost.shape[1]
+    sizes = [n * (look + 1) // looks for look in range(looks)]
+    alphas = [NIGHTS.alpha_of(rule) for rule in (NIGHTS.success, NIGHTS.per_task, NIGHTS.too_good)]
+    drop, rise = lost.sum(axis=2), gained.sum(axis=2)
+    verdicts, _ = decide(drop, rise, sizes, alphas[0])
+    alarms = (verdicts == -1) | _crossed(rise, drop, sizes, alphas[2]).any(axis=1)
+    cut = np.array([size // TASKS for size in sizes])
+    for task in range(TASKS):
+        seen = np.cumsum(lost[:, :, task] - gained[:, :, task], axis=1)
+        deep = seen >= 0.3 * cut
+        alarms |= (_crossed(lost[:, :, task], gained[:, :, task], list(cut), alphas[1] / TASKS) & deep).any(axis=1)
     return np.asarray(alarms, dtype=np.bool_)
 
 
-def _path(pairs: NDArray[np.int8], bound: float, *, above: bool) -> Floats:
-    """Log evidence after every pair, shape (nights, n)."""
-    lost, gained = np.cumsum(pairs < 0, axis=1, dtype=np.int32), np.cumsum(pairs > 0, axis=1, dtype=np.int32)
-    counts = np.arange(1, pairs.shape[1] + 1)
-    evidence = log_evidence_above if above else log_evidence_below
-    chunks = [
-        evidence(gained[start : start + 250], lost[start : start + 250], counts, bound)
-        for start in range(0, len(pairs), 250)
+def _crossed(lost: Ints, gained: Ints, sizes: Sequence[int], alpha: float) -> NDArray[np.bool_]:
+    """Looks by which the exact walk of the flips has shown a drop, shape (nights, looks); see `FairWalk`."""
+    total, flips = np.cumsum(lost, axis=1), lost + gained
+    # Nights with equally many flips at every look have the same boundaries.
+    paths, number = np.unique(flips, axis=0, return_inverse=True)
+    seen = np.cumsum(paths, axis=1)
+    lines = np.array(
+        [
+            [
+                line if line is not None else 10**9
+                for line in walk_boundaries(list(zip(sizes, path, strict=True)), alpha, sizes[-1])
+            ]
+            for path in seen.tolist()
+        ]
+    )
+    shown = total >= lines[number.ravel()]
+    return np.asarray(np.logical_or.accumulate(shown, axis=1))
+
+
+@lru_cache(maxsize=512)
+def _critical(n: int, margin: float, level: float) -> float:
+    return margin_critical(n, -margin, level)
+
+
+def _excluded(lost: Ints, gained: Ints, sizes: Sequence[int], margin: float, alpha: float) -> NDArray[np.bool_]:
+    """Looks by which a drop of the margin was excluded, shape (nights, looks)."""
+    levels = look_levels(tuple(size / sizes[-1] for size in sizes), alpha)
+    total, gains = np.cumsum(lost, axis=1), np.cumsum(gained, axis=1)
+    reached = [
+        score_statistic(total[:, look], gains[:, look], size, -margin) >= _critical(size, margin, level) - 1e-9
+        for look, (size, level) in enumerate(zip(sizes, levels, strict=True))
     ]
-    return np.concatenate(chunks)
+    return np.asarray(np.logical_or.accumulate(np.stack(reached, axis=1), axis=1))
 
 
-def _cross_check(pairs: NDArray[np.int8], tasks: int) -> str:
-    """The vectorised alarms against the gate's own code."""
-    expected = _fixed_alarms(pairs, tasks)
-    for night, alarm in zip(pairs, expected, strict=True):
-        judged = judge_success(_counts("all", night), [_counts(str(t), night[t::tasks]) for t in range(tasks)], NIGHTS)
-        if any(result.verdict is Verdict.FAIL for result in judged) != alarm:
+def decide(
+    lost: Ints, gained: Ints, sizes: Sequence[int], alpha: float, margin: float = 0.03, pass_alpha: float = 0.05
+) -> tuple[Ints, Ints]:
+    """The success rule of a whole set of nights.
+
+    Args:
+        lost: Lost pairs of every look, not cumulated, shape (nights, looks).
+        gained: Gained pairs, same shape.
+        sizes: Pairs by each look, cumulated.
+        alpha: Of the rule's alarm.
+        margin: Its margin.
+        pass_alpha: Of a false PASS.
+
+    Returns:
+        Verdict (1 PASS, -1 FAIL, 0 neither) and pairs used, each of shape (nights,).
+    """
+    drop = _crossed(lost, gained, sizes, alpha)
+    good = _excluded(lost, gained, sizes, margin, pass_alpha)
+    last = [look_levels(tuple(size / sizes[-1] for size in sizes), one)[-1] for one in (pass_alpha, alpha)]
+    total, gains = np.cumsum(lost, axis=1), np.cumsum(gained, axis=1)
+    counts: Any = SimpleNamespace(lost=total, gained=gains, discordant=total + gains, n=np.asarray(sizes)[None])
+    reach = np.asarray(chance_to_exclude(counts, sizes[-1], margin, last[0], 0.0))
+    show = np.asarray(chance_to_show_drop(counts, sizes[-1], last[1], -margin))
+    ended = np.arange(len(sizes)) == len(sizes) - 1
+    single = np.asarray(chance_to_exclude(counts, sizes[-1], margin, pass_alpha, 0.0))
+    tolerated = score_statistic(total, gains, sizes[-1], -margin) >= _critical(sizes[-1], margin, pass_alpha) - 1e-9
+    bad = drop & ~good & np.where(ended, ~tolerated, single <= REACH)
+    futile = ~good & ~bad & ~ended & (np.maximum(reach, show) <= FUTILITY)
+    stops = good | bad | futile | ended
+    first = stops.argmax(axis=1)
+    rows = np.arange(len(first))
+    verdict = np.where(good[rows, first], 1, np.where(bad[rows, first], -1, 0))
+    return verdict.astype(np.int64), np.asarray(sizes)[first].astype(np.int64)
+
+
+def _cross_check(lost: Ints, gained: Ints, n: int, alarms: NDArray[np.bool_]) -> str:
+    """The vectorised alarms of success and collapse against the gate's own code."""
+    rules = NIGHTS.model_copy(update={"design": "sequential"})
+    sizes = n // (LOOKS * TASKS)
+    planned = np.full((LOOKS, TASKS), sizes)
+    for night in range(len(lost)):
+        rows = [
+            (task, look, code)
+            for look in range(LOOKS)
+            for task in range(TASKS)
+            for code in [0] * lost[night, look, task]
+            + [1] * gained[night, look, task]
+            + [2] * (sizes - lost[night, look, task] - gained[night, look, task])
+        ]
+        task, look, code = (np.array(column) for column in zip(*rows, strict=True))
+        base = np.where(code == 1, 0, 1).astype(np.int8)
+        new = np.where(code == 0, 0, 1).astype(np.int8)
+        table = PairTable([str(t) for t in range(TASKS)], task, base, new, rounds=look, planned=planned)
+        alarm = False
+        for taken in range(1, LOOKS + 1):
+            judged = judge_success(table.until(taken), rules, look=taken)
+            alarm |= any(one.verdict is Verdict.FAIL for one in judged)
+            if any(one.rule == "success" and one.verdict is Verdict.PASS for one in judged) and not alarm:
+                break
+        # The vectorised gate goes on looking for a rise and for collapses after a PASS: it may only alarm more.
+        if alarm and not alarms[night]:
             return "DIFFERS"
     return "same"
 
 
-def _counts(name: str, pairs: NDArray[np.int8]) -> TaskPairs:
-    counts = PairCounts(int((pairs == 0).sum()), int((pairs < 0).sum()), int((pairs > 0).sum()), 0)
-    return TaskPairs(name, counts, counts)
+def passes(quick: bool) -> Iterator[Row]:
+    """False passes: success truly dropped by the margin of 3 points."""
+    rng = np.random.default_rng(20260303)
+    n_nights = 2_000 if quick else 40_000
+    for n in (100, 500, 2000):
+        sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
+        for flips in (0.03, 0.04, 0.06, 0.1, 0.2, 0.4):
+            lost, gained = _looks(rng, n_nights, n, (flips + 0.03) / 2, (flips - 0.03) / 2)
+            drop, rise = lost.sum(axis=2), gained.sum(axis=2)
+            fixed = _excluded(drop.sum(axis=1, keepdims=True), rise.sum(axis=1, keepdims=True), [n], 0.03, 0.05)
+            planned = _excluded(drop, rise, sizes, 0.03, 0.05)
+            yield {
+                "pairs": n,
+                "flips": flips,
+                "fixed": float(fixed.any(axis=1).mean()),
+                "sequential": float(planned.any(axis=1).mean()),
+            }
 
 
-def population(quick: bool) -> Iterator[Row]:
-    """False alarms when the episodes are a fixed set with as many losses as gains, and only their order is random."""
-    rng = np.random.default_rng(20260306)
-    n_nights = 1_000 if quick else 10_000
-    for flips in (2, 10, 40):
-        same = np.zeros(500 - 2 * flips, np.int8)
-        nights = np.tile(np.concatenate([np.full(flips, -1, np.int8), np.full(flips, 1, np.int8), same]), (n_nights, 1))
-        alarms = _path(rng.permuted(nights, axis=1), 0.0, above=False) >= np.log(20)
-        yield {"episodes": 500, "losses = gains": flips, "sequential": float(alarms.any(axis=1).mean())}
+def verdicts(quick: bool) -> Iterator[Row]:
+    """PASS and FAIL of the two designs at 2,000 pairs, margin 3 points, alarm at 5 %: no drop, and tolerated ones."""
+    rng = np.random.default_rng(20260308)
+    n, n_nights = 2_000, 200 if quick else 1_000
+    sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
+    cells = [(flips, 0.0) for flips in (0.04, 0.1, 0.2, 0.3)]
+    for flips, drop in [*cells, (0.04, 0.01), (0.04, 0.02), (0.1, 0.01), (0.1, 0.02)]:
+        lost, gained = (one.sum(axis=2) for one in _looks(rng, n_nights, n, (flips + drop) / 2, (flips - drop) / 2))
+        fixed, _ = decide(lost.sum(axis=1, keepdims=True), gained.sum(axis=1, keepdims=True), [n], 0.05)
+        planned, used = decide(lost, gained, sizes, 0.05)
+        yield {
+            "flips": flips,
+            "drop": drop,
+            "fixed PASS": float((fixed == 1).mean()),
+            "sequential PASS": float((planned == 1).mean()),
+            "fixed FAIL": float((fixed == -1).mean()),
+            "sequential FAIL": float((planned == -1).mean()),
+            "episodes": float(used.mean()) / n,
+        }
+
+
+def cliffs(quick: bool) -> Iterator[Row]:
+    """The cliff rule, cliff 30 points, ten tasks: one collapsed from 1.0 to 0.5, or none; 4 % flips elsewhere."""
+    rng = np.random.default_rng(20260309)
+    n_nights = 20 if quick else 100
+    rules = GateRules(per_task=TaskRule(cliff=0.3))
+    for trials, collapsed in ((5, True), (10, True), (50, True), (5, False), (50, False)):
+        found = []
+        for _ in range(n_nights):
+            task = np.repeat(np.arange(TASKS), trials)
+            fails = rng.random((2, task.size)) < 0.02
+            base = ~fails[0] | ((task == 0) & collapsed)
+            new = np.where((task == 0) & collapsed, rng.random(task.size) < 0.5, ~fails[1])
+            table = PairTable([str(t) for t in range(TASKS)], task, base.astype(np.int8), new.astype(np.int8))
+            found.append(judge_success(table, rules)[0].verdict)
+        yield {
+            "episodes a task": trials,
+            "a task collapsed": collapsed,
+            **{verdict.value: float(np.mean([one is verdict for one in found])) for verdict in Verdict},
+        }
+
+
+def clusters(quick: bool) -> Iterator[Row]:
+    """Clusters: coverage of a rate for new init states, and false alarms when trials or tasks move together."""
+    rng = np.random.default_rng(20260310)
+    repeats = 100 if quick else 1_000
+    for states, trials in ((10, 5), (5, 10), (50, 5)):
+        for rate in (0.5, 0.8, 0.9, 0.97):
+            held = {}
+            for rho in (0.02, 0.1, 0.2, 0.4):
+                shape = 1 / rho - 1
+                solved = rng.binomial(trials, rng.beta(rate * shape, (1 - rate) * shape, (repeats, states)))
+                low, high = clopper_pearson(solved.sum(axis=1), states * trials)
+                inside = [clustered_rate_interval(one, np.full(states, trials)).contains(rate) for one in solved]
+                held[f"rho={rho}"] = float(np.mean(inside))
+                held[f"Clopper-Pearson {rho}"] = float(np.mean((low <= rate) & (rate <= high)))
+            yield {"init states": states, "trials": trials, "rate": rate, **held}
+    for unit, count, size in (("init states", 100, 5), ("init states", 20, 10), ("tasks", 10, 50), ("tasks", 40, 10)):
+        for spread in (0.3, 1.0):
+            # Each cluster has a checkpoint effect of its own on how its flips go, none on average.
+            bias = rng.choice([-1, 1], size=(repeats, count)) * spread / 2
+            flips = rng.binomial(size, 0.1, size=(repeats, count))
+            lost = rng.binomial(flips, 0.5 + bias)
+            net = flips - 2 * lost
+            plain = mcnemar_exact(lost.sum(axis=1), (flips - lost).sum(axis=1), "drop") <= 0.05
+            clustered = [sign_flip_p(-one) <= 0.05 for one in net]
+            yield {
+                "sampling unit": f"{count} {unit} x {size}",
+                "effect": spread,
+                "false alarms, pairs": float(plain.mean()),
+                "false alarms, clusters": float(np.mean(clustered)),
+            }
+
+
+def errors(quick: bool) -> Iterator[Row]:
+    """Infrastructure errors that hide outcomes on purpose, nothing changed: verdicts of a whole gate, 500 pairs."""
+    rng = np.random.default_rng(20260311)
+    n_nights = 50 if quick else 400
+    rules = GateRules(success=SuccessRule(margin=0.03))
+    for hidden in ("base failures", "candidate successes", "candidate failures"):
+        for share in (0.3, 1.0):
+            found = []
+            for _ in range(n_nights):
+                solved = rng.random((2, 500)) < 0.9
+                hide = rng.random(500) < share * (0.05 if hidden == "candidate successes" else 1)
+                base, new = solved.astype(np.int8)
+                if hidden == "base failures":
+                    base = np.where(hide & (base == 0), 2, base).astype(np.int8)
+                else:
+                    new = np.where(hide & (new == (hidden == "candidate successes")), 2, new).astype(np.int8)
+                table = PairTable(["all"], np.zeros(500, dtype=np.int64), base, new)
+                found.append(judge_success(table, rules)[0].verdict)
+            yield {
+                "hidden": hidden,
+                "share": share,
+                **{verdict.value: float(np.mean([one is verdict for one in found])) for verdict in Verdict},
+            }
+
+
+def power(quick: bool) -> Iterator[Row]:
+    """Episodes until a real drop of 3 points is shown, as a share of the fixed design's: alpha 5 %, power 80 %."""
+    rng = np.random.default_rng(20260304)
+    n_nights = 300 if quick else 1_500
+    for flips in (0.04, 0.1, 0.2):
+        fixed = pairs_needed(0.03, flips) or 0
+        for inflated in (1.0, 1.04, 1.08, 1.12, 1.2):
+            n = int(np.ceil(fixed * inflated))
+            sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
+            steps = np.diff([0, *sizes])
+            law = [(flips + 0.03) / 2, (flips - 0.03) / 2, 1 - flips]
+            drawn = np.stack([rng.multinomial(step, law, size=n_nights) for step in steps], axis=1)
+            found, used = decide(drawn[..., 0], drawn[..., 1], sizes, 0.05)
+            if (found == -1).mean() >= 0.8:
+                break
+        yield {
+            "flips": flips,
+            "fixed episodes": fixed,
+            "fixed power": drop_power(fixed, 0.03, flips),
+            "sequential at most": n,
+            "sequential power": float((found == -1).mean()),
+            "sequential mean": float(used.mean()),
+            "share of fixed": float(used.mean()) / fixed,
+        }
+
+
+def anytime(quick: bool) -> Iterator[Row]:
+    """The e-process, looked at every 20 pairs up to 8,000: false alarms, and how much evidence no change gathers."""
+    rng = np.random.default_rng(20260312)
+    n_nights = 200 if quick else 2_000
+    sizes = np.arange(20, 8_001, 20)
+    for flips in (0.01, 0.04, 0.1, 0.3):
+        drawn = rng.multinomial(20, [flips / 2, flips / 2, 1 - flips], size=(n_nights, sizes.size)).cumsum(axis=1)
+        alarm = log_evidence_below(drawn[..., 1], drawn[..., 0], sizes, 0.0)
+        good = log_evidence_above(drawn[..., 1], drawn[..., 0], sizes, -0.03)
+        yield {
+            "flips": flips,
+            "false alarms": float((alarm >= np.log(20)).any(axis=1).mean()),
+            "log evidence at 500": float(np.median(good[:, 24])),
+            "at 2,000": float(np.median(good[:, 99])),
+            "at 8,000": float(np.median(good[:, 399])),
+            "PASS by 2,000": float((good[:, :100] >= np.log(20)).any(axis=1).mean()),
+        }
 
 
 def steps(quick: bool) -> Iterator[Row]:
@@ -244,53 +444,6 @@ def steps(quick: bool) -> Iterator[Row]:
             series = rng.binomial(400, rates, size=(repeats, rates.size)) / 400
             found = np.mean([bool(find_steps(one, np.full(one.size, 400.0), rng)) for one in series])
             yield {"nights before": nights_before, "nights after": nights_after, "a step is shown": float(found)}
-
-
-def power(quick: bool) -> Iterator[Row]:
-    """Episodes until a real drop of 3 points with 4 % discordant pairs is shown, at the same alpha and power."""
-    rng = np.random.default_rng(20260304)
-    n_nights, horizon = (1_000 if quick else 10_000), 1_200
-    fails, stops = _first_decisions(rng, n_nights, horizon, 0.035, 0.005)
-    for wanted in (0.8, 0.9, 0.95):
-        fixed = pairs_needed(0.03, 0.04, power=wanted) or 0
-        limit = next(n for n in range(20, horizon) if (fails <= n).mean() >= wanted)
-        mean = float(np.minimum(stops, limit).mean())
-        yield {
-            "power": wanted,
-            "fixed episodes": fixed,
-            "fixed power": drop_power(fixed, 0.03, 0.04),
-            "sequential at most": limit,
-            "sequential mean": mean,
-            "sequential median": float(np.median(np.minimum(stops, limit))),
-            "sequential power": float((fails <= limit).mean()),
-            "share of fixed": mean / fixed,
-        }
-    for label, lost, gained in (("nothing changed, 4 % flips", 0.02, 0.02), ("nothing changed, 0.4 %", 0.002, 0.002)):
-        fails, stops = _first_decisions(rng, n_nights, 2_000, lost, gained)
-        yield {
-            "power": label,
-            "sequential mean": float(np.minimum(stops, 2000).mean()),
-            "sequential median": float(np.median(stops)),
-            "false alarms": float((fails <= 2000).mean()),
-        }
-
-
-def _first_decisions(
-    rng: np.random.Generator, n_nights: int, horizon: int, lost: float, gained: float
-) -> tuple[Ints, Ints]:
-    """Pair at which each night FAILS (beyond the horizon: never), and at which it stops, PASS or FAIL."""
-    fails, stops = [], []
-    for _ in range(n_nights // 500):
-        pairs = rng.choice(np.array([-1, 0, 1], np.int8), (500, horizon), p=[lost, 1 - lost - gained, gained])
-        fail = _first(_path(pairs, 0.0, above=False) >= np.log(20))
-        good = _first(_path(pairs, -0.03, above=True) >= np.log(20))
-        fails.append(np.where(fail <= good, fail, 10**9))
-        stops.append(np.minimum(fail, good))
-    return np.concatenate(fails), np.concatenate(stops)
-
-
-def _first(crossed: NDArray[np.bool_]) -> Ints:
-    return np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1, 10**9).astype(np.int64)
 
 
 def latency(quick: bool) -> Iterator[Row]:
@@ -403,7 +556,11 @@ PARTS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "tails": tails,
     "nights": nights,
     "passes": passes,
-    "population": population,
+    "verdicts": verdicts,
+    "cliffs": cliffs,
+    "clusters": clusters,
+    "errors": errors,
+    "anytime": anytime,
     "power": power,
     "steps": steps,
     "latency": latency,

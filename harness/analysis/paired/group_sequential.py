@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -120,11 +121,13 @@ class FairWalk:
         return boundary
 
 
-def chance_to_exclude(counts: PairCounts, planned: int, margin: float, level: float, difference: float) -> float:
+def chance_to_exclude(
+    counts: PairCounts, planned: int, margin: float, level: float, difference: float
+) -> float | Floats:
     """Probability that the last look will exclude a drop of the margin, if the rest of the plan goes as supposed.
 
     Args:
-        counts: Pairs so far.
+        counts: Pairs so far; arrays inside give an array.
         planned: Pairs that the whole plan has.
         margin: The drop.
         level: Level of the last look.
@@ -134,28 +137,30 @@ def chance_to_exclude(counts: PairCounts, planned: int, margin: float, level: fl
         A normal approximation. It decides when to stop asking, never what the answer is.
     """
     flips = _flip_rate(counts)
-    line = float(stats.norm.isf(level)) * np.sqrt(planned * max(flips, margin) * (1 - margin)) - planned * margin
-    return _chance_above(counts, planned, line, flips, difference)
+    spread = np.sqrt(planned * np.maximum(flips, margin) * (1 - margin))
+    chance: float | Floats = _chance_above(
+        counts, planned, stats.norm.isf(level) * spread - planned * margin, flips, difference
+    )
+    return chance
 
 
-def chance_to_show_drop(counts: PairCounts, planned: int, level: float, difference: float) -> float:
+def chance_to_show_drop(counts: PairCounts, planned: int, level: float, difference: float) -> float | Floats:
     """Probability that the last look will show a drop; see `chance_to_exclude`."""
     flips = _flip_rate(counts)
-    line = -float(stats.norm.isf(level)) * np.sqrt(planned * flips)
-    return 1.0 - _chance_above(counts, planned, line, flips, difference)
+    line = -stats.norm.isf(level) * np.sqrt(planned * flips)
+    chance: float | Floats = 1.0 - _chance_above(counts, planned, line, flips, difference)
+    return chance
 
 
-def _flip_rate(counts: PairCounts) -> float:
+def _flip_rate(counts: PairCounts) -> Any:
     return (counts.discordant + 0.5) / (counts.n + 1)
 
 
-def _chance_above(counts: PairCounts, planned: int, line: float, flips: float, difference: float) -> float:
-    rest = planned - counts.n
+def _chance_above(counts: PairCounts, planned: int, line: Any, flips: Any, difference: float) -> Any:
+    rest = np.maximum(planned - counts.n, 1e-9)
     missing = line - (counts.gained - counts.lost)
-    if rest <= 0:
-        return float(missing <= 0)
-    spread = np.sqrt(rest * max(flips - difference**2, 1e-9))
-    return float(stats.norm.sf((missing - rest * difference) / spread))
+    spread = np.sqrt(rest * np.maximum(flips - difference**2, 1e-9))
+    return stats.norm.sf((missing - rest * difference) / spread)
 
 
 def walk_boundaries(looks: Sequence[tuple[int, int]], alpha: float, planned: int) -> list[int | None]:

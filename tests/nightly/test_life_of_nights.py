@@ -1,0 +1,115 @@
+"""The first night, a new protocol, and room on the disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.cli.app import invoke
+from harness.errors import NodeError, UsageError
+from harness.gate.baseline import current_baselines, read_baselines
+from harness.nightly import upkeep
+from harness.nightly.night import NightlyRequest, conclude_night, conclude_rebase
+from harness.nightly.upkeep import plan_pruning, prune, require_room
+
+NOW = datetime(2026, 3, 2, 2, 17, tzinfo=UTC)
+RULES = "name: strict\nsuccess: {margin: 0.05}\nerrors: {max_rate: 0.02}\nfloor: {min_rate: 0.5}\n"
+OTHER = {"suite": "libero_spatial", "max_steps": 280, "settle_steps": 10, "resolution": 256, "version.mujoco": "3.4.0"}
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> NightlyRequest:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    return NightlyRequest(str(tmp_path), "nightly", str(tmp_path / "rules.yaml"), "main", accept=False)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "policy", "code"),
+    [
+        ("-" * 100, "pi", 2),
+        ("+" * 49 + "-" * 51, "pi", 2),
+        ("+" * 90 + "!" * 10, "pi", 2),
+        ("+" * 10, "pi", 2),
+        ("+" * 94 + "-" * 6, "scripted", 2),
+        ("+" * 94 + "-" * 6, "pi", 0),
+        ("+" * 95 + "-" * 5, "scripted", 0),
+    ],
+)
+def test_a_first_night_is_accepted_only_by_absolute_rules(
+    make_ledger: Any, night: NightlyRequest, outcomes: str, policy: str, code: int
+) -> None:
+    end = conclude_night(night, str(make_ledger("20260301-021700", [outcomes], policy=policy)), NOW, None)
+    assert end.exit_code == code
+    assert len(read_baselines(night.root)) == (code == 0)
+    assert "first night" in end.lines[0]
+
+
+def test_a_new_protocol_is_named_and_a_rebase_offered_never_compared_across(
+    make_ledger: Any, night: NightlyRequest
+) -> None:
+    conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
+    out = make_ledger("20260302-021700", ["+" * 100], manifest=OTHER)
+    with pytest.raises(UsageError, match=r"version\.mujoco: 3\.3\.2 against 3\.4\.0.*--rebase"):
+        conclude_night(night, str(out), NOW, None)
+
+
+def test_a_rebase_accepts_the_same_checkpoint_under_the_new_protocol_and_no_other(
+    make_ledger: Any, night: NightlyRequest
+) -> None:
+    conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
+    (record,) = read_baselines(night.root)
+    other = make_ledger("20260302-021700", ["+" * 100], manifest=OTHER)
+    with pytest.raises(UsageError, match="The accepted checkpoint is '20260301-021700@1'"):
+        conclude_rebase(night, record, str(other), NOW, None)
+    same = make_ledger("20260303-021700", ["+" * 100], manifest=OTHER, checkpoint=record.checkpoint)
+    assert conclude_rebase(night, record, str(same), NOW, None).exit_code == 0
+    assert {one.note for one in current_baselines(read_baselines(night.root))} == {
+        "first night",
+        "rebased from 20260301-021700",
+    }
+
+
+def test_old_nights_go_and_baselines_and_other_folders_stay(make_ledger: Any, night: NightlyRequest) -> None:
+    names = [f"2026030{day}-021700" for day in range(1, 7)]
+    for name in names:
+        make_ledger(name, ["+" * 100])
+    make_ledger("controls", ["+"])
+    conclude_night(night, f"{night.root}/{names[1]}", NOW, None)
+    planned = plan_pruning(night.root, 2)
+    assert [Path(path).name for path in planned.nights] == [names[0], names[2], names[3]]
+    assert planned.n_bytes > 0
+    assert "Would remove 3 nights" in planned.lines(dry_run=True)[0]
+    assert all(Path(path).exists() for path in planned.nights)
+    prune(planned)
+    left = {path.name for path in Path(night.root).iterdir() if path.is_dir()}
+    assert left == {names[1], names[4], names[5], "controls", "baselines"}
+    assert plan_pruning(night.root, 2).lines(dry_run=False) == ["No night is old enough to be removed."]
+
+
+def test_a_dry_run_runs_and_removes_nothing(
+    make_ledger: Any, night: NightlyRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day in (1, 2):
+        make_ledger(f"2026030{day}-021700", ["+"])
+    assert invoke(["nightly", "--root", night.root, "--keep", "1", "--dry-run"]) == 0
+    assert "Would remove 1 nights" in capsys.readouterr().out
+    assert Path(night.root, "20260301-021700").exists()
+
+
+def test_a_night_that_would_fill_the_disk_is_refused_before_it_begins(
+    make_ledger: Any, night: NightlyRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ledger("20260301-021700", ["+"])
+    require_room(night.root)
+    monkeypatch.setattr(upkeep.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(NodeError, match="a night needs up to"):
+        require_room(night.root)
+
+
+def test_a_night_needs_a_policy(night: NightlyRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["nightly", "--root", night.root]) == 64
+    assert "--policy" in capsys.readouterr().err
