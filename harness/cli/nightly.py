@@ -79,16 +79,16 @@ def command(
             Screen().say(line)
         raise typer.Exit
     night = NightlyRequest(root, suite, rules, baseline, accept)
-    record = None
+    record, values = None, tuple[int, ...]()
     if rebase:
         record, recipe = accepted_recipe(night)
-        spec, values = recipe.spec, None if recipe.nfe is None else [recipe.nfe]
+        spec, values = recipe.spec, () if recipe.nfe is None else (recipe.nfe,)
     if policy is not None:
         spec = parse_policies([policy])[0]
     elif record is None:
         raise UsageError("A night judges one policy: give it with --policy, or run the accepted one with --rebase.")
     if nfe or record is None:
-        values = parse_nfe(nfe) if nfe else None
+        values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()
     require_room(root)
     out = open_night(night, spec.label, datetime.now(UTC))
@@ -97,7 +97,7 @@ def command(
     try:
         with ProgressDisplay(screen) as display:
             result = run(
-                SuiteChanges((spec,), tuple(values or ()), probe="retargeted").apply(load_suite(suite)),
+                SuiteChanges((spec,), values, probe="retargeted").apply(load_suite(suite)),
                 out=out,
                 workers=workers,
                 address=address,

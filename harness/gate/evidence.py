@@ -24,9 +24,9 @@ from harness.analysis.paired.margin import exact_lower_bound, margin_p
 from harness.analysis.paired.sequential import anytime_p, log_evidence_above, log_evidence_below, lower_sequence_bound
 from harness.analysis.paired.statistics import PairCounts, mcnemar_exact
 
-REACH = 0.1
-"""A look may FAIL a candidate only when the plan's rest, with no drop at all in it, would show the margin with at most
-this probability: else a drop that the margin tolerates would fail early and pass late."""
+REACH = 0.2
+"""A look may FAIL a candidate only when the plan's rest, at half the margin, would show the margin with at most this
+probability: else a drop that the margin tolerates would fail early and pass late."""
 
 FUTILITY = 0.05
 """A run is given up when neither a PASS nor a FAIL has a larger chance than this to come: the error of futility."""
@@ -226,13 +226,13 @@ class LookEvidence:
         return LookEvidence(tuple(map(_mirrored, self.looks)), self.sizes).above(margin, alpha)
 
     def worse(self, margin: float, alpha: float, pass_alpha: float) -> bool:
-        """See `Evidence`: the margin counts as lost when even a rest without any drop would hardly bring it back."""
+        """See `Evidence`: the margin counts as lost when a rest at half of it would hardly bring it back."""
         if not self.drop(alpha) or self.above(-margin, pass_alpha):
             return False
         if self.ended:
             # A single look would have passed this: it is no FAIL, though these looks may not PASS it.
             return margin_p(self.counts, -margin) > pass_alpha
-        return bool(chance_to_exclude(self.counts, self.planned, margin, pass_alpha, 0.0) <= REACH)
+        return bool(chance_to_exclude(self.counts, self.planned, margin, pass_alpha, -margin / 2) <= REACH)
 
     def futile(self, margin: float, alpha: float, pass_alpha: float) -> bool:
         """See `Evidence`."""

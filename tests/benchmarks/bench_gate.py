@@ -44,6 +44,7 @@ from harness.analysis.paired.statistics import difference_bounds, mcnemar_exact,
 from harness.analysis.series import find_steps
 from harness.gate.evidence import FUTILITY, REACH
 from harness.gate.pairs import PairTable
+from harness.gate.stopping import decide_look
 from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict
 from harness.spec.rules import GateRules, SuccessRule, TaskRule, TooGoodRule
@@ -230,7 +231,7 @@ def decide(
     reach = np.asarray(chance_to_exclude(counts, sizes[-1], margin, last[0], 0.0))
     show = np.asarray(chance_to_show_drop(counts, sizes[-1], last[1], -margin))
     ended = np.arange(len(sizes)) == len(sizes) - 1
-    single = np.asarray(chance_to_exclude(counts, sizes[-1], margin, pass_alpha, 0.0))
+    single = np.asarray(chance_to_exclude(counts, sizes[-1], margin, pass_alpha, -margin / 2))
     tolerated = score_statistic(total, gains, sizes[-1], -margin) >= _critical(sizes[-1], margin, pass_alpha) - 1e-9
     bad = drop & ~good & np.where(ended, ~tolerated, single <= REACH)
     futile = ~good & ~bad & ~ended & (np.maximum(reach, show) <= FUTILITY)
@@ -259,14 +260,8 @@ def _cross_check(lost: Ints, gained: Ints, n: int, alarms: NDArray[np.bool_]) ->
         base = np.where(code == 1, 0, 1).astype(np.int8)
         new = np.where(code == 0, 0, 1).astype(np.int8)
         table = PairTable([str(t) for t in range(TASKS)], task, base, new, rounds=look, planned=planned)
-        alarm = False
-        for taken in range(1, LOOKS + 1):
-            judged = judge_success(table.until(taken), rules, look=taken)
-            alarm |= any(one.verdict is Verdict.FAIL for one in judged)
-            if any(one.rule == "success" and one.verdict is Verdict.PASS for one in judged) and not alarm:
-                break
         # The vectorised gate goes on looking for a rise and for collapses after a PASS: it may only alarm more.
-        if alarm and not alarms[night]:
+        if decide_look(table, rules, LOOKS).verdict is Verdict.FAIL and not alarms[night]:
             return "DIFFERS"
     return "same"
 

@@ -53,7 +53,7 @@ def test_a_new_protocol_is_named_and_a_rebase_offered_never_compared_across(
 ) -> None:
     conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
     out = make_ledger("20260302-021700", ["+" * 100], manifest=OTHER)
-    with pytest.raises(UsageError, match=r"version\.mujoco: 3\.3\.2 against 3\.4\.0.*--rebase"):
+    with pytest.raises(UsageError, match=r"version\.mujoco: '3\.3\.2' against '3\.4\.0'.*--rebase"):
         conclude_night(night, str(out), NOW, None)
 
 

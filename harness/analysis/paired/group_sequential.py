@@ -80,6 +80,14 @@ def _smooth(density: Floats, kernel: Floats) -> Floats:
     return smoothed
 
 
+@lru_cache(maxsize=4096)
+def _fair_coins(n: int) -> Floats:
+    """Probabilities of 0 … n heads."""
+    law: Floats = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    law.flags.writeable = False
+    return law
+
+
 class FairWalk:
     """Boundary of the number of losses at each look, given the flips: exact, whatever the rate of flips."""
 
@@ -108,7 +116,7 @@ class FairWalk:
         """
         new = flips - self._flips
         self._flips = flips
-        self._law = np.convolve(self._law, stats.binom.pmf(np.arange(new + 1), new, 0.5))
+        self._law = np.convolve(self._law, _fair_coins(new))
         tail = np.cumsum(self._law[::-1])[::-1]
         allowed = spent(self.alpha, pairs, self.planned) - self.spent
         boundary = int(np.count_nonzero(tail > allowed + 1e-15))
