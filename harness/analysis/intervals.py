@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Interval(NamedTuple):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from harness.analysis.intervals import Floats
-
-Ints = NDArray[np.int64]
+from harness.analysis.intervals import Floats, Ints
 
 PERMUTATIONS = 1999
 """Permutations of a test: the smallest p value is 1 / 2000."""

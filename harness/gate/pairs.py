@@ -9,16 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.analysis.intervals import Ints
 from harness.analysis.paired.clusters import Clusters
-from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT
+from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT, Codes
 from harness.analysis.paired.statistics import PairCounts
 from harness.gate.evidence import AnytimeEvidence, Evidence, FixedEvidence, LookEvidence
 
 View = Literal["scored", "worst", "best"]
 """What is made of infrastructure errors: left out; or as bad, or as good, for the candidate as they can have been."""
-
-Codes = NDArray[np.int8]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from harness.analysis.intervals import Ints
 from harness.analysis.paired.margin import score_statistic
-from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT
+from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT, Codes
 from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import UsageError
-from harness.gate.pairs import Codes, Ints, PairTable
+from harness.gate.pairs import PairTable
 from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict, combine
 from harness.spec.rules import GateRules

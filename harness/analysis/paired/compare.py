@@ -16,6 +16,7 @@ from harness.analysis.latency.comparison import LatencyComparison, compare_laten
 from harness.analysis.paired.pairing import (
     ERROR,
     SUCCESS,
+    Codes,
     Pairing,
     Side,
     match_variants,
@@ -37,8 +38,6 @@ HOW_ACROSS = "Probe both on one machine, or say `--hardware any` (in a rule of a
 
 MAX_FLIPS = 1000
 """Flips that are listed one by one; all are counted."""
-
-Codes = NDArray[np.int8]
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class FairWalk:
         """
         new = flips - self._flips
         self._flips = flips
-        self._law = np.convolve(self._law, _fair_coins(new))
+        self._law = np.asarray(np.convolve(self._law, _fair_coins(new)), dtype=np.float64)
         tail = np.cumsum(self._law[::-1])[::-1]
         allowed = spent(self.alpha, pairs, self.planned) - self.spent
         boundary = int(np.count_nonzero(tail > allowed + 1e-15))

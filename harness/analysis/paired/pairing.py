@@ -22,6 +22,8 @@ from harness.spec.policy import PolicyAtNfe
 TIMEOUT, SUCCESS, ERROR = 0, 1, 2
 """Outcome codes. A timeout is a failure of the policy; an error is nobody's result."""
 
+Codes = NDArray[np.int8]
+
 _CODES = pa.array(["timeout", "success", "error"])
 _COLUMNS = [
     *("run_id", "episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
