@@ -69,8 +69,6 @@ def command(
     from harness.nightly.upkeep import plan_pruning, prune, require_room
     from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
-    from harness.spec.changes import SuiteChanges
-    from harness.spec.suite import load_suite
 
     if notify is not None:
         check_template(notify)
@@ -97,7 +95,9 @@ def command(
     try:
         with ProgressDisplay(screen) as display:
             result = run(
-                SuiteChanges((spec,), values, probe="retargeted").apply(load_suite(suite)),
+                suite,
+                policies=[spec],
+                nfe=list(values) or None,
                 out=out,
                 workers=workers,
                 address=address,
