@@ -51,6 +51,8 @@ class Imported:
 class _Found:
     """What one or several files hold."""
 
+    success_at: float | None = None
+    """Score from which an episode is a success; None where the files hold truth values."""
     episodes: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seen: Counter[tuple[Any, ...]] = field(default_factory=Counter)
@@ -58,7 +60,11 @@ class _Found:
 
 
 def import_eval_info(
-    source: str | Path | Sequence[str | Path], out: str | Path, *, policy: str | None = None
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    policy: str | None = None,
+    success_at: float | None = None,
 ) -> Imported:
     """Write one or several `eval_info.json` as one ledger.
 
@@ -68,14 +74,19 @@ def import_eval_info(
         source: The file, or several (one per suite, say). NaN and Infinity, which Python writes, are accepted.
         out: Directory or URI of the new ledger.
         policy: What to call the policy; the file does not say. Null when not given.
+        success_at: Read what stands for success as a score, which is a success from here on. It becomes part of the
+            manifests and of the episode keys: ledgers of another threshold, or of truth values, do not pair with it.
+            None takes truth values only.
 
     Raises:
-        UsageError: A file is missing, is no JSON, has neither of the two forms, holds no episode, or states something
+        UsageError: `success_at` is not finite; a file is missing, is no JSON, has neither of the two forms, holds no episode, or states something
             that is no success or no task; names the place in the file.
         LedgerError: `out` holds another ledger or cannot be written.
     """
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
-    found, digests, overall = _Found(), [], {}
+    if success_at is not None and not math.isfinite(success_at):
+        raise UsageError(f"--success-at is {success_at}, where a finite score is expected.")
+    found, digests, overall = _Found(success_at), [], {}
     for path in sources:
         raw = _read(path)
         data = _unwrapped(_parse(raw, path), path)
@@ -83,15 +94,16 @@ def import_eval_info(
         digests.append(hashlib.sha256(raw).hexdigest())
         overall[str(path)] = _plain(data.get("overall") or data.get("aggregated") or {})
     suites = sorted({str(row["suite"]) for row in found.episodes if row["suite"] is not None})
-    manifests = {suite: {"suite": suite, "source": SOURCE} for suite in suites}
+    scored = {} if success_at is None else {"success_at": success_at}
+    manifests = {suite: {"suite": suite, "source": SOURCE, **scored} for suite in suites}
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     described: Any = next(iter(overall.values())) if len(overall) == 1 else overall
-    description = {"name": "eval_info", "source": SOURCE, "sha256": digest, "overall": described}
+    description = {"name": "eval_info", "source": SOURCE, "sha256": digest, "overall": described, **scored}
     run = {
-        "run_id": f"import-{digest[:12]}",
+        "run_id": f"import-{digest[:12]}" + (f"-at-{success_at:g}" if scored else ""),
         "suite": yaml.safe_dump(description, sort_keys=False, allow_unicode=True),
         "protocol": canonical_json(manifests),
-        "protocol_sha256": manifest_sha256({"manifests": manifests}),
+        "protocol_sha256": manifest_sha256({"manifests": manifests, **scored}),
     }
     writer = LedgerWriter(out)
     if warning := writer.location.partition_warning:
@@ -169,7 +181,7 @@ def _collect(data: Mapping[str, Any], path: Path, found: _Found) -> None:
     episodes = found.episodes[before:]
     if not episodes:
         raise UsageError(f"{path} holds no episodes. Give a file whose evaluation has run.")
-    _check_overall(data, episodes, path, found.warnings)
+    _check_overall(data, episodes, path, found)
 
 
 def _of_tasks(entries: Sequence[Any], data: Mapping[str, Any], path: Path, found: _Found) -> Iterator[dict[str, Any]]:
@@ -187,8 +199,9 @@ def _of_tasks(entries: Sequence[Any], data: Mapping[str, Any], path: Path, found
             found.warnings.append(f"{where} repeats {suite} task {task_id}: its episodes are numbered on from {first}.")
         found.seen[suite, task_id, None] += len(successes)
         for index, success in enumerate(successes):
-            truth = _truth(success, f"{where}.metrics.successes[{index}]")
-            yield _row(suite, task_id, first + index, truth, videos.get(index))
+            truth = _truth(success, f"{where}.metrics.successes[{index}]", found.success_at)
+            place = _place(suite, task_id, first + index, success_at=found.success_at)
+            yield _row(place, truth, videos.get(index))
 
 
 def _of_episodes(
@@ -207,25 +220,33 @@ def _of_episodes(
         found.seen[None, index, seed] += 1
         if again:
             found.warnings.append(f"{where} repeats episode {index}: it is counted as another trial of it.")
-        yield _row(None, None, index, _truth(episode["success"], f"{where}.success"), videos.get(index), seed, again)
+        truth = _truth(episode["success"], f"{where}.success", found.success_at)
+        at = _place(None, None, index, seed=seed, again=again, success_at=found.success_at)
+        yield _row(at, truth, videos.get(index))
 
 
-def _row(
+def _place(
     suite: str | None,
     task_id: int | None,
     index: int,
-    success: bool | None,
-    video: str | None,
+    *,
     seed: int | None = None,
     again: int = 0,
+    success_at: float | None,
 ) -> dict[str, Any]:
-    """One episode. The key says what the file says about the episode, so that two files pair by position."""
+    """What a file says about an episode, of which its key is made: two files pair by position."""
     place = {"source": SOURCE, "task_group": suite, "task_id": task_id, "episode": index, "seed": seed}
+    scored = {} if success_at is None else {"success_at": success_at}
+    return place | ({"repetition": again} if again else {}) | scored
+
+
+def _row(place: Mapping[str, Any], success: bool | None, video: str | None) -> dict[str, Any]:
+    """One episode."""
     row = {
-        "episode_key": manifest_sha256(place | ({"repetition": again} if again else {})),
-        "suite": suite,
-        "task_id": task_id,
-        "trial": index,
+        "episode_key": manifest_sha256(place),
+        "suite": place["task_group"],
+        "task_id": place["task_id"],
+        "trial": place["episode"],
         "outcome": "error" if success is None else "success" if success else "timeout",
         "success": success,
         "video": video,
@@ -235,15 +256,19 @@ def _row(
     return row
 
 
-def _truth(value: Any, where: str) -> bool | None:
+def _truth(value: Any, where: str, success_at: float | None) -> bool | None:
     """A success as a truth value; None where the file states none (null or NaN)."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if success_at is not None:
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return bool(value >= success_at)
+        raise UsageError(f"{where} is {_shown(value)}, which is no finite score (null: unknown).")
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
     raise UsageError(
         f"{where} is {_shown(value)}, which is no success: only true, false, 0 and 1 are (null: unknown). "
-        "A score has to be turned into successes before it is imported."
+        "If it is a score, say from where on it is a success: --success-at 1.0."
     )
 
 
@@ -266,9 +291,9 @@ def _whole(value: Any, where: str) -> int:
 
 
 def _check_overall(
-    data: Mapping[str, Any], episodes: Sequence[Mapping[str, Any]], path: Path, warnings: list[str]
+    data: Mapping[str, Any], episodes: Sequence[Mapping[str, Any]], path: Path, found: _Found
 ) -> None:
-    """Compare what the file says of all episodes with its episodes."""
+    """Compare what the file says of all episodes with its episodes; of scores, it says a mean and no rate."""
     name = "overall" if isinstance(data.get("overall"), dict) else "aggregated"
     overall = data.get(name)
     if not isinstance(overall, dict):
@@ -277,9 +302,9 @@ def _check_overall(
     solved = sum(row["outcome"] == "success" for row in episodes)
     counted = 100 * solved / len(episodes)
     if isinstance(n, int) and n != len(episodes):
-        warnings.append(f"{path}: {name}.n_episodes is {_shown(n)}, but the file lists {len(episodes)} episodes.")
-    if isinstance(rate, int | float) and not _is_near(rate, counted):
-        warnings.append(
+        found.warnings.append(f"{path}: {name}.n_episodes is {_shown(n)}, but the file lists {len(episodes)} episodes.")
+    if found.success_at is None and isinstance(rate, int | float) and not _is_near(rate, counted):
+        found.warnings.append(
             f"{path}: {name}.pc_success is {_shown(rate)}, but {solved} of its {len(episodes)} episodes succeeded "
             f"({counted:.4g} %)."
         )

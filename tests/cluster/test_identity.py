@@ -73,6 +73,7 @@ def test_a_stopped_run_goes_on_with_its_own_policy_only(tmp_path):
     with pytest.raises(Enough):
         harness.run(suite, out=tmp_path / "out", workers=1, on_progress=stop_after(1))
     before = len(harness.read(tmp_path / "out").episodes)
+    assert 0 < before < 4
     (tmp_path / "statistics").write_text("5" * 64)
     with pytest.raises(PolicyChanged, match="whose statistics have changed"):
         harness.run(suite, out=tmp_path / "out", workers=1, resume=True)

@@ -136,6 +136,49 @@ def test_a_success_that_is_no_truth_value_is_refused_with_its_place(tmp_path: Pa
         import_eval_info(path, tmp_path / "ledger")
 
 
+@pytest.mark.parametrize(("at", "successes"), [(0.2, 4), (0.7, 3), (1.0, 2)])
+def test_scores_are_read_where_the_user_says_from_where_on_they_are_successes(
+    tmp_path: Path, at: float, successes: int
+) -> None:
+    content = {"per_task": [task(0, [0.2, 0.7, 1, True, None, -3.5])], "overall": {"pc_success": 47.5, "n_episodes": 6}}
+    path = save(tmp_path / "eval_info.json", content)
+    found = import_eval_info(path, tmp_path / "ledger", success_at=at)
+    assert (found.episodes, found.successes, found.unknown, found.warnings) == (6, successes, 1, ())
+    assert read(tmp_path / "ledger").manifest("libero_spatial")["success_at"] == at
+
+
+@pytest.mark.parametrize("value", [math.inf, "0.5", [0.5], {}])
+def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path, value: Any) -> None:
+    path = save(tmp_path / "eval_info.json", {"per_task": [task(0, [1, value])]})
+    with pytest.raises(UsageError, match=r"per_task\[0\]\.metrics\.successes\[1\] is .*no finite score"):
+        import_eval_info(path, tmp_path / "ledger", success_at=0.5)
+    with pytest.raises(UsageError, match="--success-at is nan"):
+        import_eval_info(path, tmp_path / "ledger", success_at=math.nan)
+
+
+@pytest.mark.parametrize("form", [{"per_task": [task(0, [1, 0, 1])]}, OLD_FORM])
+def test_ledgers_of_different_thresholds_do_not_pair(
+    tmp_path: Path, form: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "eval_info.json", form)
+    for name, options in {"plain": (), "half": ("--success-at", "0.5"), "whole": ("--success-at", "1")}.items():
+        assert invoke(["import", str(path), "--out", str(tmp_path / name), "-p", "p", *options]) == 0
+    assert invoke(["compare", str(tmp_path / "half"), str(tmp_path / "half")]) == 0
+    capsys.readouterr()
+    for other in ("whole", "plain"):
+        assert invoke(["compare", str(tmp_path / "half"), str(tmp_path / other)]) != 0
+        said = "".join(capsys.readouterr())
+        assert "success_at" in said or "no pairs" in said.lower()
+
+
+def test_a_ledger_without_a_suite_is_not_one_of_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_eval_info(save(tmp_path / "eval_info.json", OLD_FORM), tmp_path / "ledger", policy="p")
+    assert invoke(["report", str(tmp_path / "ledger")]) == 0
+    said = capsys.readouterr().out
+    assert "4 episodes of an unnamed suite" in said
+    assert " nan" not in said
+
+
 def test_a_task_that_is_listed_twice_is_numbered_on(tmp_path: Path) -> None:
     content = {"per_task": [task(0, [True, True, False]), task(0, [False] * 3)]}
     found = import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger", policy="p")

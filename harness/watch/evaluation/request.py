@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.spec.suite import Video
+from harness.strict_json import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,12 @@ class EvaluationRequest:
 
     @classmethod
     def read(cls, path: Path) -> EvaluationRequest:
-        """Read a request from the JSON of its `asdict`."""
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        """Read a request from the JSON of its `asdict`.
+
+        Raises:
+            ValueError: The file holds something else.
+        """
+        data: dict[str, Any] = read_object(path.read_bytes())
         options = {**data["options"], "cpus": tuple(data["options"]["cpus"])}
         return cls(**{**data, "options": EvaluationOptions(**options)})
 
