@@ -79,8 +79,8 @@ def import_eval_info(
             None takes truth values only.
 
     Raises:
-        UsageError: `success_at` is not finite; a file is missing, is no JSON, has neither of the two forms, holds no episode, or states something
-            that is no success or no task; names the place in the file.
+        UsageError: `success_at` is not finite; a file is missing, is no JSON, has neither of the two forms, holds no
+            episode, or states something that is no success or no task; names the place in the file.
         LedgerError: `out` holds another ledger or cannot be written.
     """
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
@@ -290,9 +290,7 @@ def _whole(value: Any, where: str) -> int:
     raise UsageError(f"{where} is {_shown(value)}, where a whole number from 0 is expected.")
 
 
-def _check_overall(
-    data: Mapping[str, Any], episodes: Sequence[Mapping[str, Any]], path: Path, found: _Found
-) -> None:
+def _check_overall(data: Mapping[str, Any], episodes: Sequence[Mapping[str, Any]], path: Path, found: _Found) -> None:
     """Compare what the file says of all episodes with its episodes; of scores, it says a mean and no rate."""
     name = "overall" if isinstance(data.get("overall"), dict) else "aggregated"
     overall = data.get(name)
