@@ -65,8 +65,8 @@ def command(
 
     Exit code 3 is no verdict: something failed, a damaged ledger perhaps, and --junit holds an error, not a failure.
 
-    Success has to hold both with infrastructure errors left out and with them counted as failures; where the two
-    disagree, or the data cannot tell, the verdict is INCONCLUSIVE.
+    Success has to hold with infrastructure errors left out, and a PASS with them as bad for the candidate as they can
+    have been, a FAIL as good; where these disagree, or the data cannot tell, the verdict is INCONCLUSIVE.
     """
     from harness.analysis.paired.compare import Choice
     from harness.gate import gate

@@ -40,6 +40,7 @@ def test_checkpoints_are_ranked_and_lettered(make_ledger: Any) -> None:
         ("poor", "b"),
     ]
     assert len(matrix.comparisons) == 3
+    assert [entry.side.label for entry in matrix.best] == ["good", "fair"], "a set, unless one is separated"
 
 
 def test_checkpoints_without_a_common_episode_are_named(make_ledger: Any) -> None:

@@ -40,6 +40,13 @@ class Matrix:
     """What to know before the numbers, in sentences."""
 
     @property
+    def best(self) -> tuple[MatrixEntry, ...]:
+        """The first checkpoint and all that cannot be told apart from it: one only where it is separated from all."""
+        if not self.entries:
+            return ()
+        return tuple(entry for entry in self.entries if set(entry.letters) & set(self.entries[0].letters))
+
+    @property
     def no_pairs(self) -> str | None:
         """Which checkpoints share no episode, so that nothing is known of their difference; None when all pairs do."""
         apart = [f"{_name(one.base)} and {_name(one.candidate)}" for one, _ in self.comparisons if not one.n]

@@ -114,7 +114,8 @@ def matrix_table(matrix: Matrix) -> Table:
         left=2,
         note=(
             "Checkpoints that share a letter cannot be told apart (exact McNemar on their common episodes, Holm over "
-            f"{len(matrix.comparisons)} pairs, {percent(matrix.alpha)})."
+            f"{len(matrix.comparisons)} comparisons, {percent(matrix.alpha)}). "
+            f"Best: {' or '.join(f'{entry.side.label} ({entry.side.path})' for entry in matrix.best)}."
         ),
     )
 
