@@ -25,13 +25,28 @@ from numpy.typing import NDArray
 from harness.gate import Verdict, gate
 from harness.ledger import read
 from harness.policies.registry import PolicyRequest, make_policy
-from harness.spec.observation import ActionChunks, Observation
+from harness.spec.observation import ActionChunks, Observation, PolicyInfo
 from harness.spec.policy import parse_policy
 from harness.spec.rules import GateRules, LatencyRule
 
 PARTS = ("first", "second", "slowed", "judge")
 SLOWER = 0.10
 LIMIT = 1.03
+
+
+class Resting:
+    """A policy that rests 20 ms: what a launch costs on a machine that others use is then known all the same."""
+
+    def __init__(self, spec: PolicyRequest) -> None:
+        """Nothing to build."""
+        self.info = PolicyInfo(policy_id=spec.label, chunk_length=2)
+
+    def act(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
+    ) -> ActionChunks:
+        """Rest, then answer zeros."""
+        time.sleep(0.02)
+        return ActionChunks(np.zeros((len(observations), self.info.chunk_length, 7), dtype=np.float32))
 
 
 class Slowed:
@@ -63,7 +78,8 @@ def probe(part: str, options: argparse.Namespace) -> None:
         *(sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"),
         *("probe", "--out", str(options.out / part)),
         *("--policy", slowed if part == "slowed" else options.policy, "--no-compare"),
-        *("--nfe", str(options.nfe), "--launches", str(options.launches), "--min-seconds", str(options.min_seconds)),
+        *(("--nfe", str(options.nfe)) if options.nfe else ()),
+        *("--launches", str(options.launches), "--min-seconds", str(options.min_seconds)),
         *("--min-samples", "30", "--warmup-seconds", str(options.warmup_seconds)),
     ]
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
@@ -96,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--policy", default="flow")
-    parser.add_argument("--nfe", type=int, default=10)
+    parser.add_argument("--nfe", type=int, default=10, help="0: the policy's own, or none")
     parser.add_argument("--launches", type=int, default=5)
     parser.add_argument("--min-seconds", type=float, default=3.0)
     parser.add_argument("--warmup-seconds", type=float, default=60.0)

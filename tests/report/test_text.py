@@ -47,6 +47,14 @@ def test_latency_prefix_time_and_decisions_are_printed(build_ledger: BuildLedger
         assert title in text
 
 
+def test_one_launch_is_said_to_tell_of_one_process(build_ledger: BuildLedger) -> None:
+    """Rows without a launch are of ledgers of before: one launch a run."""
+    text = render_markdown(read(build_ledger()))
+    latency, line = text.split("## Latency, ms")[1], text.split("## Prefix and denoise step")[1]
+    assert "| 1: within one process |" in latency.split("\n## ")[0]
+    assert "| 1: within one process |" in line.split("\n## ")[0]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_markup_in_messages_is_printed_as_it_is(build_ledger: BuildLedger, terminal: bool) -> None:
     assert "[bold]x[/bold]" in printed(build_ledger(error_message="[bold]x[/bold]"), terminal=terminal, width=150)
