@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -69,11 +70,19 @@ class PolicyServer:
         return self._policy.info
 
     async def record(self) -> dict[str, Any]:
-        """What is known of the loaded policy's origin, and how it is served here; plain data for the ledger."""
+        """What is known of the loaded policy's origin, and how it is served here; plain data for the ledger.
+
+        Returns:
+            What `origin_of` says, with "serving", and with "threads" of torch where the policy loaded it: Ray gives a
+            server other threads than the driver has.
+        """
+        from harness.latency.node import torch_threads
+
         await self._ready()
         assert self._policy is not None  # noqa: S101
         serving = {"serving": self._plan.record()} if self._plan is not None else {}
-        return origin_of(self._policy) | serving
+        threads = {"threads": torch_threads()} if "torch" in sys.modules else {}
+        return origin_of(self._policy) | serving | threads
 
     async def attach(self, n_clients: int, hardware: str | None) -> None:
         """Say how many workers ask, and what `hardware` to record."""

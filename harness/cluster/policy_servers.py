@@ -57,6 +57,11 @@ class PolicyServers:
                 n_clients = len(range(i, n_workers, len(slots)))
                 server.attach.remote(n_clients, hardware.get(slot.node_id))  # type: ignore[attr-defined]
 
+    def threads(self) -> dict[str, int]:
+        """Ray's node id → threads of one operation of torch in the servers there, for nodes whose servers load it."""
+        told = [(slot.node_id, self.setups[slot.policy].record.get("threads")) for slot in self.slots]
+        return {node_id: int(threads) for node_id, threads in told if threads is not None}
+
     def close(self) -> None:
         """Stop the servers, so that what they hold is free for probes."""
         for server in self._servers:
@@ -123,7 +128,8 @@ def open_policies(
         if info.placement == "server":
             setups[label] = PolicySetup(by_label[label], info, tuple(servers), record)
             continue
-        setups[label] = PolicySetup(by_label[label], info, record={k: v for k, v in record.items() if k != "serving"})
+        told = {key: value for key, value in record.items() if key not in ("serving", "threads")}
+        setups[label] = PolicySetup(by_label[label], info, record=told)
         for server in servers:
             session.ray.kill(server)
     kept = [slot for slot in slots if setups[slot.policy].servers]

@@ -261,6 +261,9 @@ def work(
     """Roll out, then probe."""
     nodes = session.nodes()
     rows = describe_nodes(session, nodes, claimed.run_id, claimed.reports)
+    for node_id, threads in claimed.servers.threads().items():
+        if node_id in rows:
+            rows[node_id]["threads"] = threads
     places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in rows.items()}
     hosts = [node for node in nodes if node.node_id in claimed.reports]
     devices = {node_id: report.backend.devices for node_id, report in claimed.reports.items() if report.backend}

@@ -160,7 +160,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("matmul_by_format", NUMBERS, "Number format (bf16, tf32, …) → dense square matmul.", "1e12 FLOP/s"),
         Column("python_us", REAL, "Host time of one call of an empty module.", "µs"),
         Column("isa", TEXT, "Widest vector instruction set of the CPU, e.g. avx512, avx2, sve, neon."),
-        Column("threads", WHOLE, "Threads of one operation of torch.", "threads"),
+        Column("threads", WHOLE, "Threads of one operation of torch, in policy servers if there are any.", "threads"),
         Column("gl", TEXT, "What renders there: class (egl-gpu, osmesa, …) and device; null where nothing does."),
         Column("renderers", TEXTS, "Worker → EGL device that it renders on; null where there is one for all."),
     ),

@@ -19,7 +19,7 @@ from rich.console import Console
 from harness.cli.app import app, invoke
 from harness.cli.live import panel
 from harness.doctor import Check, CheckStatus
-from harness.ledger import read
+from harness.ledger import LedgerWriter, read
 from harness.report.tables.table import Table
 from harness.report.terminal import print_table
 from harness.schedule.progress import PolicyProgress, Progress
@@ -108,6 +108,31 @@ def watch(base: str, candidate: str, tmp_path: Path) -> list[str]:
     return ["watch", f"{tmp_path}/{FOREIGN}", "--suite", str(tmp_path / "stubs.yaml"), "--explain"]
 
 
+def resolved(base: str, candidate: str, tmp_path: Path) -> list[str]:
+    return ["validate", str(tmp_path / "stubs.yaml"), "--resolved"]
+
+
+def prefix(base: str, candidate: str, tmp_path: Path) -> list[str]:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    row = {"run_id": "r", "node_id": "n", "hardware": "cpu", "policy_id": FOREIGN, "nfe": 1, "dtype": "float32",
+           "batch_size": 1, "started_at": now}  # fmt: skip
+    LedgerWriter(tmp_path / "probed").append(
+        "latency",
+        [
+            {**row, "component": component, "sample": sample, "latency_ms": value}
+            for component, value in (("e2e", 10.0), ("prefix", 6.0), ("denoise_step", 3.0))
+            for sample in range(20)
+        ],
+    )
+    return ["prefix", str(tmp_path / "probed")]
+
+
+def list_suites(base: str, candidate: str, tmp_path: Path) -> list[str]:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "stubs.yaml").rename(tmp_path / "suites" / "stubs.yaml")
+    return ["list", "suites"]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -121,6 +146,9 @@ def watch(base: str, candidate: str, tmp_path: Path) -> list[str]:
         import_,
         ledger_copy,
         validate,
+        resolved,
+        prefix,
+        list_suites,
         watch,
     ],
 )
@@ -130,7 +158,9 @@ def test_foreign_text_comes_out_as_it_went_in(
     suite_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     argv = command(*ledgers, tmp_path)
     capsys.readouterr()
     invoke(argv)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cluster.messages import PolicySetup
 from harness.cluster.nodes import NodeReport, NodeRequest, inspect_node, require_alike
+from harness.cluster.policy_servers import PolicyServers
 from harness.cluster.probes import missing_jobs
 from harness.errors import NodeError
+from harness.schedule.placement import ServerSlot
 from harness.sim.base import GLBackend, SuiteDescription
+from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 from harness.spec.suite import ProbePlan
 
@@ -69,3 +73,12 @@ def test_every_policy_is_launched_once_before_any_is_launched_again():
     assert ordered == [("flow", 0, (1, 10)), ("noop", 0, (1, 10)), ("flow", 1, (1, 10)), ("noop", 1, (1, 10))]
     lacking = [(job.spec.label, job.launch, job.nfes) for job in missing_jobs(plan, "n", held)]
     assert lacking == [("flow", 1, (10,)), ("noop", 1, ())]
+
+
+def test_threads_are_those_of_the_servers_that_load_torch():
+    slots = [ServerSlot(policy, node, 1.0, 0.0) for policy, node in (("torch", "a"), ("other", "a"), ("other", "b"))]
+    setups = {
+        label: PolicySetup(PolicySpec(kind="noop", label=label), PolicyInfo(label), record=record)
+        for label, record in {"torch": {"threads": 3}, "other": {}}.items()
+    }
+    assert PolicyServers(None, setups, slots).threads() == {"a": 3}

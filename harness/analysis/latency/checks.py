@@ -65,6 +65,7 @@ def parts_of_whole(latency: pd.DataFrame) -> float:
     sums = latency[latency["component"] != "e2e"].groupby([*place, "sample"], dropna=False)["latency_ms"].sum()
     inside = sums.reset_index(name="inside_ms")
     pairs = inside.assign(sample=inside["sample"] - 1).merge(whole, on=[*place, "sample"])
+    pairs = pairs[pairs["latency_ms"] > 0]
     return float((pairs["inside_ms"] / pairs["latency_ms"]).median()) if len(pairs) else float("nan")
 
 
