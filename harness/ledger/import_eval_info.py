@@ -200,8 +200,8 @@ def _of_tasks(entries: Sequence[Any], data: Mapping[str, Any], path: Path, found
         found.seen[suite, task_id, None] += len(successes)
         for index, success in enumerate(successes):
             truth = _truth(success, f"{where}.metrics.successes[{index}]", found.success_at)
-            place = _place(suite, task_id, first + index, success_at=found.success_at)
-            yield _row(place, truth, videos.get(index))
+            told = _place(suite, task_id, first + index, success_at=found.success_at)
+            yield _row(told, truth, videos.get(index))
 
 
 def _of_episodes(
