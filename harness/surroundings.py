@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def home_fault(env: Mapping[str, str]) -> str | None:
         return "there is no home directory (HOME is not set): set HOME to a directory that can be written to"
     if not os.path.isdir(home):
         return f"the home directory {home} does not exist: set HOME to a directory that can be written to"
-    if not os.access(home, os.W_OK | os.X_OK):
+    try:
+        with tempfile.TemporaryFile(dir=home):  # of a read-only file system, permissions say nothing
+            pass
+    except OSError:
         return f"the home directory {home} cannot be written to: set HOME to a directory that can"
     return None

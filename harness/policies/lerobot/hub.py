@@ -107,7 +107,9 @@ def find_local(path: str, revision: str | None = None) -> Checkpoint:
     if revision is not None:
         raise UsageError(f"lerobot:{path} is a local folder, which has no revision {revision!r}; remove it.")
     if folder.is_file():
-        raise PolicyError(f"{folder} is a file; a checkpoint is the folder that it lies in: lerobot:{folder.parent}")
+        holder = folder.parent
+        held = holder if (holder / CONFIG_FILE).is_file() else _beneath(holder) or _beneath(holder.parent) or holder
+        raise PolicyError(f"{folder} is a file; a checkpoint is a folder, here lerobot:{held}")
     if not folder.is_dir():
         raise PolicyError(f"There is no checkpoint folder {folder}; give a folder, or OWNER/NAME for the hub.")
     if not (folder / CONFIG_FILE).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lerobot_small import noise_for, observe
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.build import build
-from harness.policies.lerobot.hub import find_checkpoint, looks_local
+from harness.policies.lerobot.hub import find_checkpoint, find_local, looks_local
 from harness.policies.lerobot.policy import LeRobotPolicy
 from harness.spec.policy import PolicySpec, parse_policy
 
@@ -129,3 +130,19 @@ def test_a_path_is_told_from_a_hub_id(path: str, local: bool) -> None:
 def test_a_name_that_is_neither_a_folder_nor_an_id_is_a_usage_error(fetch: Any) -> None:
     with serving(Hub({})) as hub, pytest.raises(UsageError, match="neither a folder nor a hub id"):
         fetch(hub, "lerobot:what is this")
+
+
+@pytest.mark.parametrize(
+    "file", ["pretrained_model/train_config.json", "training_state/step.json", "train_config.json"]
+)
+def test_a_file_of_a_checkpoint_is_answered_with_its_pretrained_model(tmp_path: Path, file: str) -> None:
+    held = tmp_path / "last" / "pretrained_model"
+    held.mkdir(parents=True)
+    (held / "config.json").write_text("{}")
+    given = tmp_path / "last" / file
+    given.parent.mkdir(exist_ok=True)
+    given.write_text("{}")
+    with pytest.raises(
+        PolicyError, match=rf"is a file; a checkpoint is a folder, here lerobot:{re.escape(str(held))}$"
+    ):
+        find_local(str(given))
