@@ -74,8 +74,9 @@ def profile_cuda(run: Callable[[Callable[[str], Any]], None], synchronize: Synch
             synchronize()
 
     with warnings.catch_warnings():
-        # One decision is profiled and nothing of it is timed by the host: there is no warm-up for a user to ask for.
-        warnings.filterwarnings("ignore", message=".*[Pp]rofiler won't be using warmup")
+        # One decision is profiled and nothing of it is timed by the host: torch's advice on warm-up and cycles, which
+        # differs from release to release, is nothing that a user could follow.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.(autograd\.)?profiler")
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler, span("e2e"):
             run(span)
     # The raw events: torch's own summary of some 10,000 kernels takes minutes of Python.

@@ -50,7 +50,7 @@ def compact_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
 
 
 def _of_known_episodes(decisions: pa.Table, episodes: pa.Table) -> pa.Table:
-    known = pa.array(_series(episodes).to_pylist()).unique()
+    known = pa.array(_series(episodes).to_pylist(), pa.string()).unique()
     return decisions.filter(pc.is_in(_series(decisions), value_set=known))
 
 

@@ -58,3 +58,12 @@ def test_a_ledger_at_the_destination_is_left_alone(night: Path, tmp_path: Path) 
     compact_ledger(night, tmp_path / "compact")
     with pytest.raises(UsageError, match="holds a ledger already"):
         compact_ledger(night, tmp_path / "compact")
+
+
+def test_a_ledger_of_a_probe_has_no_episodes(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path / "probe")
+    writer.append("runs", [{"run_id": "r", "suite": "name: s", "protocol": "{}", "status": "finished"}])
+    for sample in range(3):
+        writer.append("latency", [{"run_id": "r", "component": "e2e", "sample": sample, "latency_ms": 1.0}])
+    assert compact_ledger(tmp_path / "probe", tmp_path / "compact")["latency"] == 3
+    assert len(read(tmp_path / "compact").latency) == 3
