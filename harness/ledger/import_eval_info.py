@@ -79,24 +79,32 @@ def import_eval_info(
             None takes truth values only.
 
     Raises:
-        UsageError: `success_at` is not finite; a file is missing, is no JSON, has neither of the two forms, holds no
-            episode, or states something that is no success or no task; names the place in the file.
+        UsageError: `success_at` is not finite; a file is missing, is given twice, is no JSON, has a key twice, has
+            neither of the two forms, holds no episode, or states something that is no success or no task; names the
+            place in the file.
         LedgerError: `out` holds another ledger or cannot be written.
     """
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
     if success_at is not None and not math.isfinite(success_at):
         raise UsageError(f"--success-at is {success_at}, where a finite score is expected.")
-    found, digests, overall = _Found(success_at), [], {}
+    found, overall = _Found(success_at), {}
+    read: dict[str, Path] = {}
     for path in sources:
         raw = _read(path)
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest in read:
+            raise UsageError(
+                f"{path} and {read[digest]} are the same file, byte for byte: each of its episodes would count twice. "
+                "Name it once."
+            )
+        read[digest] = path
         data = _unwrapped(_parse(raw, path), path)
         _collect(data, path, found)
-        digests.append(hashlib.sha256(raw).hexdigest())
         overall[str(path)] = _plain(data.get("overall") or data.get("aggregated") or {})
     suites = sorted({str(row["suite"]) for row in found.episodes if row["suite"] is not None})
     scored = {} if success_at is None else {"success_at": success_at}
     manifests = {suite: {"suite": suite, "source": SOURCE, **scored} for suite in suites}
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    digest = next(iter(read)) if len(read) == 1 else hashlib.sha256("".join(read).encode()).hexdigest()
     described: Any = next(iter(overall.values())) if len(overall) == 1 else overall
     description = {"name": "eval_info", "source": SOURCE, "sha256": digest, "overall": described, **scored}
     run = {

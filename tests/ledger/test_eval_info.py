@@ -216,6 +216,15 @@ def test_one_file_per_suite_makes_one_ledger(tmp_path: Path, capsys: pytest.Capt
     assert "--resume" not in shown
 
 
+def test_the_same_file_twice_is_refused_by_both_names(tmp_path: Path) -> None:
+    content = {"per_task": [task(0, [True, False])]}
+    files = [save(tmp_path / name, content) for name in ("one.json", "two.json")]
+    for given_twice in ([files[0], files[0]], files):
+        with pytest.raises(UsageError, match=rf"{given_twice[1]} and {files[0]} are the same file"):
+            import_eval_info(given_twice, tmp_path / "L")
+    assert not (tmp_path / "L").exists()
+
+
 def test_an_overall_that_contradicts_its_episodes_is_warned_with_both_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,6 +338,6 @@ def test_the_commands_go_there_and_back(tmp_path: Path, make_ledger: Any, capsys
 
 def test_an_import_without_a_name_can_be_reported_and_compared(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / name)
+        import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM | {"of": name}), tmp_path / name)
     assert invoke(["report", str(tmp_path / "a"), "--html", str(tmp_path / "a.html")]) == 0
     assert invoke(["gate", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
