@@ -17,6 +17,24 @@ MAX_INTEGER = 2**63 - 1
 """What a Parquet column holds."""
 
 
+class RepeatedKey(ValueError):
+    """An object has a key twice: which of the two values was meant is not known."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which each key stands once: `object_pairs_hook` of `json.loads`, which would keep the last.
+
+    Raises:
+        RepeatedKey: Names the key.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise RepeatedKey(f"it has the key {_shown(repeated)} twice in one object")
+    return found
+
+
 def read_json(raw: str | bytes, *, finite: bool = True) -> Any:
     """Read a JSON value.
 
@@ -26,12 +44,12 @@ def read_json(raw: str | bytes, *, finite: bool = True) -> Any:
 
     Raises:
         ValueError: No JSON, more than 64 MiB, nested deeper than 64, NaN or infinite, an integer of more than 64 bits,
-            or half of a character (a lone surrogate).
+            half of a character (a lone surrogate), or a key twice in one object.
     """
     if len(raw) > MAX_BYTES:
         raise ValueError(f"it has {len(raw):,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant if finite else None)
+        value = json.loads(raw, parse_constant=_refuse_constant if finite else None, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH}") from None
     _check(value, finite)

@@ -256,3 +256,8 @@ def test_depth_is_bounded_where_the_parser_itself_is_not() -> None:
     assert read_json("[" * 60 + "]" * 60)
     with pytest.raises(ValueError, match="deeper than 64"):
         read_json("[" * 70 + "]" * 70)
+
+
+def test_a_key_that_stands_twice_is_named_not_overwritten() -> None:
+    with pytest.raises(ValueError, match='the key "a" twice'):
+        read_json('{"b": [{"a": 1, "a": 2}]}')

@@ -22,6 +22,7 @@ import yaml
 from harness.errors import UsageError
 from harness.ledger.writer import LedgerWriter
 from harness.spec.manifest import canonical_json, manifest_sha256
+from harness.strict_json import RepeatedKey, unique_keys
 
 SOURCE = "lerobot eval_info.json"
 """`source` in the protocol manifest of what was imported. Such ledgers pair with each other, never with the harness's
@@ -136,7 +137,9 @@ def _read(path: Path) -> bytes:
 
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(raw)
+        data = json.loads(raw, object_pairs_hook=unique_keys)
+    except RepeatedKey as error:
+        raise UsageError(f"{path} contradicts itself: {error}. Leave one of them out.") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply: it is no eval_info.json.") from error
     except ValueError as error:

@@ -111,6 +111,7 @@ def test_an_import_is_never_paired_with_a_run_of_the_harness(tmp_path: Path, mak
         ('{"per_task": [], "overall": {"n_episodes": 0}}', "holds no episodes"),
         ('{"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": []}}]}', "holds no episodes"),
         ('{"per_task": {"g": {"0": {"successes": [true]}}}}', "per_task is an object, where a list is expected"),
+        ('{"per_task": [], "per_task": []}', 'has the key "per_task" twice'),
         ('{"per_task": [{"task_group": "g", "metrics": {"successes": [true]}}]}', r"per_task\[0\]\.task_id is null"),
         ('{"per_task": [{"task_id": 0, "metrics": {"successes": [true]}}]}', r"per_task\[0\]\.task_group is null"),
         ('{"a": {"per_task": []}, "b": {"per_task": []}}', "holds 2 results, under a, b"),
