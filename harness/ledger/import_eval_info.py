@@ -43,7 +43,7 @@ class Imported:
     episodes: int
     successes: int
     unknown: int
-    """Episodes whose success the file does not state (null or NaN): they became errors."""
+    """Episodes whose success the file does not state (null): they became errors."""
     warnings: tuple[str, ...] = ()
     """Where a file contradicts itself, or repeats a task."""
 
@@ -72,7 +72,8 @@ def import_eval_info(
     A task that is listed more than once (merged seeds, shards) is numbered on: every episode of the files is a row.
 
     Args:
-        source: The file, or several (one per suite, say). NaN and Infinity, which Python writes, are accepted.
+        source: The file, or several (one per suite, say). NaN and Infinity, which Python writes, are
+            accepted outside of successes.
         out: Directory or URI of the new ledger.
         policy: What to call the policy; the file does not say. Null when not given.
         success_at: Read what stands for success as a score, which is a success from here on. It becomes part of the
@@ -268,8 +269,8 @@ def _row(place: Mapping[str, Any], success: bool | None, video: str | None) -> d
 
 
 def _truth(value: Any, where: str, success_at: float | None) -> bool | None:
-    """A success as a truth value; None where the file states none (null or NaN)."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A success as a truth value; None where the file states none (null)."""
+    if value is None:
         return None
     if success_at is not None:
         if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):

@@ -78,7 +78,7 @@ def test_the_older_form_becomes_episodes_of_no_suite(tmp_path: Path) -> None:
 
 
 def test_an_unknown_outcome_is_an_error_not_a_failure(tmp_path: Path) -> None:
-    content = {"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": [True, None, math.nan, 1.0]}}]}
+    content = {"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": [True, None, None, 1.0]}}]}
     found = import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger")
     assert (found.successes, found.unknown) == (2, 2)
 
@@ -130,7 +130,7 @@ def task(task_id: object, successes: list[Any], suite: str = "libero_spatial") -
     return {"task_group": suite, "task_id": task_id, "metrics": {"successes": successes}}
 
 
-@pytest.mark.parametrize("value", [0.2, 0.7, -1, 2, math.inf, "true", [True]])
+@pytest.mark.parametrize("value", [0.2, 0.7, -1, 2, math.inf, math.nan, "true", [True]])
 def test_a_success_that_is_no_truth_value_is_refused_with_its_place(tmp_path: Path, value: Any) -> None:
     path = save(tmp_path / "eval_info.json", {"per_task": [task(0, [True]), task(1, [True, value])]})
     with pytest.raises(UsageError, match=r"per_task\[1\]\.metrics\.successes\[1\] is .*no success"):
@@ -148,7 +148,7 @@ def test_scores_are_read_where_the_user_says_from_where_on_they_are_successes(
     assert read(tmp_path / "ledger").manifest("libero_spatial")["success_at"] == at
 
 
-@pytest.mark.parametrize("value", [math.inf, "0.5", [0.5], {}])
+@pytest.mark.parametrize("value", [math.inf, math.nan, "0.5", [0.5], {}])
 def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path, value: Any) -> None:
     path = save(tmp_path / "eval_info.json", {"per_task": [task(0, [1, value])]})
     with pytest.raises(UsageError, match=r"per_task\[0\]\.metrics\.successes\[1\] is .*no finite score"):
