@@ -36,7 +36,8 @@ def command(
     architecture: Annotated[str, typer.Option(help="Descriptions by name or YAML file, instead of a policy.")] = "",
     nfe: Annotated[str, typer.Option(help="NFE values, with commas between them.")] = "",
     host_ratio: Annotated[
-        float | None, typer.Option(min=0.01, help="Time of the target's host over the source's, if you know it.")
+        float | None,
+        typer.Option(help="Time of the target's host over the source's, if you know it."),
     ] = None,
     measured: Annotated[list[str] | None, typer.Option(help="Ledger of the target: shows the error.")] = None,
     back_test: Annotated[bool, typer.Option("--back-test", help="Predict the published figures instead.")] = False,
@@ -51,6 +52,8 @@ def command(
     """
     from harness.report.tables.predict import back_test_json, back_test_table, prediction_table, predictions_json
 
+    if host_ratio is not None and not 0.01 <= host_ratio <= 1000:  # nor is nan
+        raise UsageError(f"--host-ratio is {host_ratio:g}, where a ratio from 0.01 to 1000 is expected.")
     given = _sources(from_, policy)
     if back_test:
         from harness.analysis.predict.published import back_test as hold

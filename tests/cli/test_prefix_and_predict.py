@@ -131,3 +131,11 @@ def test_report_has_the_verdicts_in_html(h200: str, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert invoke(["report", h200, "--html", str(page)]) == 0
     assert 'id="roofline"' in page.read_text()
+
+
+@pytest.mark.parametrize("ratio", ["nan", "inf", "1e308", "0"])
+def test_a_host_ratio_that_predicts_nothing_is_refused(
+    h100: str, ratio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["predict", "--from", h100, "--to", "h200", "--host-ratio", ratio]) == 64
+    assert f"--host-ratio is {float(ratio):g}, where a ratio" in capsys.readouterr().err
