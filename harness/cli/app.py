@@ -27,7 +27,7 @@ from harness.cli import (
     validate,
     watch,
 )
-from harness.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
+from harness.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, UsageError
 from harness.screen import Screen
 
 # typer carries its own copy of click, and exports of its exceptions only the leaves
@@ -90,6 +90,7 @@ def _root(
 def invoke(argv: list[str]) -> int:
     """Run the command line and return its exit code; errors become one message on standard error."""
     try:
+        _refuse_empty(argv)
         code = app(args=argv, prog_name="harness", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_OK
     except HarnessError as error:
@@ -104,6 +105,23 @@ def invoke(argv: list[str]) -> int:
         traceback.print_exc()
         _complain("This is a fault of vla-harness, and no verdict. Please report it with the lines above.")
         return EXIT_INFRASTRUCTURE
+
+
+def _refuse_empty(argv: list[str]) -> None:
+    """Refuse an empty value, as an unset shell variable leaves it: as a path it would be the working directory.
+
+    Raises:
+        UsageError: Names the option.
+    """
+    for place, word in enumerate(argv):
+        option, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if value.strip() or (option and "=" not in word):
+            continue
+        before = argv[place - 1] if place else ""
+        named = option or (before if before.startswith("-") else "An argument")
+        raise UsageError(
+            f"{named} is empty. Give it a value or leave it out; a shell variable that is not set leaves nothing."
+        )
 
 
 def _explain_usage(error: Exception, argv: list[str]) -> int:

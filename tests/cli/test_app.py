@@ -176,3 +176,22 @@ def test_validate_refuses_init_states_that_the_suite_does_not_have(
     )
     assert invoke(["validate", str(suite)]) == 64
     assert "no init state 59; it has 50" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["import", "e.json", "--out", ""], "--out"),
+        (["probe", "--out="], "--out"),
+        (["report", "L", "--eval-info", " "], "--eval-info"),
+        (["run", "demo", "-p", ""], "-p"),
+        (["report", ""], "An argument"),
+    ],
+)
+def test_an_empty_value_is_refused_by_the_name_of_its_option(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(argv) == 64
+    assert f"error: {named} is empty." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
