@@ -108,5 +108,5 @@ def _look_up(given: dict[str, Any], *, builds: bool) -> None:
                 load(name)
     if (rules := given.get("rules")) is not None:
         load_rules(rules)
-    if (hardware := given.get("hardware")) is not None:
+    if (hardware := given.get("hardware")) not in (None, "same", "any"):
         load_profile(hardware)
