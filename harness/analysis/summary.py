@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis.latency.checks import decision_checks
@@ -17,6 +18,9 @@ from harness.analysis.success.controls import ControlFault, Role, control_faults
 from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
 from harness.analysis.timing import throughput, time_shares, worker_time
 from harness.ledger import Ledger
+
+RESUMABLE = ("running", "interrupted", "failed")
+"""States of a run that a later one with `--resume` completes; one that was stopped early keeps its notice."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,22 @@ class Summary:
 
     @cached_property
     def unfinished(self) -> pd.DataFrame:
-        """Runs that have not ended: rows of `Ledger.runs`. What was imported never ran."""
+        """Runs that have not ended, nor been completed by a later one: rows of `Ledger.runs`. An import never ran.
+
+        A finished run has every episode of its suite in its ledger, also those that an earlier one left out. Of several
+        ledgers read as one it is not known which of them a run lies in.
+        """
         runs = self.ledger.runs
-        return runs[~runs["status"].isin(["finished", "imported"])]
+        open_runs = runs[~runs["status"].isin(["finished", "imported"])]
+        if len(self.ledger.paths) > 1:
+            return open_runs
+        finished = runs[runs["status"] == "finished"]
+        resumed = [
+            run["status"] in RESUMABLE
+            and bool(((finished["suite"] == run["suite"]) & (finished["started_at"] > run["started_at"])).any())
+            for run in open_runs.to_dict("records")
+        ]
+        return open_runs[~np.array(resumed, dtype=bool)]
 
     @cached_property
     def records(self) -> OriginRecords:

@@ -6,14 +6,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.analysis import success_by_suite
+from harness.analysis.summary import Summary
 from harness.errors import HarnessError
-from harness.ledger import read
+from harness.ledger import LedgerWriter, read
 from harness.report import render_html, write_html
 from harness.report.format import percent_interval
 
@@ -153,6 +157,28 @@ def test_a_run_that_did_not_finish_is_marked_partial(build_ledger: BuildLedger, 
     assert "Partial results" in words
     assert "--resume" in words
     assert words.index("partial") < words.index("Success")
+
+
+@pytest.mark.parametrize(
+    ("status", "later", "partial"),
+    [
+        ("running", {}, False),
+        ("stopped", {}, True),
+        ("running", {"status": "interrupted"}, True),
+        ("running", {"suite": "name: demo\npolicies: [scripted]"}, True),
+        ("running", {"started_at": timedelta(hours=-1)}, True),
+    ],
+)
+def test_a_run_that_was_resumed_to_its_end_is_not_partial(
+    build_ledger: BuildLedger, status: str, later: dict[str, Any], partial: bool
+) -> None:
+    path = build_ledger(status=status)
+    (run,) = read(path).runs.to_dict("records")
+    began = run["started_at"] + later.get("started_at", timedelta(hours=1))
+    row = {name: value for name, value in run.items() if not pd.api.types.is_scalar(value) or pd.notna(value)}
+    resumed = {"run_id": "later", "status": "finished", **later, "started_at": began}
+    LedgerWriter(path).append("runs", [row | resumed])
+    assert (run["run_id"] in set(Summary(read(path)).unfinished["run_id"])) is partial
 
 
 def test_a_finished_run_is_not_partial(build_ledger: BuildLedger) -> None:
