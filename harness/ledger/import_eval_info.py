@@ -28,6 +28,9 @@ SOURCE = "lerobot eval_info.json"
 """`source` in the protocol manifest of what was imported. Such ledgers pair with each other, never with the harness's
 own runs: what decided their scores is not known."""
 
+UNKNOWN_OUTCOME = "UnknownOutcome"
+"""`error_type` of an episode whose success the file does not state: it counts in no rate, and nothing broke."""
+
 MAX_BYTES = 256 * 2**20
 """Largest file that is read; a million episodes take some 50 MB."""
 
@@ -43,7 +46,7 @@ class Imported:
     episodes: int
     successes: int
     unknown: int
-    """Episodes whose success the file does not state (null): they became errors."""
+    """Episodes whose success the file does not state (null): they became errors of type `UNKNOWN_OUTCOME`."""
     warnings: tuple[str, ...] = ()
     """Where a file contradicts itself, or repeats a task."""
 
@@ -264,7 +267,7 @@ def _row(place: Mapping[str, Any], success: bool | None, video: str | None) -> d
         "video": video,
     }
     if success is None:
-        row |= {"error_type": "UnknownOutcome", "error_message": "eval_info.json does not state its success."}
+        row |= {"error_type": UNKNOWN_OUTCOME, "error_message": "eval_info.json does not state its success."}
     return row
 
 

@@ -13,6 +13,7 @@ from harness.analysis.origin import OriginRecords
 from harness.analysis.success.controls import NEGATIVE_MAX, POSITIVE_MIN, ControlFault
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
+from harness.ledger.import_eval_info import UNKNOWN_OUTCOME
 from harness.report.format import percent, variant
 
 Severity = Literal["alarm", "warning", "note"]
@@ -47,7 +48,7 @@ def opening(summary: Summary) -> Opening:
         *(_control_notice(fault) for fault in summary.faults),
         *(_unfinished_notice(str(run["run_id"]), str(run["status"])) for run in runs),
         *(Notice("warning", "Rows that contradict each other", text) for text in summary.ledger.notices),
-        *_error_notices(summary.success),
+        *_error_notices(summary.ledger.episodes),
         *_throttling_notices(summary.latency),
         *_difference_notices(summary.ledger),
         *_machine_notices(summary.ledger.nodes),
@@ -86,19 +87,28 @@ def _unfinished_notice(run_id: str, status: str) -> Notice:
     )
 
 
-def _error_notices(suites: pd.DataFrame) -> list[Notice]:
-    errors, n = int(suites["errors"].sum()), int(suites["n"].sum())
-    if not errors:
-        return []
-    affected = [variant(row["policy_id"], row["nfe"]) for row in suites[suites["errors"] > 0].to_dict("records")]
+def _error_notices(episodes: pd.DataFrame) -> list[Notice]:
+    """Say how many episodes count in no rate: nothing broke where an imported file does not state a success."""
+    errors = episodes[episodes["outcome"] == "error"]
+    unknown = errors["error_type"] == UNKNOWN_OUTCOME
+    kinds = (
+        (errors[~unknown], "ended in an error", "A policy that makes errors on hard episodes looks better than it is."),
+        (errors[unknown], "have an unknown outcome", "The imported file does not state whether they succeeded."),
+    )
     return [
         Notice(
             "warning",
-            f"{errors} of {errors + n} episodes ended in an error",
-            f"They count in no success rate (affected: {'; '.join(dict.fromkeys(affected))}). "
-            "A policy that makes errors on hard episodes looks better than it is.",
+            f"{len(rows)} of {len(episodes)} episodes {what}",
+            f"They count in no success rate (affected: {'; '.join(_variants(rows))}). {why}",
         )
+        for rows, what, why in kinds
+        if len(rows)
     ]
+
+
+def _variants(episodes: pd.DataFrame) -> list[str]:
+    chosen = episodes[["policy_id", "nfe"]].drop_duplicates().sort_values(["policy_id", "nfe"])
+    return [variant(row["policy_id"], row["nfe"]) for row in chosen.to_dict("records")]
 
 
 def _throttling_notices(latency: pd.DataFrame) -> list[Notice]:

@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.paired.compare import compare
+from harness.analysis.summary import Summary
 from harness.cli.app import invoke
 from harness.errors import LedgerError, UsageError
 from harness.ledger import read
 from harness.ledger.eval_info import export_eval_info, render_eval_info
 from harness.ledger.import_eval_info import import_eval_info
+from harness.report.opening import opening
 
 NEW_FORM = {
     "per_task": [
@@ -81,6 +83,8 @@ def test_an_unknown_outcome_is_an_error_not_a_failure(tmp_path: Path) -> None:
     content = {"per_task": [{"task_group": "g", "task_id": 0, "metrics": {"successes": [True, None, None, 1.0]}}]}
     found = import_eval_info(save(tmp_path / "eval_info.json", content), tmp_path / "ledger")
     assert (found.successes, found.unknown) == (2, 2)
+    titles = [notice.title for notice in opening(Summary(read(tmp_path / "ledger"))).notices]
+    assert titles == ["2 of 4 episodes have an unknown outcome"]
 
 
 def test_two_imports_pair_by_position(tmp_path: Path) -> None:
