@@ -33,6 +33,10 @@ class Location:
     """Directory inside it, without a trailing slash."""
     label: str
     """The directory as the user wrote it, for messages."""
+    noun: str = "ledger"
+    """What is kept there, for messages."""
+    option: str = "--out"
+    """The option that named it, for messages."""
 
     @classmethod
     def of(cls, path: str | Path, filesystem: Any = None) -> Location:
@@ -126,18 +130,19 @@ class Location:
 
     def failure(self, verb: str, error: OSError) -> LedgerError:
         """Build the error for a failed file operation: what, where, and the remedy that fits its cause."""
+        other = f"give another {self.option}"
         remedies = {
-            errno.ENOSPC: "The disk is full: free some space or give another --out",
-            errno.EDQUOT: "The disk quota is used up: free some space or give another --out",
-            errno.EFBIG: "The file system or a limit (ulimit -f) refuses files of this size: give another --out",
-            errno.EROFS: "The file system is read-only: give an --out that can be written",
-            errno.EACCES: "Permission denied: change its owner or mode, or give another --out",
-            errno.EPERM: "Permission denied: change its owner or mode, or give another --out",
-            errno.ENOTDIR: "A file stands where a directory has to be: move it or give another --out",
-            errno.EEXIST: "A file stands where a directory has to be: move it or give another --out",
+            errno.ENOSPC: f"The disk is full: free some space or {other}",
+            errno.EDQUOT: f"The disk quota is used up: free some space or {other}",
+            errno.EFBIG: f"The file system or a limit (ulimit -f) refuses files of this size: {other}",
+            errno.EROFS: f"The file system is read-only: {other}",
+            errno.EACCES: f"Permission denied: change its owner or mode, or {other}",
+            errno.EPERM: f"Permission denied: change its owner or mode, or {other}",
+            errno.ENOTDIR: f"A file stands where a directory has to be: move it or {other}",
+            errno.EEXIST: f"A file stands where a directory has to be: move it or {other}",
         }
-        remedy = remedies.get(error.errno or 0, "Check the path and its permissions, or give another --out")
-        return LedgerError(f"Cannot {verb} the ledger {self.label!r} ({_first_line(error)}). {remedy}.")
+        remedy = remedies.get(error.errno or 0, f"Check the path and its permissions, or {other}")
+        return LedgerError(f"Cannot {verb} the {self.noun} {self.label!r} ({_first_line(error)}). {remedy}.")
 
 
 def _write_local(path: str, data: pa.Buffer) -> None:

@@ -94,7 +94,7 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
     try:
         if remote:
             folder, _, name = target.rpartition("/")
-            location = Location.of(folder)
+            location = replace(Location.of(folder), noun="folder", option="--html")
             location.make_dir(location.root)
             location.write_whole(f"{location.root}/{name}", pa.py_buffer(page.encode()))
         else:

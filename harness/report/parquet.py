@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def write_parquet(content: Ledger | Summary, directory: str | Path) -> list[str]
         LedgerError: The directory cannot be written; names it.
     """
     summary = Summary.of(content)
-    location = Location.of(directory)
+    location = replace(Location.of(directory), noun="folder", option="--parquet")
     location.make_dir(location.root)
     written = []
     for name, aggregate in AGGREGATES.items():

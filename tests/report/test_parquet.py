@@ -15,6 +15,7 @@ import pytest
 from harness.analysis import success_by_suite
 from harness.analysis.aggregates import NO_INTERVAL
 from harness.analysis.summary import Summary
+from harness.errors import LedgerError
 from harness.ledger import read
 from harness.ledger.copy import copy_ledger
 from harness.report import write_parquet, write_summary
@@ -118,6 +119,13 @@ def test_a_summary_that_cannot_be_written_is_told_and_stops_nothing(build_ledger
     write_summary(read(path), told.append)
     assert len(told) == 1
     assert "--parquet" in told[0]
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_option(build_ledger: BuildLedger, tmp_path: Path) -> None:
+    file = tmp_path / "hostname"
+    file.touch()
+    with pytest.raises(LedgerError, match=rf"the folder '{file}' .* give another --parquet"):
+        write_parquet(read(build_ledger()), file)
 
 
 def test_json_holds_the_same_rows_with_units(demo: Path) -> None:
