@@ -37,7 +37,10 @@ def command(
     ] = 5,
     min_seconds: Annotated[float, typer.Option(help="Measure each launch for at least this long.")] = 10.0,
     min_samples: Annotated[int, typer.Option(help="… and at least this often.")] = 50,
-    max_seconds: Annotated[float, typer.Option(help="Stop measuring a launch after this long.")] = 300.0,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Stop measuring a launch after this long.", show_default="300, or --min-seconds if longer"),
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="Axis: parameter dtypes, e.g. none,bfloat16.")] = None,
     compile_: Annotated[
         str | None, typer.Option("--compile", help="Axis: torch.compile modes, e.g. none,default.")
@@ -105,7 +108,7 @@ def command(
         "budget": {
             "min_seconds": min_seconds,
             "min_samples": min_samples,
-            "max_seconds": max(max_seconds, min_seconds),
+            **({} if max_seconds is None else {"max_seconds": max_seconds}),
             "warmup_seconds": warmup_seconds,
             "components_every": components_every,
         },

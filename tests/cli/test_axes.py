@@ -51,3 +51,10 @@ def test_a_wrong_axis_is_one_message_and_leaves_nothing_behind(
     assert invoke(["probe", "-p", "flow", *argv, "--out", str(tmp_path / "out")]) == 64
     assert said in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_a_limit_below_the_least_time_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["probe", "-p", "flow", "--min-seconds", "1", "--max-seconds", "0.1", "--out", str(tmp_path / "L")]
+    assert invoke(argv) == 64
+    assert "max_seconds (0.1) is below min_seconds (1)" in capsys.readouterr().err
+    assert not (tmp_path / "L").exists()
