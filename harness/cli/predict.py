@@ -76,6 +76,7 @@ def command(
         found = list(_described(architecture, targets, wanted, given))
     else:
         found = list(_carried(given, targets, wanted, measured, host_ratio))
+        _tell_unmeasured(found, measured)
     _write(prediction_table(found), predictions_json(found), markdown, json)
 
 
@@ -167,6 +168,21 @@ def _median(ledger: Ledger, source: MeasuredSource, hardware: str, nfe: int | No
     for name, value in wanted.items():
         rows = rows[same_as(rows[name], value)]
     return float(rows["latency_ms"].median()) if len(rows) else None
+
+
+def _tell_unmeasured(found: list[Predicted], measured: list[str] | None) -> None:
+    """Say what the ledgers of --measured lack, where they hold no probe of a configuration on its target."""
+    lacking = [f"{item.name} on {item.prediction.target.name}" for item in found if item.measured is None]
+    if not measured or not lacking:
+        return
+    from harness.ledger import read
+
+    probed = read(*measured).latency[["policy_id", "hardware"]].drop_duplicates().fillna("unknown hardware")
+    held = ", ".join(sorted(f"{policy} on {hardware}" for policy, hardware in probed.to_numpy().tolist()))
+    Screen(stderr=True).say(
+        f"note: {', '.join(measured)} has no decision of {'; '.join(dict.fromkeys(lacking))} with the same options and "
+        f"NFE, so nothing is measured there. It has: {held or 'no probe'}."
+    )
 
 
 def _write(table: Table, content: object, markdown: str, json: str) -> None:

@@ -139,3 +139,9 @@ def test_a_host_ratio_that_predicts_nothing_is_refused(
 ) -> None:
     assert invoke(["predict", "--from", h100, "--to", "h200", "--host-ratio", ratio]) == 64
     assert f"--host-ratio is {float(ratio):g}, where a ratio" in capsys.readouterr().err
+
+
+def test_a_ledger_that_measured_something_else_is_told(h100: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["predict", "--from", h100, "--to", "h200", "--measured", h100, "--nfe", "1"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"has no decision of .* on h200 .*nothing is measured there\. It has: .* on h100", said)
