@@ -20,6 +20,7 @@ from harness.ledger.writer import LedgerWriter
 from harness.report.gate.json import render_json
 from harness.report.gate.junit import render_gate_junit
 from harness.report.gate.markdown import render_comparison_markdown, render_gate_markdown
+from harness.report.gate.tables import more_flips
 from harness.report.gate.terminal import print_gate
 from harness.screen import Screen
 from harness.spec.rules import GateRules, LatencyRule, SuccessRule, TaskRule
@@ -119,6 +120,15 @@ def test_json_on_standard_output_is_nothing_but_json(make_ledger: Any, capsys: p
     base, new = make_ledger("base", ["++"]), make_ledger("new", ["+-"])
     assert invoke(["compare", str(base), str(new), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["success"][0]["overall"]["counts"]["lost"] == 1
+
+
+def test_a_list_of_flips_that_is_cut_says_how_to_have_all(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    base, candidate = (str(make_ledger(name, [letter * 33])) for name, letter in (("a", "+"), ("b", "-")))
+    assert invoke(["compare", base, candidate]) == 0
+    assert "13 more; --json FILE lists all of them." in capsys.readouterr().out
+    assert invoke(["compare", base, candidate, "--markdown", "-"]) == 0
+    assert "… and 13 more; --json FILE lists all of them." in capsys.readouterr().out
+    assert more_flips(1500, 1000) == "1,480 more; --json FILE lists 1,000 of them."
 
 
 def test_three_ledgers_make_a_matrix(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:

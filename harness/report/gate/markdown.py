@@ -16,6 +16,7 @@ from harness.report.gate.tables import (
     latency_rows,
     matrix_pairs_table,
     matrix_table,
+    more_flips,
     rule_table,
     success_rows,
     task_rows,
@@ -73,8 +74,8 @@ def _flips(success: SuccessComparison, direction: str) -> str:
     counts = success.overall.counts
     total = counts.lost if direction == "lost" else counts.gained
     lines = [f"- {_flip(flip)}" for flip in flips[:MAX_LISTED]]
-    if total > MAX_LISTED:
-        lines.append(f"- … and {count(total - MAX_LISTED)} more (in the JSON)")
+    if more := more_flips(total, len(flips)):
+        lines.append(f"- … and {more}")
     return _folded(f"{direction.capitalize()}: {count(total)} episodes", "\n".join(lines))
 
 

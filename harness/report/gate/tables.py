@@ -70,8 +70,21 @@ def flip_rows(success: SuccessComparison, direction: str) -> Table:
         columns=("Task", "Init state", "Trial", "Base video", "Candidate video"),
         rows=tuple(_flip(flip) for flip in flips[:MAX_LISTED]),
         left=1,
-        note=f"{count(total - MAX_LISTED)} more are in the JSON." if total > MAX_LISTED else "",
+        note=more_flips(total, len(flips)),
     )
+
+
+def more_flips(total: int, kept: int) -> str:
+    """Say where the flips are that a list leaves out; nothing where it holds all.
+
+    Args:
+        total: Flips in this direction.
+        kept: Those of them that the comparison, and with it the JSON, keeps.
+    """
+    if total <= MAX_LISTED:
+        return ""
+    listed = "all of them" if kept == total else f"{count(kept)} of them"
+    return f"{count(total - MAX_LISTED)} more; --json FILE lists {listed}."
 
 
 def latency_rows(latency: Sequence[LatencyComparison]) -> Table:
