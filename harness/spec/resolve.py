@@ -88,6 +88,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not valid YAML: {_explain_yaml(error)}.") from error
+    if data is None:
+        raise SpecError(f"{path} is empty; a mapping of keys is expected.")
     if not isinstance(data, dict):
         raise SpecError(f"{path} holds {type(data).__name__} at the top; a mapping of keys is expected.")
     return data
@@ -132,10 +134,20 @@ def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
         return path, f"unknown key, {hint}"
     if problem["type"] == "missing":
         return path, "required, but missing"
+    if problem["type"] in {"tuple_type", "list_type"}:
+        return path, _expects_list(problem.get("input"))
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if isinstance(problem.get("input"), dict | list) or problem["type"] == "value_error":
         return path, message
     return path, f"{message[0].lower()}{message[1:]} (got {problem.get('input')!r})"
+
+
+def _expects_list(given: Any) -> str:
+    """What is wrong with a value that stands where a list has to."""
+    if isinstance(given, dict):
+        return "input should be a list (got a mapping); begin each of its entries with '- '"
+    example = "" if given is None else f", e.g. [{given}]"
+    return f"input should be a list{example} (got {given!r})"
 
 
 def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:

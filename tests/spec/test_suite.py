@@ -90,6 +90,23 @@ def test_a_file_that_is_no_yaml_names_the_file_and_the_line(tmp_path: Path) -> N
         load_suite(str(path))
 
 
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    with pytest.raises(SpecError, match=r"empty\.yaml is empty; a mapping"):
+        load_suite(str(path))
+
+
+def test_a_value_that_stands_for_a_list_is_shown_as_one() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(Suite, {"name": "x", "description": "y", "policies": "scripted", "nfe": 10, "tasks": {"a": 1}}, "f")
+    said = str(caught.value)
+    assert "policies: input should be a list, e.g. [scripted] (got 'scripted')" in said
+    assert "nfe: input should be a list, e.g. [10] (got 10)" in said
+    assert "tasks: input should be a list (got a mapping)" in said
+    assert "tuple" not in said
+
+
 def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
     path = tmp_path / "evil.yaml"
     path.write_text("name: !!python/object/apply:os.system ['true']\n")
