@@ -131,6 +131,13 @@ def test_a_list_of_flips_that_is_cut_says_how_to_have_all(make_ledger: Any, caps
     assert more_flips(1500, 1000) == "1,480 more; --json FILE lists 1,000 of them."
 
 
+def test_a_mistyped_policy_is_answered_with_the_nearest(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    base, candidate = (str(make_ledger(name, ["++"], policy="flow")) for name in "ab")
+    for option in ("--base-policy", "--policy"):
+        assert invoke(["compare", base, candidate, option, "flw"]) == 64
+        assert "has no episodes of flw. Did you mean 'flow'? It has: flow" in capsys.readouterr().err
+
+
 def test_three_ledgers_make_a_matrix(make_ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [str(make_ledger(name, ["+" * 20], policy=name)) for name in ("a", "b", "c")]
     assert invoke(["compare", *paths]) == 0

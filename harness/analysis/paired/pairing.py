@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +104,9 @@ def read_sides(source: str | Path | Ledger, *, policy: str | None = None, nfe: i
     wanted = [key for key in present if policy in (None, key[0]) and nfe in (None, key[1])]
     if present and not wanted:
         asked = describe_variants([(policy or "any policy", nfe)])
-        raise UsageError(f"{ledger.path!r} has no episodes of {asked}. It has: {describe_variants(present)}.")
+        near = difflib.get_close_matches(policy or "", [key[0] for key in present if key[0]], n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near and near[0] != policy else ""
+        raise UsageError(f"{ledger.path!r} has no episodes of {asked}.{hint} It has: {describe_variants(present)}.")
     whole = len(present) == 1
     return [_side(ledger, key, episodes if whole else _rows_of(episodes, key)) for key in wanted]
 
