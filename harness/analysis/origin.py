@@ -54,5 +54,7 @@ def _is_multi_step(record: Mapping[str, Any]) -> bool:
     """Whether a policy was made for more steps than one; its checkpoint's word counts more than the user's option."""
     stated = record.get("provenance")
     provenance = stated if isinstance(stated, Mapping) else {}
-    steps = provenance.get("stored_nfe") or record.get("default_nfe")
-    return isinstance(steps, int) and steps > 1 and provenance.get("snapflow") in (None, UNTRAINED_HEAD)
+    # Provenance is text; a ledger from elsewhere may hold anything.
+    steps = str(provenance.get("stored_nfe") or record.get("default_nfe"))
+    several = steps.isdecimal() and steps.lstrip("0") not in ("", "1")
+    return several and provenance.get("snapflow") in (None, UNTRAINED_HEAD)

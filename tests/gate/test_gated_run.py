@@ -11,9 +11,6 @@ from harness.cli.app import invoke
 from harness.cluster.ray_session import RaySession
 from harness.gate import Verdict, gate
 from harness.gate.early_stopping import read_stop_record
-from harness.ledger import LedgerWriter
-from harness.ledger.parts import read_rows, read_table
-from harness.ledger.storage import Location
 from harness.spec.rules import GateRules, SuccessRule, load_rules
 
 pytestmark = pytest.mark.usefixtures("gate_cluster")
@@ -24,32 +21,31 @@ description: every episode of the stub world
 world: stub
 protocol: {max_steps: {stub: 30}, settle_steps: 0}
 tasks: [{suite: stub}]
-policies: [noop]
+policies: [{POLICY}]
 """
+SOLVING, FAILING = "kind: python, path: 'rerun_policies:good', label: pi", "kind: noop, label: pi"
 
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("suites") / "gated.yaml"
-    path.write_text(SUITE)
+    path.write_text(SUITE.replace("POLICY", SOLVING))
+    return path
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Path:
+    path = tmp_path / "gated.yaml"
+    path.write_text(SUITE.replace("POLICY", FAILING))
     return path
 
 
 @pytest.fixture(scope="module")
 def whole(gate_cluster: RaySession, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of all 500 episodes, none solved."""
+    """A finished run of all 500 episodes, all solved."""
     del gate_cluster
     out = tmp_path_factory.mktemp("runs") / "whole"
     assert invoke(["run", str(suite), "--out", str(out), "--workers", "2"]) == 0
-    return out
-
-
-def solved(path: Path, out: Path) -> Path:
-    """The same ledger, with every episode solved."""
-    writer = LedgerWriter(out)
-    rows = read_rows(Location.of(path), "episodes")
-    writer.append("episodes", [{**row, "outcome": "success", "success": True} for row in rows])
-    writer.append("runs", read_table(Location.of(path), "runs"))
     return out
 
 
@@ -69,22 +65,21 @@ def test_an_equal_candidate_passes_and_saves_most_episodes(
     assert ledger.runs["status"].tolist() == ["stopped"]
 
 
-def test_a_collapsed_candidate_fails_after_the_first_round(suite: Path, whole: Path, tmp_path: Path) -> None:
-    base = solved(whole, tmp_path / "base")
-    assert run(suite, base, tmp_path / "out") == 1
+def test_a_collapsed_candidate_fails_after_the_first_round(failing: Path, whole: Path, tmp_path: Path) -> None:
+    assert run(failing, whole, tmp_path / "out") == 1
     assert len(harness.read(tmp_path / "out").episodes) < 250
     record = read_stop_record(tmp_path / "out")
     assert record is not None
     assert (record["verdict"], record["rounds"], len(record["episode_keys"])) == ("FAIL", 1, 50)
 
 
-def test_a_stopped_run_is_judged_later_by_the_same_episodes(suite: Path, whole: Path, tmp_path: Path) -> None:
-    base, out = solved(whole, tmp_path / "base"), tmp_path / "out"
-    run(suite, base, out)
-    later = gate(base, out, load_rules("sequential"))
+def test_a_stopped_run_is_judged_later_by_the_same_episodes(failing: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(failing, whole, out)
+    later = gate(whole, out, load_rules("sequential"))
     assert later.verdict is Verdict.FAIL
     assert later.comparison.success[0].n == 50
-    fixed = gate(base, out, GateRules(success=SuccessRule(margin=0.03)))
+    fixed = gate(whole, out, GateRules(success=SuccessRule(margin=0.03)))
     assert fixed.verdict is Verdict.INCONCLUSIVE
 
 
@@ -97,14 +92,14 @@ def test_a_stopped_run_can_be_finished_and_judged_by_fixed_rules(suite: Path, wh
     assert result.comparison.success[0].n == 500
 
 
-def test_an_undecided_run_says_how_many_more_pairs_would_decide(
+def test_a_run_that_cannot_be_decided_any_more_is_given_up(
     suite: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rules = tmp_path / "tight.yaml"
     rules.write_text("name: tight\ndesign: sequential\nsuccess: {margin: 0.005}\n")
     assert run(suite, whole, tmp_path / "out", "--rules", str(rules)) == 2
-    assert "more pairs would" in capsys.readouterr().out
-    assert len(harness.read(tmp_path / "out").episodes) == 500
+    assert "Given up: the rest of the plan has hardly a chance" in " ".join(capsys.readouterr().out.split())
+    assert 250 < len(harness.read(tmp_path / "out").episodes) < 500
 
 
 def test_results_do_not_depend_on_being_gated(suite: Path, whole: Path, tmp_path: Path) -> None:
