@@ -187,7 +187,10 @@ class AnytimeEvidence:
 
 @dataclass(frozen=True)
 class LookEvidence:
-    """Looks that were planned: the exact group-sequential tests of `analysis.paired.group_sequential`."""
+    """Looks that were planned: the group-sequential tests of `analysis.paired.group_sequential`.
+
+    A drop is tested exactly, given the flips; the levels of the margin come from a joint normal law.
+    """
 
     looks: tuple[PairCounts, ...]
     """Pairs at each look so far, cumulated; at least one look."""

@@ -306,6 +306,11 @@ def verdicts(quick: bool) -> Iterator[Row]:
         }
 
 
+def shares(found: list[Verdict]) -> Row:
+    """How often each verdict was found."""
+    return {verdict.value: float(np.mean([one is verdict for one in found])) for verdict in Verdict}
+
+
 def cliffs(quick: bool) -> Iterator[Row]:
     """The cliff rule, cliff 30 points, ten tasks: one collapsed from 1.0 to 0.5, or none; 4 % flips elsewhere."""
     rng = np.random.default_rng(20260309)
@@ -323,7 +328,7 @@ def cliffs(quick: bool) -> Iterator[Row]:
         yield {
             "episodes a task": trials,
             "a task collapsed": collapsed,
-            **{verdict.value: float(np.mean([one is verdict for one in found])) for verdict in Verdict},
+            **shares(found),
         }
 
 
@@ -380,7 +385,7 @@ def errors(quick: bool) -> Iterator[Row]:
             yield {
                 "hidden": hidden,
                 "share": share,
-                **{verdict.value: float(np.mean([one is verdict for one in found])) for verdict in Verdict},
+                **shares(found),
             }
 
 

@@ -24,7 +24,8 @@ Launches = Sequence[Floats]
 
 ASSUMED_SPREAD = {0.5: 0.05, 1.0: 0.25}
 """Quantile up to which → standard deviation of the log quantile between launches that is assumed where there is only
-one launch: above all that were measured on an H100 (0.7 to 4.4 % for medians, 5 to 23 % for p99)."""
+one launch: above those of Pi0.5 on an H100 (0.7 to 4.4 % for medians, 5 to 23 % for p99);
+eager `flow` there had 10 to 24 % in its median."""
 
 CORRECTED_FROM = 5
 """Launches a side from which the corrected degrees of freedom hold what they promise; below, Welch's own do."""
