@@ -36,6 +36,10 @@ def command(
     nfe: Annotated[str | None, typer.Option(help="NFE value.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Init states of each task, from the first.", show_default="as the suite says"),
+    ] = None,
     rebase: Annotated[
         bool,
         typer.Option("--rebase", help="The protocol changed: run the accepted checkpoint again, as the new baseline."),
@@ -69,6 +73,8 @@ def command(
     from harness.nightly.upkeep import plan_pruning, prune, require_room
     from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
+    from harness.spec.changes import SuiteChanges
+    from harness.spec.suite import load_suite
 
     if notify is not None:
         check_template(notify)
@@ -88,6 +94,7 @@ def command(
     if nfe or record is None:
         values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()
+    planned = SuiteChanges(episodes=episodes).apply(load_suite(suite))
     require_room(root)
     out = open_night(night, spec.label, datetime.now(UTC))
     if Location.of(out).exists():
@@ -95,7 +102,7 @@ def command(
     try:
         with ProgressDisplay(screen) as display:
             result = run(
-                suite,
+                planned,
                 policies=[spec],
                 nfe=list(values) or None,
                 out=out,
@@ -121,9 +128,9 @@ def command(
     for line in ended.lines:
         screen.say(line)
     if keep is not None:
-        planned = plan_pruning(root, keep)
-        prune(planned)
-        for line in planned.lines(dry_run=False):
+        pruning = plan_pruning(root, keep)
+        prune(pruning)
+        for line in pruning.lines(dry_run=False):
             screen.say(line)
     if ended.gate is not None:
         print_gate(ended.gate, screen)

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from harness.analysis.latency.comparison import Samples, read_samples
 from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
+from harness.analysis.success.controls import positive_control
 from harness.errors import LedgerError, UsageError
 from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.pairs import PairTable
-from harness.gate.speed import judge_budget, judge_memory, judge_ratio
+from harness.gate.speed import judge_budget, judge_memory, judge_ratio, latency_rule_name
 from harness.gate.stopping import decide_look
 from harness.gate.success import judge_success
 from harness.gate.verdict import RuleResult, Verdict, verdict_of
@@ -23,6 +24,8 @@ from harness.ledger import Ledger, open_ledger
 from harness.ledger.storage import Location
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
+
+NEVER_TIMED = "Not judged: a positive control looks at no frame, so that no probe times it."
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def gate(
         seed: Of the latency bootstrap.
 
     Raises:
-        LedgerError: No ledger at a path, or a damaged one.
+        LedgerError: No ledger at a path, a damaged one, or one in which an episode has two outcomes.
         UsageError: The protocols differ, or it is unclear which variants belong together.
     """
     given = rules or DEFAULT_RULES
@@ -63,6 +66,7 @@ def gate(
     compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across)
     chosen = choice or Choice()
     _refuse_itself(compared, chosen)
+    _refuse_contradictions(compared)
     samples = (
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
         read_samples(candidate, (chosen.policy, chosen.nfe)),
@@ -95,6 +99,22 @@ def _refuse_itself(compared: Comparison, choice: Choice) -> None:
         )
 
 
+def _refuse_contradictions(compared: Comparison) -> None:
+    """Refuse episodes that finished more than once with different outcomes: which one counts would decide the verdict.
+
+    Raises:
+        LedgerError: Names the ledger and a key.
+    """
+    for side in (side for one in compared.success for side in (one.base, one.candidate)):
+        if side.contradictory:
+            raise LedgerError(
+                f"{side.path!r}, {side.label}: {len(side.contradictory)} episodes finished more than once with "
+                f"different outcomes, among them the one with key {side.contradictory[0]!r}. A gate does not choose "
+                "between them: rows of two experiments were mixed, or an episode was run twice on unlike machines. "
+                "Keep one of each, or run the candidate again into a ledger of its own."
+            )
+
+
 def _judged_keys(candidate: Ledger, rules: GateRules) -> list[str] | None:
     """Episodes that a stopped run was judged by: those that ended beside them are a biased sample."""
     if rules.design == "fixed" or candidate.status != "stopped":
@@ -121,11 +141,22 @@ def judge(
         rules: The rules.
     """
     results = _judge_episodes(comparison.success, rules)
-    results += [judge_ratio(rule, samples, rules.alpha_of(rule), rules.alpha) for rule in rules.latency]
+    if _is_never_timed(comparison.success) and not any(samples):
+        results += [
+            RuleResult(latency_rule_name(rule), Verdict.PASS, NEVER_TIMED, reported=True) for rule in rules.latency
+        ]
+    else:
+        results += [judge_ratio(rule, samples, rules.alpha_of(rule), rules.alpha) for rule in rules.latency]
     results += [judge_budget(rule, samples[1], rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
     if rules.memory:
         results.append(judge_memory(rules.memory, samples))
     return results
+
+
+def _is_never_timed(compared: Sequence[SuccessComparison]) -> bool:
+    """Whether this is about policies that no probe times, so that their latency is no reason to withhold a verdict."""
+    sides = [side for one in compared for side in (one.base, one.candidate)]
+    return bool(sides) and all(positive_control(side.policy_id) for side in sides)
 
 
 def _judge_episodes(compared: Sequence[SuccessComparison], rules: GateRules) -> list[RuleResult]:

@@ -30,7 +30,7 @@ Sides = tuple[Sequence[Samples], Sequence[Samples]]
 
 def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: float) -> RuleResult:
     """Judge a latency ratio in every configuration that it speaks of; they share the rule's alpha."""
-    name = f"latency {rule.component} {quantile_name(rule.quantile)}"
+    name = latency_rule_name(rule)
     across = rule.hardware == ANY_HARDWARE
     sides = [[item for item in side if item.component == rule.component] for side in samples]
     matched = match_samples(*sides, across=across)
@@ -41,6 +41,11 @@ def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: flo
     if rule.when == "decidable" and (said := _undecidable(rule, chosen, pass_alpha)):
         return RuleResult(name, Verdict.PASS, said, reported=True)
     return _worst(name, [_ratio(rule, *pair, alpha / len(chosen), pass_alpha) for pair in chosen])
+
+
+def latency_rule_name(rule: LatencyRule) -> str:
+    """Name of a latency rule in verdicts, e.g. "latency e2e p99"."""
+    return f"latency {rule.component} {quantile_name(rule.quantile)}"
 
 
 def judge_budget(rule: BudgetRule, samples: Sequence[Samples], alpha: float, pass_alpha: float) -> RuleResult:

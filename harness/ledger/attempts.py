@@ -39,16 +39,19 @@ def last_attempts(episodes: pa.Table) -> pa.Table:
     return episodes.take(pa.array(np.sort(last)))
 
 
-def count_contradictions(episodes: pa.Table) -> int:
-    """Count episodes whose attempts finished with different outcomes: they are not retries of an error.
+def contradictory_keys(episodes: pa.Table) -> tuple[str, ...]:
+    """Keys of the episodes whose attempts finished with different outcomes, sorted: they are not retries of an error.
 
     Args:
-        episodes: All attempts, as for `last_attempts`.
+        episodes: All attempts, as for `last_attempts`. A key counts once for every policy and NFE that contradicts
+            itself on it.
     """
     finished = episodes.filter(pc.not_equal(episodes["outcome"], "error"))
     codes = _codes(finished)
     solved = pc.equal(finished["outcome"], "success").to_numpy().astype(np.int64)
-    return len(np.unique(codes * 2 + solved)) - len(np.unique(codes))
+    outcomes, first = np.unique(codes * 2 + solved, return_index=True)
+    both = first[1:][outcomes[1:] // 2 == outcomes[:-1] // 2]
+    return tuple(sorted(finished["episode_key"].take(pa.array(both)).to_pylist()))
 
 
 def surviving_decisions(decisions: pd.DataFrame, episodes: pd.DataFrame) -> tuple[pd.DataFrame, int]:

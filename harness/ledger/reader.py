@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import LedgerError, UsageError
-from harness.ledger.attempts import count_contradictions, last_attempts, last_states, surviving_decisions
+from harness.ledger.attempts import contradictory_keys, last_attempts, last_states, surviving_decisions
 from harness.ledger.identities import require_one_identity, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
@@ -161,7 +161,7 @@ class Ledger:
     def notices(self) -> tuple[str, ...]:
         """What a reader of episodes and decisions has to know before the numbers, in sentences."""
         said = []
-        if repeated := count_contradictions(self.rows("episodes")):
+        if repeated := len(contradictory_keys(self.rows("episodes"))):
             said.append(
                 f"{repeated} episodes finished more than once with different outcomes, though they have one key: the "
                 "last one is counted. Rows of two experiments may have been mixed."

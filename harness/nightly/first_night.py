@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Side
+from harness.analysis.success.controls import positive_control
 from harness.gate.verdict import RuleResult, Verdict
 from harness.spec.rules import GateRules
 
-SCRIPTED = "scripted"
 SCRIPTED_FLOOR = 0.95
 """The positive control solves at least so much where the simulator is sound."""
 
@@ -27,7 +27,7 @@ def judge_first_night(side: Side, rules: GateRules) -> list[RuleResult]:
     errors, solved = int((side.outcomes == ERROR).sum()), int((side.outcomes == SUCCESS).sum())
     scored = side.n - errors
     floor = rules.floor.min_rate if rules.floor else 0.0
-    if side.policy_id == SCRIPTED:
+    if positive_control(side.policy_id):
         floor = max(floor, SCRIPTED_FLOOR)
     reached = scored >= rules.pairs.min and solved > 0 and solved >= floor * scored
     limit = rules.errors.max_rate if rules.errors else MAX_ERROR_RATE

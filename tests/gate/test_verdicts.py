@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.paired.compare import Choice
-from harness.errors import UsageError
+from harness.analysis.paired.compare import Choice, compare
+from harness.errors import LedgerError, UsageError
 from harness.gate import GateResult, Verdict, gate
 from harness.ledger import LedgerWriter, parts
 from harness.ledger.parts import read_rows
@@ -380,3 +380,20 @@ def test_a_gate_opens_every_part_of_every_table_once(make_ledger: Any, monkeypat
     monkeypatch.setattr(parts, "_read_part", watched)
     gate(base, candidate)
     assert len(opened) == len(set(opened)) > 0
+
+
+def test_an_episode_with_two_outcomes_is_refused_with_its_key(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 100]), make_ledger("new", ["+" * 100])
+    rows = read_rows(Location.of(new), "episodes")
+    again = {**rows[7], "outcome": "timeout", "success": False, "attempt": 1}
+    LedgerWriter(new).append("episodes", [again])
+    for sides in ((base, new), (new, base)):
+        with pytest.raises(LedgerError, match=f"1 episodes finished more than once.*{rows[7]['episode_key']}"):
+            gate(*sides, SUCCESS)
+    assert compare(base, new).success[0].n == 100, "compare shows it, with a notice"
+
+
+def test_an_episode_that_was_repeated_with_the_same_outcome_is_no_contradiction(make_ledger: Any) -> None:
+    base, new = make_ledger("base", ["+" * 100]), make_ledger("new", ["+" * 100])
+    LedgerWriter(new).append("episodes", [{**read_rows(Location.of(new), "episodes")[7], "attempt": 1}])
+    assert verdicts(gate(base, new, SUCCESS))["success"] == "PASS"

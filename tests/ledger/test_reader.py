@@ -276,7 +276,7 @@ def test_one_key_with_two_outcomes_is_said_not_settled_in_silence(tmp_path: Path
     (notice,) = read(tmp_path).notices
     assert notice.startswith("1 episodes finished more than once with different outcomes")
     (side,) = read_sides(tmp_path)
-    assert side.contradictory == 1
+    assert side.contradictory == ("b",)
     assert any("1 episodes finished more than once" in text for text in compare(tmp_path, tmp_path).notices)
 
 

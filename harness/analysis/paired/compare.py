@@ -226,8 +226,8 @@ def side_notices(sides: Iterable[Side]) -> Iterator[str]:
     for path, label, contradictory in dict.fromkeys((side.path, side.label, side.contradictory) for side in sides):
         if contradictory:
             yield (
-                f"{path}, {label}: {contradictory} episodes finished more than once with different outcomes, though "
-                "they have one key; the last one is counted."
+                f"{path}, {label}: {len(contradictory)} episodes finished more than once with different outcomes, "
+                "though they have one key; the last one is counted."
             )
 
 

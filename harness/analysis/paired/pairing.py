@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.errors import LedgerError, UsageError
 from harness.ledger import Ledger, open_ledger
-from harness.ledger.attempts import count_contradictions, last_attempts
+from harness.ledger.attempts import contradictory_keys, last_attempts
 from harness.ledger.identities import differing_parts
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe
@@ -64,8 +64,8 @@ class Side:
     """Rows that were other attempts of an episode that is counted once."""
     runs: frozenset[str] = frozenset()
     """Ids of the runs that these episodes come from."""
-    contradictory: int = 0
-    """Episodes that finished more than once with different outcomes, though they have one key."""
+    contradictory: tuple[str, ...] = ()
+    """Keys of episodes that finished more than once with different outcomes; the last outcome is counted."""
 
     @property
     def variant(self) -> PolicyAtNfe:
@@ -204,7 +204,7 @@ def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
         details=kept.select(_DETAILS),
         repeated=rows.num_rows - kept.num_rows,
         runs=frozenset(str(run) for run in rows["run_id"].unique().to_pylist() if run),
-        contradictory=count_contradictions(rows) if kept.num_rows < rows.num_rows else 0,
+        contradictory=contradictory_keys(rows) if kept.num_rows < rows.num_rows else (),
     )
 
 

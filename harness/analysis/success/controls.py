@@ -33,6 +33,11 @@ class ControlFault:
     rate: float
 
 
+def positive_control(policy_id: str | None) -> bool:
+    """Whether a policy's name is that of the positive control, with or without options."""
+    return ROLES.get((policy_id or "").partition("?")[0]) == "positive"
+
+
 def control_roles(policy_ids: Iterable[str], suites: Iterable[str | None] = ()) -> dict[str, Role]:
     """Which policies of a ledger are controls.
 
