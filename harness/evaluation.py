@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 
 from harness.analysis.summary import Summary
-from harness.cluster import RunResult
-from harness.cluster import run as run_suite
+from harness.cluster.run import RunResult
+from harness.cluster.run import run as run_suite
 from harness.ledger import read
 from harness.report.parquet import write_summary
 

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.screen import Screen
 
 if TYPE_CHECKING:
-    from harness.cluster import RunResult
+    from harness.cluster.run import RunResult
     from harness.schedule.early_stopping import EarlyStopping
     from harness.schedule.units import EpisodeUnit
     from harness.spec.rules import GateRules

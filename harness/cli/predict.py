@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -186,14 +185,14 @@ def _tell_unmeasured(found: list[Predicted], measured: list[str] | None) -> None
 
 
 def _write(table: Table, content: object, markdown: str, json: str) -> None:
-    from harness.report.json import plain
+    from harness.report.json import json_text
     from harness.report.markdown import table_markdown
     from harness.report.terminal import print_table
 
     write_texts(
         [
             (markdown, lambda: table_markdown(table) + "\n"),
-            (json, lambda: json_module.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
+            (json, lambda: json_text(content)),
         ]
     )
     if "-" not in (markdown, json):

@@ -13,8 +13,8 @@ from harness.screen import Screen
 from harness.spec.protocol import Placements
 
 if TYPE_CHECKING:
-    from harness.cluster import RunResult
     from harness.cluster.recording import Recording
+    from harness.cluster.run import RunResult
     from harness.spec import Suite
 
 

@@ -21,7 +21,7 @@ from harness.spec.protocol import Placements
 from harness.spec.suite import Video
 
 if TYPE_CHECKING:
-    from harness.cluster import RunResult
+    from harness.cluster.run import RunResult
 
 EXAMPLES = examples(
     "harness run demo",
@@ -97,7 +97,7 @@ def command(
     options = recording.options + (gated.options if gated else "")
     resume_command = _resume_command(suite, policy, nfe, target, workers, address, video) + options
     with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
-        from harness.cluster import run
+        from harness.cluster.run import run
 
         result = run(
             loaded,

@@ -69,6 +69,5 @@ def film(
             for frame in replay_frames(simulator, result, actions, cameras, RESOLUTION):
                 writer.append(frame)
         if not ledger.is_local and target.is_file():
-            ledger.make_dir(f"{ledger.root}/{path}".rpartition("/")[0])
-            ledger.write_whole(f"{ledger.root}/{path}", pa.py_buffer(target.read_bytes()))
+            ledger.write_file(path, pa.py_buffer(target.read_bytes()))
     return path

@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-
 from harness.cluster.claim import Claimed, claim
 from harness.cluster.controller import start_controller
 from harness.cluster.drive import DriveResult, RolloutDrive
@@ -386,9 +384,7 @@ def conclude(claimed: Claimed, rolled: DriveResult | None, probed: ProbesEnd) ->
     if note is None:
         return RunStatus.FINISHED.value
     if note.record:
-        location = claimed.writer.location
-        record = json.dumps(dict(note.record), indent=2) + "\n"
-        location.write_whole(f"{location.root}/{STOP_RECORD}", pa.py_buffer(record.encode()))
+        claimed.writer.location.write_file(STOP_RECORD, json.dumps(dict(note.record), indent=2) + "\n")
     return note.status
 
 

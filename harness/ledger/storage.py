@@ -106,6 +106,13 @@ class Location:
         except OSError as error:
             raise self.failure("create", error) from error
 
+    def write_file(self, name: str, data: pa.Buffer | str) -> str:
+        """Write a file whose name is relative to this directory, and the folders above it, whole; returns its path."""
+        path = f"{self.root}/{name}"
+        self.make_dir(path.rpartition("/")[0])
+        self.write_whole(path, pa.py_buffer(data.encode()) if isinstance(data, str) else data)
+        return path
+
     def write_whole(self, path: str, data: pa.Buffer) -> None:
         """Write a file so that readers see it whole or not at all, also after a crash or power loss.
 

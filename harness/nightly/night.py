@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-
-import pyarrow as pa
 
 from harness.analysis.paired.pairing import Side, last_status, read_sides, require_same_protocol
 from harness.errors import EXIT_OK, HarnessError, LedgerError, UsageError
@@ -209,9 +206,8 @@ def _write_report(out: str, result: GateResult) -> str:
 
 def _write_text(out: str, text: str) -> str:
     location = Location.of(out)
-    path = f"{location.root}/{REPORT}"
-    location.write_whole(path, pa.py_buffer(text.encode()))
-    return path if location.is_local else f"{out.rstrip('/')}/{Path(path).name}"
+    path = location.write_file(REPORT, text)
+    return path if location.is_local else f"{out.rstrip('/')}/{REPORT}"
 
 
 def _tell(template: str | None, news: News) -> tuple[str, ...]:

@@ -10,16 +10,9 @@ from harness.analysis import aggregates
 from harness.analysis.aggregates import Aggregate
 from harness.analysis.summary import Summary
 from harness.report.names import VariantNames, variant_names
+from harness.report.tables import provenance
 from harness.report.tables.checks import check_table
 from harness.report.tables.latency import decision_table, latency_tables, prefix_table
-from harness.report.tables.provenance import (
-    node_table,
-    origin_table,
-    policy_table,
-    protocol_tables,
-    run_table,
-    version_table,
-)
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
 from harness.report.tables.success import error_table, paired_table, success_table, task_tables
 from harness.report.tables.table import Table
@@ -54,12 +47,7 @@ SECTIONS: Mapping[str, Section] = {
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
     "errors": Section(lambda told: [error_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
-    "throughput": Section(
-        lambda told: [
-            throughput_table(told.summary),
-            *([] if told.summary.workers.empty else [worker_table(told.summary)]),
-        ]
-    ),
+    "throughput": Section(lambda told: [throughput_table(told.summary), worker_table(told.summary)]),
     "sweep": Section(lambda told: [sweep_table(told.summary)]),
     "latency": Section(lambda told: latency_tables(told.summary), aggregates.LATENCY),
     "checks": Section(lambda told: [check_table(told.summary)]),
@@ -67,12 +55,12 @@ SECTIONS: Mapping[str, Section] = {
     "roofline": Section(lambda told: [roofline_table(told.summary)], aggregates.ROOFLINE),
     "claims": Section(lambda told: [claim_table(told.summary)]),
     "decisions": Section(lambda told: [decision_table(told.summary, told.names)]),
-    "runs": Section(lambda told: [run_table(told.summary)]),
-    "policies": Section(lambda told: [policy_table(told.summary)]),
-    "origin": Section(lambda told: [origin_table(told.summary)]),
-    "nodes": Section(lambda told: [node_table(told.summary)]),
-    "versions": Section(lambda told: [version_table(told.summary)]),
-    "protocols": Section(lambda told: protocol_tables(told.summary)),
+    "runs": Section(lambda told: [provenance.run_table(told.summary)]),
+    "policies": Section(lambda told: [provenance.policy_table(told.summary)]),
+    "origin": Section(lambda told: [provenance.origin_table(told.summary)]),
+    "nodes": Section(lambda told: [provenance.node_table(told.summary)]),
+    "versions": Section(lambda told: [provenance.version_table(told.summary)]),
+    "protocols": Section(lambda told: provenance.protocol_tables(told.summary)),
 }
 """Every section that a report may have, in reading order."""
 

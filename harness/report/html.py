@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import pyarrow as pa
 
 import harness
 from harness.analysis.latency.percentiles import CONFIGURATION
@@ -34,6 +33,18 @@ COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "trans
 MAX_VIDEOS = 24
 
 
+def page_template(name: str, *folders: Path) -> jinja2.Template:
+    """A template of a page, from this package or from `folders`; everything that it is given is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
 def render_html(content: Ledger | Summary, *, command: str, directory: Path | None = None) -> str:
     """Render a ledger as a self-contained page.
 
@@ -47,14 +58,7 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
     """
     summary = Summary.of(content)
     ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         opening=opening(summary),
         ledger=ledger,
         command=command,
@@ -95,8 +99,7 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
         if remote:
             folder, _, name = target.rpartition("/")
             location = replace(Location.of(folder), noun="folder", option="--html")
-            location.make_dir(location.root)
-            location.write_whole(f"{location.root}/{name}", pa.py_buffer(page.encode()))
+            location.write_file(name, page)
         else:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             Path(target).write_text(page, encoding="utf-8")

@@ -28,39 +28,39 @@ def render_report_json(content: Ledger | Summary) -> str:
             "columns": [
                 {"name": part.name, "unit": part.unit, "description": part.description} for part in aggregate.columns
             ],
-            "rows": plain(arrow_table(aggregate, summary, name).to_pylist()),
+            "rows": arrow_table(aggregate, summary, name).to_pylist(),
         }
         for name, aggregate in AGGREGATES.items()
     }
     notices = [{"level": notice.level, "title": notice.title, "text": notice.text} for notice in said.notices]
-    return _written({"title": said.title, "sentence": said.sentence, "notices": notices, "aggregates": aggregates})
+    return json_text({"title": said.title, "sentence": said.sentence, "notices": notices, "aggregates": aggregates})
 
 
 def render_prefix_json(summary: Summary) -> str:
     """One object: `sweep`, `prefix`, `roofline` and `claims`, each a list of flat objects; times in ms."""
     content = {
-        "sweep": plain(summary.sweep.to_dict("records")),
-        "prefix": plain(summary.prefix.to_dict("records")),
-        "roofline": plain(summary.roofline.to_dict("records")),
-        "claims": plain([{**claim.configuration, **_told(claim._asdict())} for claim in summary.claims]),
+        "sweep": summary.sweep.to_dict("records"),
+        "prefix": summary.prefix.to_dict("records"),
+        "roofline": summary.roofline.to_dict("records"),
+        "claims": [_flat(claim._asdict()) for claim in summary.claims],
     }
-    return _written(content)
+    return json_text(content)
 
 
-def _written(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _flat(claim: dict[str, Any]) -> dict[str, Any]:
+    return {**claim.pop("configuration"), **claim}
 
 
-def _told(claim: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in claim.items() if name != "configuration"}
+def json_text(content: Any) -> str:
+    """Write a document: what pandas and numpy make in JSON's own types, what is missing or no number as null."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def plain(value: Any) -> Any:
-    """Turn what pandas and numpy make into JSON's own types; what is missing becomes null."""
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if pd.isna(value):
         return None
     if hasattr(value, "item"):

@@ -35,12 +35,11 @@ def write_parquet(content: Ledger | Summary, directory: str | Path) -> list[str]
     """
     summary = Summary.of(content)
     location = replace(Location.of(directory), noun="folder", option="--parquet")
-    location.make_dir(location.root)
     written = []
     for name, aggregate in AGGREGATES.items():
         sink = pa.BufferOutputStream()
         pq.write_table(arrow_table(aggregate, summary, name), sink)
-        location.write_whole(f"{location.root}/{name}.parquet", sink.getvalue())
+        location.write_file(f"{name}.parquet", sink.getvalue())
         written.append(f"{str(directory).rstrip('/')}/{name}.parquet")
     return written
 

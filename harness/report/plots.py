@@ -52,23 +52,10 @@ def latency_curves(
 def _draw_latency(
     axes: Any, label: str, rows: Sequence[dict[str, Any]], fit: dict[str, Any] | None, place: int, ticks: list[int]
 ) -> None:
-    colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
     nfe = [int(row["nfe"]) for row in rows]
     median = [float(row["median"]) for row in rows]
     whisker = [[0.0] * len(rows), [max(0.0, float(row["p99"]) - float(row["median"])) for row in rows]]
-    axes.errorbar(
-        nfe,
-        median,
-        yerr=whisker,
-        fmt=marker,
-        color=colour,
-        ecolor=colour,
-        capsize=4,
-        ms=6,
-        lw=1.3,
-        label=label,
-        zorder=3,
-    )
+    colour = _draw_points(axes, nfe, median, whisker, place, label=label)
     if fit is not None:
         ends = [0, max(ticks)]
         axes.plot(ends, [fit["prefix"] + fit["step"] * x for x in ends], color=colour, lw=1.2, ls=(0, (4, 3)), zorder=2)
@@ -94,8 +81,6 @@ def success_curve(
 
     def draw(axes: Any) -> None:
         for place, (label, points) in enumerate(lineages):
-            colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
-            axes.plot(*_columns([point for point in points if point[4]]), color=colour, lw=1.2, zorder=2)
             for complete in (True, False):
                 chosen = [point for point in points if point[4] is complete]
                 steps, rates = _columns(chosen)
@@ -103,24 +88,22 @@ def success_curve(
                     [100 * (rate - low) for _, rate, low, _, _ in chosen],
                     [100 * (high - rate) for _, rate, _, high, _ in chosen],
                 ]
-                axes.errorbar(
-                    steps,
-                    rates,
-                    yerr=spread,
-                    fmt=marker,
-                    color=colour,
-                    mfc=colour if complete else "none",
-                    capsize=4,
-                    ms=6,
-                    lw=1.3,
-                    label=label if complete else None,
-                    zorder=3,
-                )
+                style = {"label": label} if complete else {"mfc": "none"}
+                colour = _draw_points(axes, steps, rates, spread, place, **style)
+            axes.plot(*_columns([point for point in points if point[4]]), color=colour, lw=1.2, zorder=2)
         axes.set_ylim(-3, 103)
         axes.set_xlabel("training step", color=_MUTED)
         axes.set_ylabel("success, %", color=_MUTED)
 
     return _svg(draw, name, description, legend="lower right" if len(lineages) > 1 else None)
+
+
+def _draw_points(axes: Any, x: list[int], y: list[float], spread: list[list[float]], place: int, **style: Any) -> str:
+    """Draw points with whiskers in the look of a series; returns its colour."""
+    colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
+    look = {"color": colour, "capsize": 4, "ms": 6, "lw": 1.3, "zorder": 3}
+    axes.errorbar(x, y, yerr=spread, fmt=marker, **{**look, **style})
+    return colour
 
 
 def _columns(points: Sequence[tuple[int, float, float, float, bool]]) -> tuple[list[int], list[float]]:

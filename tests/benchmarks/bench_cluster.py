@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 
 import harness
-from harness.cluster import Progress, RunResult
 from harness.cluster.ray_session import open_session
+from harness.cluster.run import RunResult
+from harness.schedule.progress import Progress
 from harness.spec import Suite
 from harness.spec.resolve import parse
 

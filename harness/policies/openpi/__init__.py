@@ -6,9 +6,12 @@ servers that imitate it). Neither torch nor Ray is imported.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from harness.errors import PolicyError
+from harness.policies.openpi.options import OpenpiOptions
+from harness.policies.options import read_options
 from harness.policies.registry import PolicyRequest
 
 if TYPE_CHECKING:
@@ -24,11 +27,6 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
         PolicyError: Whoever answers speaks no openpi, another protocol version, refuses the token, or is for another
             robot.
     """
-    import os
-
-    from harness.policies.openpi.options import OpenpiOptions
-    from harness.policies.options import read_options
-
     try:
         from harness.policies.openpi.client import connect
         from harness.policies.openpi.link import parse_address
@@ -45,8 +43,6 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
 def check(spec: PolicyRequest, local: bool) -> None:
     """Check address and options; whether somebody answers is found out when the policy is made."""
     from harness.policies.openpi.link import parse_address
-    from harness.policies.openpi.options import OpenpiOptions
-    from harness.policies.options import read_options
 
     del local
     read_options(OpenpiOptions, "openpi", spec.options)

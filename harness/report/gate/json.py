@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +12,7 @@ from harness.analysis.paired.compare import Comparison, GroupComparison, Success
 from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.pairing import Side
 from harness.gate.judge import GateResult
+from harness.report.json import json_text
 
 FORMAT_VERSION = 1
 """Grows when a field changes its meaning or goes away."""
@@ -27,7 +26,7 @@ def render_json(content: Comparison | GateResult | Matrix) -> str:
         data = matrix_dict(content)
     else:
         data = comparison_dict(content)
-    return json.dumps(_finite({"format_version": FORMAT_VERSION, **data}), indent=2, allow_nan=False) + "\n"
+    return json_text({"format_version": FORMAT_VERSION, **data})
 
 
 def gate_dict(result: GateResult) -> dict[str, Any]:
@@ -153,12 +152,3 @@ def _ratio(ratio: QuantileRatio) -> dict[str, Any]:
 
 def _interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot hold by null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

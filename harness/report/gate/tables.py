@@ -21,8 +21,6 @@ from harness.report.tables.table import Table
 MAX_LISTED = 20
 """Flips listed in each direction; the JSON has more."""
 
-GIB = 2**30
-
 
 def rule_table(result: GateResult) -> Table:
     """Every rule with its verdict and reason."""
@@ -55,7 +53,7 @@ def task_rows(success: SuccessComparison) -> Table:
     return Table(
         title="Tasks",
         columns=("Task", "Pairs", "Base", "Candidate", "Difference", "Lost", "Gained", "Holm p"),
-        rows=tuple(_group(group, _task_name(group)) for group in success.tasks),
+        rows=tuple(_group(group, _task_name(group) or NONE) for group in success.tasks),
         left=1,
         note="p values corrected over the tasks by Holm's method.",
     )
@@ -241,14 +239,13 @@ def _difference(group: GroupComparison) -> str:
     return f"{points(group.counts.difference)} ({points(low)} … {points(high)})"
 
 
-def _task_name(group: GroupComparison) -> str:
-    place = f"{group.suite or ''} {group.task_id if group.task_id is not None else ''}".strip()
-    return f"{place}: {group.task}" if group.task else place or NONE
+def _task_name(task: GroupComparison | Flip) -> str:
+    place = f"{task.suite or ''} {task.task_id if task.task_id is not None else ''}".strip()
+    return f"{place}: {task.task}" if task.task else place
 
 
 def _flip(flip: Flip) -> tuple[str, ...]:
-    place = f"{flip.suite or ''} {flip.task_id if flip.task_id is not None else ''}".strip()
-    name = f"{place}: {flip.task}" if flip.task else place or flip.episode_key[:12]
+    name = _task_name(flip) or flip.episode_key[:12]
     return (name, text(flip.init_state_id), text(flip.trial), text(flip.base_video), text(flip.candidate_video))
 
 
@@ -263,8 +260,8 @@ def _latency(item: LatencyComparison) -> tuple[str, ...]:
         _ratio(item.p99),
         percent(item.slower),
         probability(item.median.p),
-        _energy(item),
-        _memory(item),
+        _change(item.base.energy_j, item.candidate.energy_j, 1, "J"),
+        _change(item.base.memory_bytes, item.candidate.memory_bytes, 2**30, "GiB"),
     )
 
 
@@ -297,13 +294,8 @@ def _ratio(ratio: QuantileRatio) -> str:
     return f"{ratio.ratio:.3f} {ends}"
 
 
-def _energy(item: LatencyComparison) -> str:
-    if item.base.energy_j is None or item.candidate.energy_j is None:
+def _change(base: float | None, candidate: float | None, scale: int, unit: str) -> str:
+    """Both figures in a unit of `scale`; nothing where one is unknown."""
+    if base is None or candidate is None:
         return NONE
-    return f"{number(item.base.energy_j)} → {number(item.candidate.energy_j)} J"
-
-
-def _memory(item: LatencyComparison) -> str:
-    if item.base.memory_bytes is None or item.candidate.memory_bytes is None:
-        return NONE
-    return f"{number(item.base.memory_bytes / GIB)} → {number(item.candidate.memory_bytes / GIB)} GiB"
+    return f"{number(base / scale)} → {number(candidate / scale)} {unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from harness.watch.backlog.journal import CheckpointStatus, Event, JournalEntry, Kind, State
 
@@ -40,15 +40,7 @@ def register(state: State, arrival: Arrival) -> list[Event]:
     if known:
         return _once_more(state, known[-1], arrival)
     lineage = _lineage(state.entries.values(), arrival)
-    data = {
-        "step": arrival.step,
-        "lineage": lineage,
-        "place": arrival.place,
-        "digest": arrival.digest,
-        "written_ns": arrival.written_ns,
-        "source": arrival.source,
-        "submission_id": arrival.submission_id,
-    }
+    data = {**asdict(arrival), "lineage": lineage}
     overwritten = [
         Event(Kind.CHANGED, entry.name, {"reason": "training overwrote it before it had been evaluated"})
         for entry in state.entries.values()

@@ -26,8 +26,8 @@ from harness.watch.evaluation.request import End, EvaluationRequest, EvaluationR
 from harness.watch.training.outbox import write_json
 
 if TYPE_CHECKING:
-    from harness.cluster import Progress
     from harness.schedule.early_stopping import StopNote
+    from harness.schedule.progress import Progress
     from harness.schedule.result import EpisodeResult
     from harness.schedule.units import EpisodeUnit
     from harness.spec import PolicySpec, Suite

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import harness
 from harness.ledger.storage import Location
 from harness.report.format import NONE, count, known, number, number_interval, percent, percent_interval
+from harness.report.html import page_template
 from harness.report.plots import success_curve
 from harness.report.tables.table import Table
 from harness.watch.backlog.journal import FOLDER, CheckpointStatus
@@ -87,7 +87,7 @@ def write_parquet(curve: Curve, ledger: str) -> str:
     rows = [{**asdict(point), "rate": point.rate, "best": point.name == best} for point in curve.points]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink)
-    return _write(ledger, TABLE, sink.getvalue())
+    return Location.of(ledger).write_file(TABLE, sink.getvalue())
 
 
 def write_page(curve: Curve, ledger: str, command: str) -> str:
@@ -96,20 +96,12 @@ def write_page(curve: Curve, ledger: str, command: str) -> str:
     Raises:
         LedgerError: It cannot be written.
     """
-    return _write(ledger, PAGE, pa.py_buffer(render_page(curve, ledger, command).encode()))
+    return Location.of(ledger).write_file(PAGE, render_page(curve, ledger, command))
 
 
 def render_page(curve: Curve, ledger: str, command: str) -> str:
     """Render the page; everything that comes from the ledger is escaped."""
-    folders = [Path(__file__).parent / "templates", Path(harness.__file__).parent / "report" / "templates"]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("learning_curve.html.j2").render(
+    return page_template("learning_curve.html.j2", Path(__file__).parent / "templates").render(
         title=Path(ledger.rstrip("/")).name or ledger,
         ledger=ledger,
         lead=best_sentence(curve),
@@ -161,11 +153,3 @@ def _row(point: Point, curve: Curve) -> tuple[str, ...]:
         number(point.e2e_ms),
         point.verdict,
     )
-
-
-def _write(ledger: str, name: str, data: pa.Buffer) -> str:
-    location = Location.of(ledger)
-    path = f"{location.root}/{name}"
-    location.make_dir(path.rpartition("/")[0])
-    location.write_whole(path, data)
-    return path
