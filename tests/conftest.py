@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,13 +28,45 @@ MANIFEST = {
     "version.mujoco": "3.3.2",
 }
 OUTCOMES = {"+": "success", "-": "timeout", "!": "error"}
+LONG_FILES = (
+    "docs/test_documentation.py",
+    "sim/test_exactness.py",
+    "cluster/test_run.py",
+    "cluster/test_driver.py",
+    "policies/lerobot/test_parity.py",
+    "latency/test_isolated.py",
+    "policies/test_flow.py",
+    "serve/test_closed_loop.py",
+    "sim/test_libero.py",
+    "gate/test_gated_run.py",
+    "watch/test_training_hooks.py",
+    "cli/test_app.py",
+    "cli/test_printing.py",
+    "cluster/test_identity.py",
+    "cluster/test_recording.py",
+    "cluster/test_libero_run.py",
+)
+"""Files that start Ray, LIBERO or torch again and again: they begin first, so that none of them is left to one process
+at the end while the other has nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; within a file the order stays."""
+    tests = Path(__file__).parent
+    order = {tests / name: place for place, name in enumerate(LONG_FILES)}
+    if missing := [str(path) for path in order if not path.exists()]:
+        raise pytest.UsageError(f"LONG_FILES names files that do not exist: {missing}")
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep built tasks where no run of the user's finds them, for the length of the tests."""
+    """Keep built tasks where no run of the user's finds them, for the length of the tests, for all their processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("VLA_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setenv("VLA_HARNESS_CACHE", str(folder))
         yield
 
 

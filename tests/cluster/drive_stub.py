@@ -8,15 +8,15 @@ import sys
 from stub_runs import stub_suite
 
 import harness
-from harness.cluster import Progress
+from harness.schedule.progress import Progress
+
+SLOW = stub_suite("stub_slow", policies=["noop"], tasks=[{"suite": "stub_slow", "tasks": [0, 1], "init_states": 6}])
+"""What is run: twelve episodes of a second or so."""
 
 
 def main() -> None:
-    """Run the slow stub suite: `drive_stub.py OUT [resume] [address=HOST:PORT]`."""
+    """Run the slow stub suite: `drive_stub.py OUT [address=HOST:PORT]`."""
     address = next((word.partition("=")[2] for word in sys.argv[2:] if word.startswith("address=")), None)
-    suite = stub_suite(
-        "stub_slow", policies=["noop"], tasks=[{"suite": "stub_slow", "tasks": [0, 1], "init_states": 6}]
-    )
     said: list[str] = []
 
     def report(progress: Progress) -> None:
@@ -27,14 +27,7 @@ def main() -> None:
             print("cluster", *said, flush=True)
         print("done", progress.done, flush=True)
 
-    result = harness.run(
-        suite,
-        out=sys.argv[1],
-        workers=2,
-        address=address,
-        resume="resume" in sys.argv,
-        on_progress=report,
-    )
+    result = harness.run(SLOW, out=sys.argv[1], workers=2, address=address, on_progress=report)
     print(json.dumps({"done": result.done, "skipped": result.skipped, "interrupted": result.interrupted}), flush=True)
 
 

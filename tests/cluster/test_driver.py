@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from drive_stub import SLOW
 
+import harness
 from harness.ledger import read
 
 DRIVER = Path(__file__).with_name("drive_stub.py")
@@ -45,6 +47,7 @@ def conclusion(driver) -> dict:
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_driver_killed_mid_run_loses_no_finished_episode_and_resuming_repeats_none(tmp_path):
     driver = start(tmp_path / "out")
     assert driver.stdout.readline().startswith("cluster 127.0.0.1:")
@@ -59,8 +62,8 @@ def test_a_driver_killed_mid_run_loses_no_finished_episode_and_resuming_repeats_
     assert 3 <= len(before.episodes) < PLANNED
     assert before.runs["status"].tolist() == ["running"]
 
-    result = conclusion(start(tmp_path / "out", "resume"))
-    assert result == {"done": PLANNED - len(before.episodes), "skipped": len(before.episodes), "interrupted": False}
+    result = harness.run(SLOW, out=tmp_path / "out", workers=4, resume=True)
+    assert (result.done, result.skipped) == (PLANNED - len(before.episodes), len(before.episodes))
     every = read(tmp_path / "out", all_attempts=True).episodes
     assert len(every) == PLANNED
     assert every["episode_key"].nunique() == PLANNED
@@ -68,7 +71,8 @@ def test_a_driver_killed_mid_run_loses_no_finished_episode_and_resuming_repeats_
     assert set(kept["episode_key"]) == set(before.episodes["episode_key"])
 
 
-def test_ctrl_c_brings_running_episodes_home_and_resuming_runs_the_rest(tmp_path):
+@pytest.mark.usefixtures("cluster")
+def test_ctrl_c_lets_running_episodes_end_and_resuming_runs_the_rest(tmp_path):
     driver = start(tmp_path / "out")
     wait_for(driver, 2)
     os.killpg(driver.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group, Ray's processes included
@@ -79,8 +83,8 @@ def test_ctrl_c_brings_running_episodes_home_and_resuming_runs_the_rest(tmp_path
     assert set(ledger.episodes["outcome"]) == {"timeout"}
     assert ledger.runs["status"].tolist() == ["interrupted"]
 
-    rest = conclusion(start(tmp_path / "out", "resume"))
-    assert rest == {"done": PLANNED - result["done"], "skipped": result["done"], "interrupted": False}
+    rest = harness.run(SLOW, out=tmp_path / "out", workers=4, resume=True)
+    assert (rest.done, rest.skipped, rest.interrupted) == (PLANNED - result["done"], result["done"], False)
     assert read(tmp_path / "out", all_attempts=True).episodes["episode_key"].nunique() == PLANNED
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from stub_runs import python_policy, stub_suite
 
@@ -11,7 +14,9 @@ import harness
 from harness.analysis import worker_time
 from harness.analysis.timing import WORKER_PARTS
 from harness.cluster import controller
+from harness.cluster.run import RunResult
 from harness.errors import NodeError, PolicyError
+from harness.schedule.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -34,15 +39,33 @@ def attempts(path) -> list[int]:
     return episodes["attempt"].tolist()
 
 
-def test_a_run_leaves_one_row_per_unit_and_says_what_it_did(tmp_path):
-    seen = []
-    suite = stub_suite()
-    result = harness.run(suite, out=tmp_path / "out", workers=2, on_progress=seen.append)
-    ledger = harness.read(tmp_path / "out")
-    assert (result.planned, result.done, result.skipped, result.interrupted) == (24, 24, 0, False)
+@dataclass(frozen=True)
+class Plain:
+    """A run of two workers in which nothing happens: what other runs are compared with."""
+
+    out: Path
+    result: RunResult
+    seen: list[Progress]
+
+
+POLICIES = ["noop", "random", python_policy("Steady", "steady")]
+
+
+@pytest.fixture(scope="module")
+def plain(cluster, tmp_path_factory) -> Plain:
+    """Three tasks, four initial states, three policies."""
+    out, seen = tmp_path_factory.mktemp("plain") / "out", []
+    result = harness.run(stub_suite(policies=POLICIES), out=out, workers=2, on_progress=seen.append)
+    return Plain(out, result, seen)
+
+
+def test_a_run_leaves_one_row_per_unit_and_says_what_it_did(plain):
+    result, seen = plain.result, plain.seen
+    ledger = harness.read(plain.out)
+    assert (result.planned, result.done, result.skipped, result.interrupted) == (36, 36, 0, False)
     assert (result.errors, result.warnings) == ((), ())
     assert dict(result.outcomes) == {**Counter(ledger.episodes["outcome"]), "error": 0}
-    assert attempts(tmp_path / "out") == [1] * 24
+    assert attempts(plain.out) == [1] * 36
     assert ledger.decisions.groupby(["policy_id", "episode_key"]).size().sum() == ledger.episodes["decisions"].sum()
     assert set(ledger.episodes["task"]) == {"task_0", "task_1", "task_2"}
     assert set(ledger.episodes["node_id"]) == set(ledger.nodes["node_id"])
@@ -57,12 +80,19 @@ def test_a_run_leaves_one_row_per_unit_and_says_what_it_did(tmp_path):
     assert ledger.runs["started_at"].min() < ledger.episodes["started_at"].min()
 
 
-def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
-    suite = stub_suite(tasks=[{"suite": "stub", "tasks": [0, 3, 7], "init_states": 5, "trials": 2}])
-    for workers in (1, 3):
-        harness.run(suite, out=tmp_path / str(workers), workers=workers)
-    assert results(tmp_path / "1") == results(tmp_path / "3")
-    assert len(results(tmp_path / "1")) == 60
+def test_results_depend_neither_on_the_number_of_workers_nor_on_further_trials_nor_on_filming(plain, tmp_path):
+    tasks = [{"suite": "stub", "tasks": [0, 1, 2], "init_states": 4, "trials": 2}]
+    result = harness.run(stub_suite(policies=POLICIES, tasks=tasks, video="all"), out=tmp_path / "out", workers=3)
+    assert result.warnings == ()
+    both = results(tmp_path / "out")
+    first = [row for row in both if row[RESULT.index("trial")] == 0]
+    assert (len(both), first) == (72, results(plain.out))
+    filmed = harness.read(tmp_path / "out").episodes.dropna(subset="video")
+    assert len(filmed) == 9, "the first episode of each task and policy"
+    assert set(filmed["init_state_id"]) == {0}
+    for path in filmed["video"]:
+        assert (tmp_path / "out" / path).stat().st_size > 500
+    assert "videos/noop/stub-task0-init0-trial0-timeout.mp4" in set(filmed["video"])
 
 
 def test_one_slow_episode_delays_nobody(tmp_path):
@@ -87,14 +117,14 @@ def test_workers_are_never_idle_while_there_is_work(tmp_path):
     assert result.rollout_s < 0.75 * worked
 
 
-def test_a_worker_killed_mid_run_loses_nothing_and_repeats_nothing(tmp_path):
-    policy = python_policy("KillsItsProcessOnce", "killer", marks=str(tmp_path))
-    result = harness.run(stub_suite(policies=[policy, "noop"]), out=tmp_path / "out", workers=2)
+def test_a_worker_killed_mid_run_loses_nothing_and_repeats_nothing(plain, tmp_path):
+    policy = python_policy("KillsItsProcessOnce", "steady", marks=str(tmp_path))
+    result = harness.run(stub_suite(policies=["noop", policy]), out=tmp_path / "out", workers=2)
     assert (result.done, result.errors) == (24, ())
     assert (tmp_path / "killed").exists()
     assert len(attempts(tmp_path / "out")) == 24
-    harness.run(stub_suite(policies=[python_policy("Steady", "killer"), "noop"]), out=tmp_path / "calm", workers=1)
-    assert results(tmp_path / "out") == results(tmp_path / "calm")
+    calm = [row for row in results(plain.out) if row[RESULT.index("policy_id")] != "random"]
+    assert results(tmp_path / "out") == calm
 
 
 def test_an_episode_that_always_kills_its_worker_is_an_error_and_the_others_are_not(tmp_path):
@@ -117,28 +147,48 @@ def test_a_run_whose_workers_all_die_is_given_up_with_the_reason(tmp_path):
     assert harness.read(tmp_path / "out").runs["status"].tolist() == ["failed"]
 
 
-def test_a_policy_that_raises_is_recorded_at_once_and_named(tmp_path):
-    result = harness.run(stub_suite(policies=[python_policy("RaisesOnTaskOne", "sick")]), out=tmp_path / "out")
-    errors = harness.read(tmp_path / "out").episodes.query("outcome == 'error'")
-    assert set(errors["error_type"]) == {"PolicyRaised"}
-    assert set(errors["task_id"]) == {1}
-    assert set(errors["attempt"]) == {1}
-    assert "ValueError: no such bowl" in result.errors[0]
-    assert result.outcomes["success"] == 8
-
-
-def test_a_policy_that_hangs_costs_its_limit_and_its_worker_goes_on(tmp_path):
+@pytest.fixture(scope="module")
+def troubled(cluster, tmp_path_factory) -> tuple[RunResult, pd.DataFrame]:
+    """A run of one worker whose policies raise, hang, and import torch; and its episodes."""
     suite = stub_suite(
-        policies=[python_policy("HangsOnTaskOne", "hang")],
+        policies=[
+            python_policy("RaisesOnTaskOne", "sick"),
+            python_policy("HangsOnTaskOne", "hang"),
+            python_policy("PretendsToImportTorch", "heavy"),
+        ],
         tasks=[{"suite": "stub", "tasks": [0, 1], "init_states": 2}],
         limits={"decision_s": 0.3},
         max_attempts=2,
     )
-    result = harness.run(suite, out=tmp_path / "out", workers=1)
-    errors = harness.read(tmp_path / "out").episodes.query("outcome == 'error'")
+    out = tmp_path_factory.mktemp("troubled") / "out"
+    return harness.run(suite, out=out, workers=1), harness.read(out).episodes
+
+
+def outcomes_of(episodes: pd.DataFrame, policy: str) -> dict[tuple[int, str], int]:
+    """(task, outcome) → episodes of a policy."""
+    return episodes[episodes["policy_id"] == policy].groupby(["task_id", "outcome"]).size().to_dict()
+
+
+def test_a_policy_that_raises_is_recorded_at_once_and_named(troubled):
+    result, episodes = troubled
+    errors = episodes.query("policy_id == 'sick' and outcome == 'error'")
+    assert set(errors["error_type"]) == {"PolicyRaised"}
+    assert set(errors["attempt"]) == {1}
+    assert any("ValueError: no such bowl" in error for error in result.errors)
+    assert outcomes_of(episodes, "sick") == {(0, "success"): 2, (1, "error"): 2}
+
+
+def test_a_policy_that_hangs_costs_its_limit_and_its_worker_goes_on(troubled):
+    result, episodes = troubled
+    errors = episodes.query("policy_id == 'hang' and outcome == 'error'")
     assert set(errors["error_type"]) == {"PolicyTimeout"}
-    assert result.outcomes == {"success": 2, "timeout": 0, "error": 2}
+    assert outcomes_of(episodes, "hang") == {(0, "success"): 2, (1, "error"): 2}
+    assert outcomes_of(episodes, "heavy") == {(0, "success"): 2, (1, "success"): 2}
     assert result.workers == 1
+
+
+def test_a_worker_that_imports_torch_is_warned_about(troubled):
+    assert "have imported torch" in troubled[0].warnings[0]
 
 
 def test_a_hang_that_no_signal_reaches_ends_with_its_lease(tmp_path, monkeypatch):
@@ -226,33 +276,8 @@ def test_resuming_runs_what_is_missing_and_errors_again(tmp_path):
     assert (again.skipped, again.done) == (8, 4)
 
 
-def test_all_films_the_first_episode_of_each_task_and_policy(tmp_path):
-    suite = stub_suite(video="all")
-    result = harness.run(suite, out=tmp_path / "out", workers=2)
-    assert result.warnings == ()
-    filmed = harness.read(tmp_path / "out").episodes.dropna(subset="video")
-    assert len(filmed) == 6
-    assert set(filmed["init_state_id"]) == {0}
-    for path in filmed["video"]:
-        assert (tmp_path / "out" / path).stat().st_size > 500
-    assert "videos/noop/stub-task0-init0-trial0-timeout.mp4" in set(filmed["video"])
-
-
 def test_failures_films_one_failed_episode_of_each_task_and_policy(tmp_path):
     suite = stub_suite(video="failures", policies=["noop", python_policy("Steady", "steady")])
     harness.run(suite, out=tmp_path / "out", workers=2)
     filmed = harness.read(tmp_path / "out").episodes.dropna(subset="video")
     assert Counter(zip(filmed["policy_id"], filmed["task_id"], strict=True)) == {("noop", task): 1 for task in range(3)}
-
-
-def test_filming_changes_no_result(tmp_path):
-    harness.run(stub_suite(), out=tmp_path / "plain", workers=1)
-    harness.run(stub_suite(video="all"), out=tmp_path / "filmed", workers=1)
-    assert results(tmp_path / "plain") == results(tmp_path / "filmed")
-
-
-def test_a_worker_that_imports_torch_is_warned_about(tmp_path):
-    result = harness.run(
-        stub_suite(policies=[python_policy("PretendsToImportTorch", "heavy")]), out=tmp_path / "out", workers=1
-    )
-    assert "have imported torch" in result.warnings[0]

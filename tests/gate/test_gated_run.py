@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,13 +37,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def failing(tmp_path: Path) -> Path:
-    path = tmp_path / "gated.yaml"
-    path.write_text(SUITE.replace("POLICY", FAILING))
-    return path
-
-
 @pytest.fixture(scope="module")
 def whole(gate_cluster: RaySession, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of all 500 episodes, all solved."""
@@ -49,43 +46,65 @@ def whole(gate_cluster: RaySession, suite: Path, tmp_path_factory: pytest.TempPa
     return out
 
 
+@dataclass(frozen=True)
+class Gated:
+    """A run that a gate rode along with."""
+
+    out: Path
+    code: int
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def equal(suite: Path, whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Gated:
+    """The same policy against the whole run: stopped with a PASS."""
+    out = tmp_path_factory.mktemp("runs") / "equal"
+    with redirect_stdout(io.StringIO()) as printed:
+        code = run(suite, whole, out)
+    return Gated(out, code, printed.getvalue())
+
+
+@pytest.fixture(scope="module")
+def collapsed(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Gated:
+    """A policy that solves nothing: stopped with a FAIL."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "gated.yaml").write_text(SUITE.replace("POLICY", FAILING))
+    return Gated(folder / "out", run(folder / "gated.yaml", whole, folder / "out"), "")
+
+
 def run(suite: Path, base: Path, out: Path, *options: str) -> int:
     return invoke(["run", str(suite), "--out", str(out), "--gate-against", str(base), "--workers", "2", *options])
 
 
-def test_an_equal_candidate_passes_and_saves_most_episodes(
-    suite: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(suite, whole, tmp_path / "out") == 0
-    printed = capsys.readouterr().out
-    assert "PASS: sequential" in printed
-    assert "saved" in printed
-    ledger = harness.read(tmp_path / "out")
+def test_an_equal_candidate_passes_and_saves_most_episodes(equal: Gated) -> None:
+    assert equal.code == 0
+    assert "PASS: sequential" in equal.printed
+    assert "saved" in equal.printed
+    ledger = harness.read(equal.out)
     assert 150 <= len(ledger.episodes) < 400
     assert ledger.runs["status"].tolist() == ["stopped"]
 
 
-def test_a_collapsed_candidate_fails_after_the_first_round(failing: Path, whole: Path, tmp_path: Path) -> None:
-    assert run(failing, whole, tmp_path / "out") == 1
-    assert len(harness.read(tmp_path / "out").episodes) < 250
-    record = read_stop_record(tmp_path / "out")
+def test_a_collapsed_candidate_fails_after_the_first_round(collapsed: Gated) -> None:
+    assert collapsed.code == 1
+    assert len(harness.read(collapsed.out).episodes) < 250
+    record = read_stop_record(collapsed.out)
     assert record is not None
     assert (record["verdict"], record["rounds"], len(record["episode_keys"])) == ("FAIL", 1, 50)
 
 
-def test_a_stopped_run_is_judged_later_by_the_same_episodes(failing: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(failing, whole, out)
-    later = gate(whole, out, load_rules("sequential"))
+def test_a_stopped_run_is_judged_later_by_the_same_episodes(collapsed: Gated, whole: Path) -> None:
+    later = gate(whole, collapsed.out, load_rules("sequential"))
     assert later.verdict is Verdict.FAIL
     assert later.comparison.success[0].n == 50
-    fixed = gate(whole, out, GateRules(success=SuccessRule(margin=0.03)))
+    fixed = gate(whole, collapsed.out, GateRules(success=SuccessRule(margin=0.03)))
     assert fixed.verdict is Verdict.INCONCLUSIVE
 
 
-def test_a_stopped_run_can_be_finished_and_judged_by_fixed_rules(suite: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(suite, whole, out)
+def test_a_stopped_run_can_be_finished_and_judged_by_fixed_rules(
+    suite: Path, whole: Path, equal: Gated, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(equal.out, tmp_path / "out"))
     assert invoke(["run", str(suite), "--out", str(out), "--resume", "--workers", "2"]) == 0
     result = gate(whole, out, GateRules(success=SuccessRule(margin=0.03)))
     assert result.verdict is Verdict.PASS
@@ -102,9 +121,8 @@ def test_a_run_that_cannot_be_decided_any_more_is_given_up(
     assert 250 < len(harness.read(tmp_path / "out").episodes) < 500
 
 
-def test_results_do_not_depend_on_being_gated(suite: Path, whole: Path, tmp_path: Path) -> None:
-    run(suite, whole, tmp_path / "out")
-    gated = harness.read(tmp_path / "out").episodes.set_index("episode_key")["trajectory_sha256"]
+def test_results_do_not_depend_on_being_gated(whole: Path, equal: Gated) -> None:
+    gated = harness.read(equal.out).episodes.set_index("episode_key")["trajectory_sha256"]
     plain = harness.read(whole).episodes.set_index("episode_key")["trajectory_sha256"]
     assert (gated == plain.loc[gated.index]).all()
 

@@ -20,8 +20,10 @@ from harness.errors import HarnessError
 from harness.ledger import LedgerWriter, read
 from harness.report import render_html, write_html
 from harness.report.format import percent_interval
+from harness.report.names import LONGEST
 
 BuildLedger = Callable[..., Path]
+EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='owned'</script> & \"quoted\" </td><img src=x onerror=\"console.error('owned')\">"
 
@@ -88,6 +90,27 @@ def test_success_rates_and_intervals_are_those_of_the_analysis(build_ledger: Bui
     for row in success_by_suite(read(path).episodes).to_dict("records"):
         assert f"{row['successes']}/{row['n']}" in words
         assert percent_interval(row["low"], row["high"]) in words
+
+
+def test_the_floors_name_a_configuration_above_the_table_and_not_in_its_rows() -> None:
+    summary = Summary(read(EXAMPLES / "h100-latency" / "pi05"))
+    page = render_html(summary, command="c")
+    (start,) = [found.start() for found in re.finditer(r"bandwidth floor</th>", page)]
+    table = page[page.rindex("<table", 0, start) : page.index("</table>", start)]
+    rows = [
+        re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)
+        for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    ]
+    body = [[re.sub(r"<[^>]+>", "", cell).strip() for cell in row] for row in rows[1:]]
+    assert len(body) == len(summary.roofline) == 60
+    assert max(len(row[0]) for row in body) <= LONGEST
+    names = {str(row[name]) for row in summary.roofline.to_dict("records") for name in ("policy_id", "hardware")}
+    told = [
+        name for name in (*names, "lerobot:pi05", "weights=random") for row in body if any(name in cell for cell in row)
+    ]
+    assert told == []
+    above = page[page.rindex("<section", 0, start) : page.rindex("<table", 0, start)]
+    assert above.count("lerobot:pi05, weights=random, on h100-sxm-80gb") == 1
 
 
 def test_nothing_is_loaded_from_anywhere(build_ledger: BuildLedger) -> None:

@@ -217,6 +217,14 @@ PLACED = {
     "libero_spatial-0": 0,
 }
 """Tasks whose scenes hold fixtures, some with doors and drawers, which LIBERO draws more often at every reset."""
+QUICK = {
+    ("lerobot", "libero_spatial"),
+    ("lerobot", "libero_10"),
+    ("openpi", "libero_goal"),
+    ("openpi", "libero_10-caddy"),
+    ("lerobot", "libero_spatial-0"),
+}
+"""Each task under one of the two presets; the other half of the product takes as long again, and is slow."""
 EPISODES = (0, 1, 3)
 
 
@@ -272,8 +280,14 @@ def as_preset(preset: str, suite: str, task_id: int) -> LiberoSim:
     return LiberoSim(suite, task_id, config=sim_config(protocol, CAMERAS, privileged=False))
 
 
-@pytest.mark.parametrize("task", PLACED)
-@pytest.mark.parametrize("preset", EVALUATORS)
+@pytest.mark.parametrize(
+    ("preset", "task"),
+    [
+        pytest.param(preset, task, marks=() if (preset, task) in QUICK else pytest.mark.slow)
+        for preset in EVALUATORS
+        for task in PLACED
+    ],
+)
 def test_episodes_begin_as_in_the_presets_evaluator_in_whatever_order(preset: str, task: str) -> None:
     suite, task_id = task.split("-")[0], PLACED[task]
     starts = evaluator_starts(preset, suite, task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,12 +158,27 @@ def write_checkpoint(
     return folder
 
 
+@pytest.fixture(scope="session")
+def saved() -> dict[str, Path]:
+    """Checkpoints that a test of this process has written before: type and changes → folder."""
+    return {}
+
+
 @pytest.fixture
-def save(narrow: None, tmp_path: Path, tokenizer: Path) -> Callable[..., Path]:
-    """Write a small checkpoint of a policy type; see `write_checkpoint`."""
+def save(
+    narrow: None,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tokenizer: Path,
+    saved: dict[str, Path],
+) -> Callable[..., Path]:
+    """Write a small checkpoint of a policy type, once, and copy it for each test; see `write_checkpoint`."""
 
     def write(policy_type: str, **changes: Any) -> Path:
-        return write_checkpoint(tmp_path / policy_type, tokenizer, policy_type, **changes)
+        key = f"{policy_type} {sorted(changes.items())!r}"
+        if key not in saved:
+            saved[key] = write_checkpoint(tmp_path_factory.mktemp(policy_type), tokenizer, policy_type, **changes)
+        return shutil.copytree(saved[key], tmp_path / policy_type, dirs_exist_ok=True)
 
     return write
 
