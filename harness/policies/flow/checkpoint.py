@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from harness.errors import PolicyError
-from harness.policies.flow.network import FlowConfig, FlowNetwork, Normalization
+from harness.policies.flow.network import FlowConfig, FlowNetwork
 from harness.policies.flow.options import CONFIG_FILE, WEIGHTS_FILE
 from harness.strict_json import read_json
 
@@ -44,12 +44,12 @@ def initialize(network: FlowNetwork, generator: torch.Generator) -> None:
 
 
 def empty_network(config: FlowConfig) -> FlowNetwork:
-    """Build a network with unset weights and default statistics, without drawing from the global generator."""
-    with torch.device("meta"):
-        network = FlowNetwork(config)
-    network.to_empty(device="cpu")
-    network.normalization = Normalization()
-    return network
+    """Build a network whose weights are to be set, with default statistics; the global generator is left as it was.
+
+    Not on the meta device, which costs a second: torch imports its compiler for it.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return FlowNetwork(config)
 
 
 def random_network(config: FlowConfig, seed: int) -> FlowNetwork:
