@@ -42,6 +42,11 @@ class ProbeJob:
     share_process: bool = False
     allow_shared: bool = False
 
+    @property
+    def processes(self) -> int:
+        """In how many it measures, at most."""
+        return 1 if self.share_process else max(1, len(self.nfes)) * len(self.batch_sizes)
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
@@ -110,18 +115,25 @@ class ProbeLease:
         self._calibrated = False
         self._failed: dict[str, set[tuple[int | None, int]]] = {}
         self._numbers: Any = None
+        self._standby: Any = None
 
-    def run(self, job: ProbeJob) -> ProbeReport:
+    def run(self, job: ProbeJob, following: ProbeJob | None = None) -> ProbeReport:
         """Launch one policy; each configuration's rows are in the ledger when it ends.
+
+        Args:
+            job: What to launch.
+            following: The job after it, whose processes may start while this one's counts and ends.
 
         Raises:
             HarnessError: The request is wrong, or the policy cannot be built.
         """
         from harness.latency import Labels, describe_node, probe_observations, run_isolated
         from harness.latency.launches import SampleNumbers
+        from harness.latency.standby import PolicyCode, Standby
         from harness.policies.registry import make_policy
 
         numbers = self._numbers = self._numbers or SampleNumbers()
+        standby = self._standby = self._standby or Standby()
         skip = self._failed.setdefault(job.spec.label, set())
         result = run_isolated(
             partial(make_policy, job.spec),
@@ -142,6 +154,9 @@ class ProbeLease:
             calibrate=not self._calibrated,
             on_rows=lambda rows: self._append("latency", numbers.continued(rows)),
             on_counts=None if job.launch else partial(self._append, "counts"),
+            imports=PolicyCode.of(job.spec),
+            standby=standby,
+            following=[] if following is None else [PolicyCode.of(following.spec)] * following.processes,
             skip=skip,
         )
         skip |= {(c.nfe, c.batch_size) for c in result.probe.configurations if c.failure is not None}
@@ -204,7 +219,7 @@ def run_probes(
                     job = jobs.pop(0)
                     again = f", launch {job.launch + 1} of {plan.launches}" if plan.launches > 1 else ""
                     say(f"Probing {job.spec.label} on {places[node_id].node_id}{again}")
-                    running[actors[node_id].run.remote(job)] = node_id
+                    running[actors[node_id].run.remote(job, jobs[0] if jobs else None)] = node_id
             if not running or interrupts.count:
                 return ProbesEnd(tuple(warnings), tuple(failures), interrupts.count > 0)
             ended, _ = session.ray.wait(list(running), timeout=POLL_S)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,20 +58,29 @@ class IsolatedProbe:
     answer: bool = False
     """Whether to also send the answers that variants are compared by."""
     allow_shared: bool = False
+    imports: Callable[[], object] | None = None
+    """What a child imports before its turn comes, e.g. `standby.PolicyCode`."""
 
 
-def serve(connection: Connection, stop: Any) -> None:
-    """Take a job and measure its configurations one after the other; the body of the process.
+def serve(connection: Connection, stop: Any, imports: Callable[[], object] | None = None) -> None:
+    """Import, wait for a job, and measure its configurations one after the other; the body of the process.
 
-    The job comes through the connection rather than with the process: a process that dies while it starts would leave
-    whoever hands it megabytes waiting for ever.
+    The job comes when it is this process's turn, and through the connection rather than with the process: one that
+    dies while it starts would leave whoever hands it megabytes waiting for ever.
 
     Args:
-        connection: To the parent. Messages are (kind, value); "started" comes first, before the job is sent.
+        connection: To the parent. Messages are (kind, value): "started" comes first, "ready" when everything that can
+            be imported before the job is known has been.
         stop: An event that asks for an early end.
+        imports: Imports the policy's code.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _send(connection, "started", None)
+    if imports is not None:
+        # What cannot be imported is said when the policy is built.
+        with contextlib.suppress(Exception):
+            imports()
+    _send(connection, "ready", None)
     try:
         job, wanted = connection.recv()
     except EOFError:
@@ -80,6 +92,17 @@ def serve(connection: Connection, stop: Any) -> None:
         measure(job, wanted, connection, stop)
     except HarnessError as error:
         _send(connection, "refused", error)
+    _leave(connection)
+
+
+def _leave(connection: Connection) -> None:
+    """End without taking the interpreter apart, which torch makes 0.7 s long: the next child waits for it."""
+    connection.close()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)
 
 
 def measure(job: IsolatedProbe, wanted: Sequence[Configuration], connection: Connection, stop: Any) -> None:
@@ -114,7 +137,11 @@ def measure(job: IsolatedProbe, wanted: Sequence[Configuration], connection: Con
     # Last, so that it can neither heat the device before a measurement nor add to the memory of one.
     if job.calibrate:
         _send(connection, "say", "measuring the device's copy bandwidth, matrix products and launch cost")
-        _send(connection, "calibration", calibrate(device, job.clock.seconds))
+        calibration = calibrate(device, job.clock.seconds)
+        for note in calibration.notes:
+            _send(connection, "say", note)
+        _send(connection, "calibration", calibration)
+    _send(connection, "sampled", None)
     measuring.count()
 
 

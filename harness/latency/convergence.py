@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 
 from harness.spec.budget import Budget
 
 
 def is_warm(durations: Sequence[float], window: int, tolerance: float) -> bool:
-    """Tell whether the medians of the last three windows lie within `tolerance` of each other.
+    """Tell whether the medians of the last three windows agree: within `tolerance`, or within their own scatter.
 
-    The medians are of whole windows counted from the start, so that a decision is made once per window.
+    The medians are of whole windows counted from the start, so that a decision is made once per window. On a busy
+    machine medians of so few calls never come within `tolerance`; there, as far apart as the notches of box plots of
+    three such windows reach (McGill, Tukey and Larsen 1978) is agreement. A latency that still falls differs more
+    between windows than within one.
     """
     if len(durations) < 3 * window or len(durations) % window:
         return False
-    ends = range(len(durations) - 2 * window, len(durations) + 1, window)
-    medians = [median(durations[end - window : end]) for end in ends]
-    return max(medians) <= (1 + tolerance) * min(medians)
+    starts = range(len(durations) - 3 * window, len(durations), window)
+    windows = [sorted(durations[start : start + window]) for start in starts]
+    medians: list[float] = [median(values) for values in windows]
+    spreads = [quantiles(values, n=4, method="inclusive") if window > 1 else [0.0, 0.0, 0.0] for values in windows]
+    notch: float = 1.57 * median(third - first for first, _, third in spreads) / window**0.5
+    return max(medians) - min(medians) <= max(tolerance * min(medians), 2 * notch)
 
 
 def is_enough(budget: Budget, seconds: float, samples: int) -> bool:

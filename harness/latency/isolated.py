@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from harness.errors import UsageError
@@ -9,6 +10,7 @@ from harness.latency.child import Configuration, IsolatedProbe
 from harness.latency.differences import Answers
 from harness.latency.parent import IsolatedResult, Listener, Measured, run_children
 from harness.latency.probe import ConfigurationResult, Labels
+from harness.latency.standby import Imports, Standby
 from harness.ledger.schema import Row
 from harness.policies.base import Policy
 from harness.rollout.time_source import TimeSource, WallTime
@@ -33,6 +35,9 @@ def run_isolated(
     on_message: Callable[[str], object] = lambda text: None,
     allow_shared: bool = False,
     share_process: bool = False,
+    imports: Imports | None = None,
+    standby: Standby | None = None,
+    following: Sequence[Imports | None] = (),
     skip: Collection[Configuration] = (),
     timeout_s: float = 3600.0,
 ) -> IsolatedResult:
@@ -55,6 +60,9 @@ def run_isolated(
         allow_shared: Measure, and mark the rows, while another process computes on the accelerator.
         share_process: Measure all configurations in one process, so that what the policy compiles or records is done
             once. If it dies, the ones after it are measured in a fresh one.
+        imports: What a child imports before its turn, while the one before it counts and ends: `PolicyCode.of(spec)`.
+        standby: Starts the children; None for one of this call's own.
+        following: What the children of the next call with the same `standby` will import.
         skip: Configurations that are not to be measured, e.g. those that failed in an earlier launch.
         timeout_s: A child that gives no result for so long is killed, seconds.
 
@@ -80,6 +88,7 @@ def run_isolated(
         count=on_counts is not None,
         answer=on_answers is not None,
         allow_shared=allow_shared,
+        imports=imports,
     )
 
     def measured(result: ConfigurationResult) -> None:
@@ -94,7 +103,17 @@ def run_isolated(
 
     listener = Listener(measured, finished, on_message)
     batches = tuple(dict.fromkeys(batch_sizes))
-    return run_children(job, batches, listener, share=share_process, timeout_s=timeout_s, skip=skip)
+    with Standby() if standby is None else contextlib.nullcontext(standby) as starts:
+        return run_children(
+            job,
+            batches,
+            listener,
+            share=share_process,
+            timeout_s=timeout_s,
+            standby=starts,
+            following=following,
+            skip=skip,
+        )
 
 
 def answers_of(
@@ -129,5 +148,6 @@ def answers_of(
         if done.answers is not None:
             found[done.configuration] = done.answers
 
-    run_children(asked, batches, Listener(finished=finished), share=True, timeout_s=timeout_s)
+    with Standby(ahead=0) as standby:
+        run_children(asked, batches, Listener(finished=finished), share=True, timeout_s=timeout_s, standby=standby)
     return found

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import signal
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from harness.errors import HarnessError, NodeError, UsageError
 from harness.latency.calibrate import Calibration
-from harness.latency.child import POLL_S, Configuration, IsolatedProbe, serve
+from harness.latency.child import POLL_S, Configuration, IsolatedProbe
 from harness.latency.differences import Answers
 from harness.latency.probe import ConfigurationResult, ProbeFailure, ProbeResult
+from harness.latency.standby import GRACE_S, Imports, Standby, Waiting, interrupts_blocked
 from harness.ledger.schema import Row
-
-# How long a child may take to hand over what it has after it was asked to stop: one decision of a slow policy.
-GRACE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,8 @@ def run_children(
     *,
     share: bool,
     timeout_s: float,
+    standby: Standby,
+    following: Sequence[Imports | None] = (),
     skip: Collection[Configuration] = (),
 ) -> IsolatedResult:
     """Start children until every configuration is done.
@@ -75,6 +71,8 @@ def run_children(
         listener: Told of every result.
         share: Whether one child measures all, for as long as it lives.
         timeout_s: A child that is silent for so long is killed, seconds.
+        standby: Starts the children.
+        following: What the children of the next call will import, if there is one.
         skip: Configurations that are not to be measured, e.g. those that failed in an earlier launch.
 
     Raises:
@@ -87,7 +85,8 @@ def run_children(
     while pending := [(nfe, batch) for batch in batch_sizes for nfe in steps if (nfe, batch) not in done]:
         wanted = pending if share else pending[:1]
         child = _Child(replace(job, calibrate=job.calibrate and calibration is None), wanted, listener)
-        child.run(timeout_s)
+        rest = [] if share else [job.imports] * (len(pending) - 1)
+        child.run(standby, [*rest, *following], timeout_s)
         results += [measured.result for measured in child.done]
         # The NFE that was asked for stands for what the child made of it, e.g. None for the default.
         done |= {wanted[0], *(measured.configuration for measured in child.done)}
@@ -110,34 +109,31 @@ class _Child:
         self.done: list[Measured] = []
         self.open = False
         """Whether more may follow of the last one."""
-        self.started = False
         self.policy_id = job.labels.policy_id or "?"
         self.interrupted = False
 
-    def run(self, timeout_s: float) -> None:
+    def run(self, standby: Standby, then: Sequence[Imports | None], timeout_s: float) -> None:
         """Run the child to its end, whatever that is.
+
+        Args:
+            standby: Where it comes from; told when the next ones may start.
+            then: What those that come after it import.
+            timeout_s: A child that is silent for so long is killed, seconds.
 
         Raises:
             HarnessError: The child says that the request is wrong or the policy cannot be built, or it never started.
         """
-        context = multiprocessing.get_context("spawn")
-        connection, its_end = context.Pipe()
-        stop = context.Event()
-        process = context.Process(target=serve, args=(its_end, stop))
-        with _interrupts_blocked():
-            process.start()
-        its_end.close()
+        child = standby.take(self.job.imports, then)
         try:
-            timed_out = self._receive(process, connection, stop, timeout_s)
+            timed_out = self._receive(child, standby, timeout_s)
         finally:
-            _end(process)
-            connection.close()
+            child.end()
         self._finish()
         if self.current is None:
             return
-        if not (self.started or self.interrupted or timed_out):
-            raise _never_started(process)
-        failure = None if self.interrupted else _autopsy(process, timed_out, timeout_s)
+        if not (child.started or self.interrupted or timed_out):
+            raise _never_started(child.process)
+        failure = None if self.interrupted else _autopsy(child.process, timed_out, timeout_s)
         launch = self.job.labels.launch
         lost = ConfigurationResult(
             self.policy_id, *self.current, launch=launch, interrupted=self.interrupted, failure=failure
@@ -155,38 +151,50 @@ class _Child:
             self.listener.finished(self.done[-1])
         self.open = False
 
-    def _receive(self, process: SpawnProcess, connection: Connection, stop: Any, timeout_s: float) -> bool:
+    def _receive(self, child: Waiting, standby: Standby, timeout_s: float) -> bool:
+        """Give the child its turn, and take messages until it is done; True when it had to be given up."""
+        try:
+            if not standby.settle(child, timeout_s):
+                return child.process.is_alive()
+            with interrupts_blocked():
+                child.connection.send((self.job, self.wanted))
+        except ConnectionError:
+            child.process.join(GRACE_S)
+            return False
+        except KeyboardInterrupt:
+            self.interrupted = True
+            child.process.kill()
+            return False
+        return self._listen(child, standby, timeout_s)
+
+    def _listen(self, child: Waiting, standby: Standby, timeout_s: float) -> bool:
         """Take messages until the child is done; True when it had to be given up."""
-        clock = self.job.clock
+        clock, connection = self.job.clock, child.connection
         deadline = clock.seconds() + timeout_s
         while True:
             try:
                 while clock.seconds() < deadline:
                     if connection.poll(POLL_S):
-                        self._take(connection.recv(), connection)
+                        self._take(connection.recv(), standby)
                         if not self.interrupted:
                             deadline = clock.seconds() + timeout_s
-                    elif not process.is_alive() and not connection.poll(0):
+                    elif not child.process.is_alive() and not connection.poll(0):
                         return False
                 return not self.interrupted
             except (EOFError, ConnectionError):
-                process.join(GRACE_S)
+                child.process.join(GRACE_S)
                 return False
             except KeyboardInterrupt:
                 # The child, which ignores Ctrl-C, ends after the decision in hand and sends what it has.
                 if self.interrupted:
                     raise
                 self.interrupted = True
-                stop.set()
+                child.stop.set()
                 deadline = clock.seconds() + GRACE_S
 
-    def _take(self, message: tuple[str, Any], connection: Connection) -> None:
+    def _take(self, message: tuple[str, Any], standby: Standby) -> None:
         kind, value = message
-        if kind == "started":
-            self.started = True
-            with _interrupts_blocked():
-                connection.send((self.job, self.wanted))
-        elif kind == "policy":
+        if kind == "policy":
             self.policy_id, self.steps = value
         elif kind == "say":
             self.listener.say(value)
@@ -198,6 +206,9 @@ class _Child:
             self.listener.measured(value)
         elif kind == "calibration":
             self.calibration = value
+        elif kind == "sampled":
+            # What this child still does, counting and ending, disturbs no measurement; nor does who starts meanwhile.
+            standby.fill()
         elif kind == "refused":
             raise value
         elif self.open:
@@ -239,24 +250,3 @@ def _never_started(process: SpawnProcess) -> HarnessError:
         f"{said}; what it printed stands above. It imports the script that started it: put what that "
         "script is to do once under `if __name__ == '__main__':`."
     )
-
-
-def _end(process: SpawnProcess) -> None:
-    """Make sure that a child is gone."""
-    process.join(1.0)
-    if process.is_alive():
-        process.kill()
-        process.join(GRACE_S)
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back: a child that starts meanwhile inherits the blocked signal, and a message is sent whole."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

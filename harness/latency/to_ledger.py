@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from harness.latency.launches import ProbeProgress, SampleNumbers
 from harness.latency.node import describe_node, node_name, versions
 from harness.latency.parent import IsolatedResult
 from harness.latency.probe import ConfigurationResult, Labels, ProbeFailure, ProbeResult
+from harness.latency.standby import PolicyCode, Standby
 from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.ledger.schema import Row
@@ -104,19 +106,28 @@ def _probe_policies(
 ) -> list[ProbeResult]:
     """Launch every configuration once, then every one again: a drift of the machine hits all alike."""
     jobs = tuple((variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants)
-    session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs)
     measured: list[list[ConfigurationResult]] = [[] for _ in jobs]
     progress = ProbeProgress.of(plan, len(jobs), clock)
     on_message(progress.price)
-    for launch in range(plan.launches):
-        if launch:
-            on_message(progress.after(launch))
-        for (variant, words), results in zip(jobs, measured, strict=True):
-            found = session.launch(variant, words, launch, results)
-            results += found.configurations
+    with Standby(clock=clock) as standby:
+        session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs, standby)
+        turns = list(itertools.product(range(plan.launches), range(len(jobs))))
+        for (launch, n), after in zip(turns, [*turns[1:], None], strict=True):
+            if launch and not n:
+                on_message(progress.after(launch))
+            variant, words = jobs[n]
+            following = jobs[after[1]][0].spec if after is not None else None
+            found = session.launch(variant, words, launch, measured[n], following)
+            measured[n] += found.configurations
             if found.interrupted:
-                return [ProbeResult(tuple(mine), interrupted=mine is results) for mine in measured if mine]
+                return [ProbeResult(tuple(mine), interrupted=mine is measured[n]) for mine in measured if mine]
     return [ProbeResult(tuple(mine)) for mine in measured]
+
+
+def following_imports(plan: ProbePlan, spec: PolicySpec | None) -> list[PolicyCode]:
+    """What the children of a launch of `spec` will import, at most; of none without it."""
+    configurations = max(1, len(plan.nfe)) * len(plan.batch_sizes)
+    return [] if spec is None else [PolicyCode.of(spec)] * (1 if plan.process_per == "variant" else configurations)
 
 
 def named(label: str, words: int | None) -> str:
@@ -135,6 +146,7 @@ class _Session:
     clock: TimeSource
     on_message: Callable[[str], None]
     jobs: tuple[tuple[ProbeVariant, int | None], ...]
+    standby: Standby
     described: bool = False
     answers: dict[tuple[str, Configuration], Answers] = field(default_factory=dict)
     """Answers of references, by name and configuration."""
@@ -145,7 +157,12 @@ class _Session:
     """Warnings that were given."""
 
     def launch(
-        self, variant: ProbeVariant, words: int | None, launch: int, before: Sequence[ConfigurationResult]
+        self,
+        variant: ProbeVariant,
+        words: int | None,
+        launch: int,
+        before: Sequence[ConfigurationResult],
+        following: PolicySpec | None,
     ) -> ProbeResult:
         """Probe one variant once.
 
@@ -154,6 +171,7 @@ class _Session:
             words: Length of the instruction; None for LIBERO's own.
             launch: Which time this is, from 0.
             before: What earlier launches of it gave; a configuration that failed is not launched again.
+            following: What is launched after it.
 
         Raises:
             HarnessError: The only variant cannot be built.
@@ -162,7 +180,7 @@ class _Session:
         if not launch:
             self.on_message(f"{name}: probing")
         try:
-            isolated = self.measure(variant, words, launch, before)
+            isolated = self.measure(variant, words, launch, before, following)
         except HarnessError as error:
             # One variant that cannot be built must not take the others along.
             if len(self.jobs) == 1 and not launch:
@@ -177,7 +195,12 @@ class _Session:
         return isolated.probe
 
     def measure(
-        self, variant: ProbeVariant, words: int | None, launch: int, before: Sequence[ConfigurationResult]
+        self,
+        variant: ProbeVariant,
+        words: int | None,
+        launch: int,
+        before: Sequence[ConfigurationResult],
+        following: PolicySpec | None,
     ) -> IsolatedResult:
         """Launch one variant; its rows, counts and differences are in the ledger when each configuration ends.
 
@@ -213,6 +236,9 @@ class _Session:
             on_message=lambda text: self.on_message(f"  {text}"),
             allow_shared=plan.allow_shared,
             share_process=plan.process_per == "variant",
+            imports=PolicyCode.of(variant.spec),
+            standby=self.standby,
+            following=following_imports(plan, following),
             skip=[(result.nfe, result.batch_size) for result in before if result.failure is not None],
         )
 

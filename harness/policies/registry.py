@@ -235,6 +235,15 @@ class PolicyRegistry:
         known = self._kinds.get(spec.kind)
         return self.make(spec).info if known is not None and known.light and not known.remote else None
 
+    def load(self, spec: PolicyRequest) -> None:
+        """Import the code of a policy and build nothing.
+
+        Raises:
+            UsageError: Nothing is registered under `spec.kind`.
+            PolicyError: The factory cannot be imported.
+        """
+        self._factory(spec)
+
     def make(self, spec: PolicyRequest) -> Policy:
         """Build the policy that a spec asks for.
 

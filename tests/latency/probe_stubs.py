@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -151,3 +154,33 @@ class Uncountable(Sleepy):
 
 def uncountable() -> Sleepy:
     return Uncountable()
+
+
+def process_start() -> float:
+    """When this process was started, seconds since the epoch, to a hundredth (psutil rounds the boot to a second)."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+@dataclass(frozen=True)
+class SlowImports:
+    """Imports that take 0.3 s, and are written down."""
+
+    folder: Path
+    name: str = "stub"
+
+    def __call__(self) -> None:
+        began = process_start()
+        time.sleep(0.3)
+        (self.folder / f"import-{os.getpid()}.json").write_text(json.dumps([began, time.time()]))
+
+
+@dataclass(frozen=True)
+class MakeObserved:
+    """Builds a policy whose process is written down when it is built."""
+
+    folder: Path
+
+    def __call__(self) -> Sleepy:
+        (self.folder / f"built-{os.getpid()}.json").write_text(json.dumps([time.time()]))
+        return Sleepy(policy_id=f"sleepy-{os.getpid()}")

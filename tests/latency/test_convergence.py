@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from statistics import median
+
 import pytest
 from pydantic import ValidationError
 
@@ -25,6 +28,24 @@ def test_only_the_last_three_windows_count() -> None:
 
 def test_one_slow_call_within_a_window_does_not_keep_it_cold() -> None:
     assert is_warm([1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], window=3, tolerance=0.01)
+
+
+def test_scatter_that_a_busy_machine_adds_does_not_keep_it_cold() -> None:
+    rng = random.Random(0)
+    noisy = [[10 * (1 + rng.expovariate(3)) for _ in range(15)] for _ in range(200)]
+    assert sum(is_warm(calls, window=5, tolerance=0.03) for calls in noisy) > 120
+    # … as they would within the tolerance alone.
+    assert sum(max(m) <= 1.03 * min(m) for m in ([median(c[n : n + 5]) for n in (0, 5, 10)] for c in noisy)) < 20
+
+
+@pytest.mark.parametrize("fall", [0.1, 0.5, 3.0])
+def test_a_latency_that_still_falls_is_not_taken_for_scatter(fall: float) -> None:
+    """A clock that rises, steadily or in one go, with a little noise on top."""
+    rng = random.Random(1)
+    steady = [1 + fall * (1 - n / 14) + 0.01 * rng.random() for n in range(15)]
+    sudden = [1 + fall * (n < 5) + 0.01 * rng.random() for n in range(15)]
+    assert not is_warm(steady, window=5, tolerance=0.03)
+    assert not is_warm(sudden, window=5, tolerance=0.03)
 
 
 def test_nothing_is_warm_before_three_whole_windows() -> None:

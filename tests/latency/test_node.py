@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -111,6 +112,18 @@ def test_a_rate_is_found_in_bounded_time_however_slow_the_device(flop_s: float) 
     # One that has begun is finished.
     assert elapsed < 2 * LIMIT_S
     assert (sides[-1] == CPU_SIDES[-1]) == (flop_s > 1e12)
+
+
+@pytest.mark.parametrize(
+    ("tick_s", "said"),
+    [(0.1, "fp32 products crawl here, at"), (3.0, "bf16 products are left out: the ceilings before them took 5 s")],
+)
+def test_products_that_crawl_or_for_which_no_time_is_left_are_named(tick_s: float, said: str) -> None:
+    pytest.importorskip("torch")
+    elapsed = itertools.count()
+    found = calibrate("cpu", lambda: tick_s * next(elapsed))
+    assert any(note.startswith(said) for note in found.notes), found.notes
+    assert ("fp32" in found.matmul_by_format) == ("crawl" in said)
 
 
 @pytest.mark.parametrize(
