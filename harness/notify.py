@@ -60,7 +60,7 @@ def notify(template: str, news: News, timeout_s: float = TIMEOUT_S) -> str | Non
     Args:
         template: A command, whose words may hold {verdict}, {report}, {ledger}, {name}, {step} and {summary} (no shell
             reads it), or an http(s) address, to which the same fields are posted as JSON, with `text` for chats.
-        news: What to tell.
+        news: Verdict, report, ledger and summary that fill the template's fields.
         timeout_s: Time limit, seconds.
 
     Returns:

@@ -82,7 +82,7 @@ def arrow_table(aggregate: Aggregate, summary: Summary, name: str) -> pa.Table:
     """An aggregate as an Arrow table.
 
     Args:
-        aggregate: Which.
+        aggregate: Its columns, and how their rows are computed.
         summary: Of one ledger, or of several that were read as one: everything is pooled over them and their machines.
         name: What the table calls itself in its metadata.
 

@@ -71,10 +71,10 @@ def claim(
     """Plan a run, and make the ledger its own.
 
     Args:
-        prepared: What to run.
+        prepared: The request, checked, with its suite.
         servers: The policies, loaded.
         reports: Ray's node id → what the node has.
-        time: Time.
+        time: Time of day of the run's row.
         began: When the run began, UTC; None for now.
 
     Raises:

@@ -51,10 +51,10 @@ class Controller:
         Args:
             state: The bookkeeping, with nothing leased.
             out: The ledger, claimed by the driver.
-            run_id: The run.
+            run_id: The run that rows are written for.
             clock_mode: `Protocol.clock`.
             infos: Policy label → what the policy says of itself.
-            clock: Time.
+            clock: Time of day and stopwatch of leases.
             early_stopping: Looks at every result that is in the ledger, and may stop the run.
         """
         self._state, self._writer, self._clock = state, LedgerWriter(out), clock

@@ -61,10 +61,10 @@ class RolloutDrive:
         """Watch over `group`; see `drive`.
 
         Args:
-            session: The cluster.
+            session: Connection to the Ray cluster that the workers run on.
             group: Workers, started.
             controller: Actor handle of the `Controller`.
-            clock: Time.
+            clock: Stopwatch for the time that workers are given after Ctrl-C.
             interrupts: Ctrl-C.
             on_progress: Called about four times a second.
             max_attempts: Attempts that an episode is given.

@@ -47,8 +47,8 @@ def film(
 
     Args:
         simulator: Simulator of the episode's task.
-        result: The episode.
-        actions: What it executed.
+        result: The episode that is filmed: its unit and the digest of its trajectory.
+        actions: Actions that it executed, shape (7,) each.
         ledger: The ledger's directory; to one that is not local the finished video is uploaded.
         cameras: Cameras, put side by side.
 

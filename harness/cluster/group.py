@@ -57,7 +57,7 @@ class WorkerGroup:
         """Start one worker in every slot.
 
         Args:
-            session: The cluster.
+            session: Connection to the Ray cluster.
             slots: Where they go.
             setup: What they have to know.
             controller: Whom they pull from.

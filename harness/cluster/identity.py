@@ -17,7 +17,7 @@ def require_same_policies(out: str, infos: Mapping[str, PolicyInfo]) -> None:
     """Refuse to continue a ledger with other policies than its rows are from.
 
     Args:
-        out: The ledger.
+        out: Path or URI of the ledger that is continued.
         infos: Policy label → what is about to act under it.
 
     Raises:

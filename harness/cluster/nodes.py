@@ -64,7 +64,7 @@ def inspect_nodes(
     """Look at every node, in a task pinned to it.
 
     Args:
-        session: The cluster.
+        session: Connection to the Ray cluster.
         nodes: The nodes that episodes will run on.
         request: What to look at.
         driver: What the driver has: the protocol manifests are made from it.
@@ -129,8 +129,8 @@ def describe_nodes(
     """Describe every node: a private cluster's only one from here, others in a task pinned to each.
 
     Args:
-        session: The cluster.
-        nodes: Its nodes.
+        session: Connection to the Ray cluster.
+        nodes: Nodes to describe, the driver's first.
         run_id: The run that they are described for.
         reports: Ray's node id → what the node renders with.
 

@@ -79,7 +79,7 @@ def probes_here(suite: Suite, *, local: bool) -> tuple[ProbePlan | None, tuple[s
     """What of a suite's probes can be built: the extra `sim` alone rolls out, yet brings no torch to time `flow` with.
 
     Args:
-        suite: The suite.
+        suite: The suite whose probes are wanted.
         local: Whether policies are built on this machine; what the nodes of a cluster have is not known here.
 
     Returns:
@@ -107,7 +107,7 @@ def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescriptio
     """Check that a suite can be run: its tasks and init states exist, and its policies can be had and fit.
 
     Args:
-        suite: The suite.
+        suite: The suite, with the request's changes applied.
         local: Whether policies are built on this machine, so that their files have to be here.
 
     Returns:

@@ -76,7 +76,7 @@ def finish_recording(
     """Make the dataset of a finished run.
 
     Args:
-        recording: Where.
+        recording: Folder of the dataset, and whether failures are kept.
         out: The run's ledger, which says what has to be there.
         plan: The run's episodes.
         provenance: What the dataset says of its origin.

@@ -26,7 +26,7 @@ def episode_rows(
     """Rows of the table `episodes`.
 
     Args:
-        run_id: The run.
+        run_id: The run that the rows belong to.
         clock: `Protocol.clock`.
         results: One per row.
         infos: Policy label → what the policy says of itself.

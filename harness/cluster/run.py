@@ -110,7 +110,7 @@ def run(
         video: "none", "failures" or "all", in place of the suite's.
         on_progress: Called about four times a second while episodes run.
         on_message: Called with a line about what goes on before and after.
-        clock: Time.
+        clock: Time of day and stopwatch; None for the machine's.
         early_stopping: Builds what looks at results as they come in and may drop the rest of the plan (a sequential
             gate). It is called with the plan and each suite's manifest before anything is written.
         only: Keys of the episodes to run; None for the whole plan.

@@ -39,7 +39,7 @@ class RolloutWorker:
 
         Args:
             worker_id: Name, unique in the run.
-            setup: The run.
+            setup: World, protocol, policies, limits and places of the run.
             controller: Actor handle of the `Controller`.
         """
         import ray

@@ -95,7 +95,7 @@ def read_series(paths: Iterable[str], rng: np.random.Generator, *, alpha: float 
     """Read ledgers, sort their nights into series, and look for steps in each.
 
     Args:
-        paths: Ledgers.
+        paths: Ledgers of nights, in any order.
         rng: Source of the permutations.
         alpha: Probability of a false step in one series of one figure, when nothing changed.
     """

@@ -28,9 +28,9 @@ class ProbeProgress:
         """Price of a plan, from now on.
 
         Args:
-            plan: What is measured.
+            plan: Policies, NFE values, batch sizes, launches and budget of the probe.
             policies: How many policies, variants and instruction lengths counted.
-            clock: Stopwatch.
+            clock: Stopwatch by which the rest is estimated.
         """
         each = max(1, len(plan.nfe)) * len(plan.batch_sizes)
         return cls(policies * each, plan.launches, plan.budget.min_seconds, clock.seconds(), clock)

@@ -14,7 +14,7 @@ def peak_memory_bytes(policy: Policy, rise_bytes: int | None = None) -> int:
     """Peak memory that this process has taken for the policy: on its CUDA device (torch's allocator), else resident.
 
     Args:
-        policy: What ran.
+        policy: The policy that ran, for the device that it lies on.
         rise_bytes: On a module whose CPU and GPU share memory, the rise of the used memory since before the policy was
             built: the allocator's peak leaves out what the CPU side and the libraries hold.
     """

@@ -26,7 +26,7 @@ def read_table(
     """Read all parts of a table, oldest part first, in the current schema.
 
     Args:
-        location: The ledger.
+        location: Directory or bucket of the ledger.
         table: Table name.
         columns: Columns to keep; None for all.
         parts: Which parts, by path; None for those that are there now.

@@ -17,7 +17,7 @@ def require_able(
         label: Name of the policy.
         info: What it says of itself.
         suites: LIBERO suite → task ids; None for all of them.
-        control_mode: Of the protocol.
+        control_mode: What the protocol's actions mean: relative or absolute.
 
     Raises:
         UsageError: A suite or task that it cannot do, another control mode, or a camera that LIBERO does not have; says

@@ -204,7 +204,7 @@ class PolicyRegistry:
         """Check a request as far as that is cheap: kind, options, that its files or its module are there. No torch.
 
         Args:
-            spec: The request.
+            spec: Kind, path and options that were asked for.
             local: Whether the policy will be built on this machine; else only what is the same everywhere is checked.
 
         Raises:

@@ -35,7 +35,7 @@ def lay_out(table: Table, width: int | None = None) -> list[Block]:
     fit beside the text, each row becomes a paragraph.
 
     Args:
-        table: What to write.
+        table: Columns, rows, key and note, as text.
         width: Columns of the terminal; None for as many as needed.
     """
     table = replace(table, rows=tuple(tuple(map(spelled, row)) for row in table.rows))

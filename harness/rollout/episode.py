@@ -48,11 +48,11 @@ def run_episode(
 
     Args:
         sim: Simulator of the unit's task.
-        decider: The policy.
-        unit: What to run.
-        protocol: The rules.
+        decider: Asks the policy, in this process or over a server.
+        unit: Policy, NFE, task, init state and trial of the episode.
+        protocol: Steps, settle steps, replan interval and control mode.
         info: What the policy may see and how it decides.
-        clock: Time.
+        clock: Time of day and stopwatch of the episode's columns.
         limits: Wall-clock limits. The one per episode is looked at between control steps.
         attempt: Which attempt this is, from 1.
         recorder: Gets every executed action, from which the episode can be played again.

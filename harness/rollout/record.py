@@ -112,8 +112,8 @@ class RecordingSimulator:
         """Wrap a simulator.
 
         Args:
-            inner: The simulator.
-            plan: What to record.
+            inner: The simulator whose steps are recorded.
+            plan: Cameras, stride and size of the frames that are kept.
             policy_cameras: Rendered whenever the policy asks for an observation.
             action_noise: Standard deviation of the noise on executed actions; see `harness.rollout.disturb`.
         """
@@ -232,12 +232,12 @@ def record_episode(
 
     Args:
         sim: Simulator of the unit's task.
-        decider: The policy.
-        unit: What to run.
-        protocol: The rules.
+        decider: Asks the policy, in this process or over a server.
+        unit: Policy, NFE, task, init state and trial of the episode.
+        protocol: Steps, replan interval and noise of the actions.
         info: What the policy may see and how it decides.
-        plan: What to record.
-        clock: Time.
+        plan: Cameras, stride and size of the frames that are kept.
+        clock: Time of day and stopwatch of the episode's columns.
         limits: Wall-clock limits.
         attempt: Which attempt this is, from 1.
 

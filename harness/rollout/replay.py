@@ -28,7 +28,7 @@ def replay_frames(
 
     Args:
         sim: Simulator of the episode's task.
-        result: The episode.
+        result: The episode that is played again: its unit and the digest of its trajectory.
         actions: What was executed, each of shape (7,).
         cameras: Cameras, put side by side.
         resolution: Height and width of each, pixels.

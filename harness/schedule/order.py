@@ -52,7 +52,7 @@ def take(
     """Choose the next units of an idle worker, all of one task.
 
     Args:
-        queue: What is left.
+        queue: Units that nobody has begun.
         worker: The idle worker.
         assignments: Worker → the task it has built, for every worker (the idle one included if it has one).
         expected_s: Expected seconds of one episode of a task.

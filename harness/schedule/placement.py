@@ -49,7 +49,7 @@ def place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tu
     """Place policy servers: one per policy on every GPU, sharing GPUs when policies outnumber them; else one on CPUs.
 
     Args:
-        nodes: The cluster.
+        nodes: Nodes of the cluster with their free CPUs, GPUs and memory.
         policies: Labels of policies that need a server.
 
     Raises:
@@ -86,7 +86,7 @@ def place_workers(
     """Place rollout workers.
 
     Args:
-        nodes: The cluster.
+        nodes: Nodes of the cluster with their free CPUs, GPUs and memory.
         servers: What policy servers take.
         wanted: Number of workers (≥ 1); None for one per CPU that is not reserved, as memory allows, and at least one.
         n_units: Units of work: more workers than that would idle.

@@ -77,7 +77,7 @@ def lost_episode(
         attempt: Which attempt, from 1.
         started_at: When it was leased, UTC.
         error: (`error_type`, `error_message`).
-        node_id: Where it ran.
+        node_id: Node that the worker was on.
     """
     return EpisodeResult(
         unit, "error", started_at, attempt, error_type=error[0], error_message=error[1], node_id=node_id

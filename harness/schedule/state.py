@@ -188,7 +188,7 @@ class RunState:
         Args:
             worker: The worker that died or hung.
             error: (error type, message).
-            node_id: Where it was.
+            node_id: Node that the worker was on.
 
         Returns:
             Error results to write and `confirm`.

@@ -46,7 +46,7 @@ def sim_config(protocol: Rules, cameras: Iterable[str], *, privileged: bool) -> 
     """What the simulator has to know of a protocol.
 
     Args:
-        protocol: The rules.
+        protocol: Resolution and orientation of frames, rate and mode of control, settle steps, placements.
         cameras: Those that observations show.
         privileged: Whether observations carry object poses.
     """

@@ -74,7 +74,7 @@ def task_digest(task: TaskFiles, config: SimConfig, package: LiberoPackage, fold
     """What a built task is kept under: all that decides it.
 
     Args:
-        task: The task.
+        task: Files in which LIBERO describes the task.
         config: Of it, only what the environment is built with.
         package: Where LIBERO lies.
         folders: Folders of meshes and textures; each of their files counts with its size and its time of change.

@@ -25,7 +25,7 @@ def explain(settings: Settings, gpus: Sequence[Gpu], choice: GpuChoice | str) ->
     """Lines that say what would happen.
 
     Args:
-        settings: The watch.
+        settings: What is watched, and how each checkpoint is evaluated.
         gpus: GPUs of this machine.
         choice: What an evaluation would get of them, or why it would get none.
     """

@@ -80,7 +80,7 @@ def target_device(
     """Expect of a device what a measured one reaches of its printed peaks.
 
     Args:
-        profile: The device.
+        profile: Datasheet figures of the device.
         formats: Number formats that the policy multiplies in.
         source: Rates measured on another device; None where there is none.
         like: The profile of that other device; None where it has none.

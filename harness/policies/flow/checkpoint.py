@@ -130,7 +130,7 @@ def save_network(network: FlowNetwork, path: Path, *, dtype: str = "float32") ->
     """Write a checkpoint that `flow:PATH` loads.
 
     Args:
-        network: What to write.
+        network: Network whose parameters and configuration are written.
         path: Folder, made if absent.
         dtype: Of the stored weights: "float32", or "float16" for half the size (relative error 5e-4). Statistics are
             stored in float32.

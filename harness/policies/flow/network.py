@@ -305,7 +305,7 @@ class ActionExpert(nn.Module):
         Args:
             noisy: (B, T, 7), normalised.
             time: (B,), 1 is noise and 0 is actions.
-            cache: Of the prefix.
+            cache: Keys and values of the prefix, per layer.
             target: (B,), the time that the step ends at; None for `time` itself: the instantaneous velocity. A network
                 without `target_time` has no other.
 

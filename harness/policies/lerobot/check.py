@@ -16,7 +16,7 @@ def check(spec: PolicyRequest, local: bool) -> None:
     """Check a request as far as that costs neither torch nor a download.
 
     Args:
-        spec: The request.
+        spec: Path and options that were asked for.
         local: Whether the policy will be built on this machine, so that its files have to be here.
 
     Raises:

@@ -77,7 +77,7 @@ def load_checkpoint(
 
     Args:
         config: The configuration to build.
-        family: Its type.
+        family: What is known of the checkpoint's policy type.
         options: `snapflow` and `dtype` matter here.
         label: Name of the policy, for messages.
         checkpoint: Where the weights are.

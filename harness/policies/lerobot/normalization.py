@@ -41,7 +41,7 @@ def check_normalization(
     """Refuse pipelines that would hand a value on unnormalised, or normalise it with something else.
 
     Args:
-        config: The configuration.
+        config: The checkpoint's configuration.
         processors: The loaded pipelines.
         cameras: Image keys that the policy reads.
         checkpoint: Its name, for messages.

@@ -56,7 +56,7 @@ class LeRobotPolicy:
         Args:
             policy: The LeRobot policy, in evaluation mode, on its device.
             family: How its type is driven.
-            processors: Its pipelines.
+            processors: The checkpoint's own pre- and postprocessor.
             reader: Makes its batches.
             info: What it declares to the harness.
             target_time: Handle of a SnapFlow head.

@@ -35,7 +35,7 @@ def install(policy: Any, sites: Sequence[Site], enter: Enter) -> None:
 
     Args:
         policy: A LeRobot policy; the wrappers are attributes of its own modules, other instances keep theirs.
-        sites: What to wrap.
+        sites: Methods of the model that are timed as components.
         enter: Opens a span by component name; looked up at each call, so that a probe can install its timer later.
 
     Raises:

@@ -26,9 +26,9 @@ def apply_variant(policy: Any, family: Family, options: LerobotOptions, device: 
 
     Args:
         policy: The LeRobot policy, on its device.
-        family: Its type.
+        family: What is known of the checkpoint's policy type.
         options: `quantize`, `vision`, `merge_cameras`, `graphs`, `compile` with `compile_scope` "parts".
-        device: Where it runs.
+        device: Torch device that the policy lies on.
 
     Raises:
         UsageError: An option that this type or device does not take.

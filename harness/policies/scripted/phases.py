@@ -236,7 +236,7 @@ def choose_turn(grasp: Grasp, scene: Scene, attempt: int) -> float:
 
     Args:
         grasp: How to take the object.
-        scene: Where everything is.
+        scene: Poses of all objects, and which of them is grasped.
         attempt: Number of attempts that failed before; each takes another turn.
     """
     base = 0.0 if grasp.along is None else half_turn(heading(scene.poses[grasp.along]) - np.pi / 2)

@@ -20,7 +20,7 @@ def render_gate_junit(result: GateResult, now: datetime) -> str:
     reports is skipped.
 
     Args:
-        result: The gate.
+        result: Verdicts of all rules.
         now: Time stamp of the report.
     """
     verdicts = [found.verdict for found in result.results]

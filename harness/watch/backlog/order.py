@@ -29,7 +29,7 @@ def choose(
     Args:
         waiting: Checkpoints that are to be evaluated.
         settled: Checkpoints that have their result.
-        order: The policy.
+        order: Newest first, in the order of training, or by halving gaps.
 
     Returns:
         One of `waiting`; None when nothing waits.
@@ -55,7 +55,7 @@ def supersedes(
 
     Args:
         running: What is being evaluated.
-        waiting: What waits.
+        waiting: Checkpoints that are to be evaluated.
         order: The policy; only "newest" lets anything be cancelled.
         cancel: Whether cancelling is allowed.
 
@@ -74,9 +74,9 @@ def overflow(
     """Checkpoints that will not be evaluated because more than `limit` wait: those that would have come last.
 
     Args:
-        waiting: What waits.
+        waiting: Checkpoints that are to be evaluated.
         settled: What has its result.
-        order: The policy.
+        order: Which of them would come first.
         limit: Most checkpoints that may wait; None for any number.
     """
     if limit is None:

@@ -167,7 +167,7 @@ def is_settled(
     when nothing has changed for the quiet period: by one's own clock, or by the files' times.
 
     Args:
-        candidate: The checkpoint.
+        candidate: Checkpoint that training may still be writing.
         marker: Name of the done-marker, if one was asked for.
         now_s: Time of day, seconds since 1970.
         unchanged_s: For how long its files have been seen unchanged, seconds.

@@ -30,7 +30,7 @@ def register(state: State, arrival: Arrival) -> list[Event]:
       later, training has been restarted from an earlier step: a new lineage begins, and names say so.
 
     Args:
-        state: What is known.
+        state: Checkpoints that have a name, from the journal.
         arrival: What has come.
 
     Returns:

@@ -23,7 +23,7 @@ def submit_checkpoints(client: EvalClient, train: Any = None) -> bool:
     `save_checkpoint`. Nothing else is touched, and a LeRobot without that function is trained without submissions.
 
     Args:
-        client: Where to submit to.
+        client: Client whose outbox checkpoints are submitted to.
         train: The module whose function is wrapped; None for LeRobot's own.
 
     Returns:
