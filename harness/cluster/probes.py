@@ -17,7 +17,7 @@ from harness.ledger.storage import Location
 from harness.rollout.faults import describe_exception
 from harness.schedule.placement import NodeResources
 from harness.spec.budget import Budget
-from harness.spec.policy import PolicySpec
+from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.suite import ProbePlan
 
 POLL_S = 0.25
@@ -171,7 +171,7 @@ class ProbeLease:
                 gl=self._place.gl,
             )
         failed = tuple(
-            f"probe of {c.policy_id} at NFE {c.nfe}, batch {c.batch_size}: {c.failure.message}"
+            f"probe of {PolicyAtNfe(c.policy_id, c.nfe).label}, batch {c.batch_size}: {c.failure.message}"
             for c in result.probe.configurations
             if c.failure is not None
         )

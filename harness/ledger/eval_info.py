@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.ledger.reader import Ledger
+from harness.spec.policy import PolicyAtNfe
 
 
 def export_eval_info(ledger: Ledger, *, policy: str | None = None, nfe: int | None = None) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def export_eval_info(ledger: Ledger, *, policy: str | None = None, nfe: int | No
         episodes = episodes[episodes["nfe"] == nfe]
     variants = episodes[["policy_id", "nfe"]].drop_duplicates()
     if len(variants) != 1:
-        found = ", ".join(f"{row.policy_id} at NFE {row.nfe}" for row in variants.itertuples()) or "none"
+        pairs = variants.astype(object).where(variants.notna(), None).itertuples(index=False)
+        found = ", ".join(PolicyAtNfe(name, value and int(value)).label for name, value in pairs) or "none"
         raise UsageError(f"eval_info.json holds one policy at one NFE; {ledger.path!r} has {found}. Choose one.")
     ordered = episodes.sort_values(["suite", "task_id", "init_state_id", "trial"], kind="stable")
     per_task = [

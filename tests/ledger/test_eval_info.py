@@ -326,8 +326,8 @@ def test_an_import_without_times_exports_nan_seconds(tmp_path: Path) -> None:
 
 
 def test_several_policies_have_to_be_chosen_from(tmp_path: Path, make_ledger: Any) -> None:
-    a, b = make_ledger("a", ["++"], policy="a"), make_ledger("b", ["+-"], policy="b")
-    with pytest.raises(UsageError, match="Choose one"):
+    a, b = make_ledger("a", ["++"], policy="a", nfe=10), make_ledger("b", ["+-"], policy="b")
+    with pytest.raises(UsageError, match=r"has a @ NFE 10, b\. Choose one"):
         export_eval_info(read(a, b))
     assert export_eval_info(read(a, b), policy="b")["overall"]["pc_success"] == 50.0
 

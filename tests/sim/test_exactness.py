@@ -26,6 +26,8 @@ TASKS = {
     "libero_90": 0,
 }
 """One task of each suite, among them a drawer (libero_90 0) and two stoves (libero_goal 7, libero_10 2)."""
+LONG = ("libero_object", "libero_10")
+"""Suites whose kinds of scene the others have too: slow. Parity with LeRobot in a closed loop plays libero_object."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ def record(plain: PlainLibero, init_state_id: int, actions: NDArray[np.float32])
     return moments
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(suite, marks=pytest.mark.slow if suite in LONG else ()) for suite in TASKS],
+)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     suite, task_id = request.param, TASKS[request.param]
     actions = {init: random_actions(init, 2 * REPLAN) for init in INIT_STATES}
