@@ -16,7 +16,7 @@ from harness.analysis.origin import OriginRecords, naive_single_steps, policy_re
 from harness.analysis.paired.within import paired_variants
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
 from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
-from harness.analysis.timing import throughput, time_shares, worker_time
+from harness.analysis.timing import phase_times, throughput, time_shares, utilisation, worker_time
 from harness.ledger import Ledger
 
 RESUMABLE = ("running", "interrupted", "failed")
@@ -68,6 +68,16 @@ class Summary:
     def workers(self) -> pd.DataFrame:
         """Time of the workers of each run, by cause."""
         return worker_time(self.ledger.episodes)
+
+    @cached_property
+    def utilisation(self) -> pd.DataFrame:
+        """How busy workers, policy servers and GPUs of each node were."""
+        return utilisation(self.ledger.usage)
+
+    @cached_property
+    def phases(self) -> pd.DataFrame:
+        """What the phases of each run took."""
+        return phase_times(self.ledger.phases)
 
     @cached_property
     def decisions(self) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.analysis.success.rates import VARIANT
+from harness.ledger.schema import PHASES
 
 PARTS = ("reset", "physics", "render", "policy_wait", "other")
 """Causes that an episode's wall time splits into; "other" is what the first four leave."""
@@ -111,3 +112,58 @@ def _union_length(intervals: list[tuple[float, float]]) -> float:
         total += max(0.0, stop - max(start, end))
         end = max(end, stop)
     return total
+
+
+BUSY = ("workers_busy", "server_busy", "gpu_busy")
+"""What `usage` tells the busy share of."""
+
+
+def busy_shares(usage: pd.DataFrame) -> pd.DataFrame:
+    """Who was busy, as shares: samples of `usage` with workers counted as a share of those there.
+
+    Args:
+        usage: `Ledger.usage`.
+
+    Returns:
+        The samples with `run_id`, `node_id`, `at`, `workers`, `minutes` since the first sample of the run, and each of
+        `BUSY` in [0, 1], null where nothing of the kind was there.
+    """
+    shares = usage[["run_id", "node_id", "at", "workers"]].copy()
+    shares["minutes"] = (usage["at"] - usage.groupby("run_id")["at"].transform("min")).dt.total_seconds() / 60
+    workers = usage["workers"].astype("float64")
+    shares["workers_busy"] = usage["workers_busy"].astype("float64") / workers.where(workers > 0)
+    for name in BUSY[1:]:
+        shares[name] = usage[name].astype("float64")
+    return shares
+
+
+def utilisation(usage: pd.DataFrame) -> pd.DataFrame:
+    """How busy the workers, policy servers and GPUs of each node were over a run's rollouts.
+
+    Args:
+        usage: `Ledger.usage`.
+
+    Returns:
+        One row per (run_id, node_id) with `samples`, `workers` (most at a time), and each of `BUSY`: its mean over
+        the samples, in [0, 1]; NaN where nothing of the kind was there.
+    """
+    grouped = busy_shares(usage).groupby(["run_id", "node_id"], sort=False)
+    table = grouped.agg(samples=("at", "size"), workers=("workers", "max"), **{name: (name, "mean") for name in BUSY})
+    return table.reset_index()
+
+
+def phase_times(phases: pd.DataFrame) -> pd.DataFrame:
+    """What the phases of each run took.
+
+    Args:
+        phases: `Ledger.phases`.
+
+    Returns:
+        One row per run_id with `total_s` and a column of seconds for each of `harness.ledger.schema.PHASES`; a phase
+        that did not come to pass took 0.
+    """
+    wide = phases.pivot_table(index="run_id", columns="phase", values="seconds", aggfunc="sum", sort=False)
+    wide = wide.reindex(columns=list(PHASES)).fillna(0.0)
+    wide.columns.name = None
+    wide.insert(0, "total_s", wide.sum(axis=1))
+    return wide.reset_index()

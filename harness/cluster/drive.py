@@ -10,6 +10,7 @@ from harness.cluster.group import WorkerEnd, WorkerGroup
 from harness.cluster.messages import WorkerSummary
 from harness.cluster.ray_errors import ask_controller
 from harness.cluster.ray_session import RaySession
+from harness.cluster.usage import UsageLog
 from harness.errors import ControllerLost, HarnessError, LedgerError, NodeError, PolicyChanged, PolicyError
 from harness.interrupts import Interrupts
 from harness.rollout.faults import EpisodeTimeout
@@ -57,6 +58,7 @@ class RolloutDrive:
         on_progress: Callable[[Progress], None],
         max_attempts: int,
         episode_s: float,
+        usage: UsageLog,
     ) -> None:
         """Watch over `group`; see `drive`.
 
@@ -69,10 +71,11 @@ class RolloutDrive:
             on_progress: Called about four times a second.
             max_attempts: Attempts that an episode is given.
             episode_s: Limit of an episode, for the message about a worker that hangs.
+            usage: Notes who is busy.
         """
         self._session, self._group, self._controller = session, group, controller
         self._clock, self._interrupts, self._on_progress = clock, interrupts, on_progress
-        self._max_attempts, self._episode_s = max_attempts, episode_s
+        self._max_attempts, self._episode_s, self._usage = max_attempts, episode_s, usage
         self._n_workers = group.n_alive
         self._summaries: list[WorkerSummary] = []
         self._stop_at: float | None = None
@@ -99,6 +102,7 @@ class RolloutDrive:
                 for end in self._group.poll(POLL_S):
                     self._handle(end)
                 snapshot = self._look()
+                self._usage.sample(self._group.places, snapshot.busy)
                 self._kill_overdue(snapshot)
                 if snapshot.aborted is not None:
                     raise fatal_error(*snapshot.aborted)

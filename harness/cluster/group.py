@@ -75,6 +75,11 @@ class WorkerGroup:
         """Workers that have neither stopped nor died."""
         return len(self._members)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Worker → Ray's id of its node, for workers that have neither stopped nor died."""
+        return {member.worker_id: member.slot.node_id for member in self._members.values()}
+
     def poll(self, timeout_s: float) -> list[WorkerEnd]:
         """Wait up to `timeout_s` for workers to end, and say which did."""
         if not self._members:

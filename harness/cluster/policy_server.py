@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,16 @@ from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
 from harness.rollout.time_source import TimeSource
+from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan, asked_for, plan_batches
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
+
+if TYPE_CHECKING:
+    from harness.latency.nvml import NvmlSource
 
 MAX_RESTARTS = 3
 """How often Ray starts a dead policy server again before the run is given up."""
@@ -58,6 +62,8 @@ class PolicyServer:
         self._batcher: Batcher | None = None
         self._n_clients: int | None = None
         self._hardware: str | None = None
+        self._gpu: NvmlSource | Literal[False] | None = None
+        """What is asked how busy the GPU is; None before it was looked for, False without one."""
 
     async def info(self) -> PolicyInfo:
         """Load the policy and say what it is.
@@ -83,6 +89,14 @@ class PolicyServer:
         serving = {"serving": self._plan.record()} if self._plan is not None else {}
         threads = {"threads": torch_threads()} if "torch" in sys.modules else {}
         return origin_of(self._policy) | serving | threads
+
+    async def use(self) -> ServerUse:
+        """How busy this process and its GPU are; the GPU is asked in a thread of its own."""
+        if self._gpu is None and "torch" in sys.modules:
+            self._gpu = await asyncio.to_thread(_open_gpu)
+        gpu_busy = await asyncio.to_thread(self._gpu.busy) if self._gpu else None
+        busy_s = self._batcher.busy_s() if self._batcher is not None else 0.0
+        return ServerUse(str(os.getpid()), self._clock.seconds(), busy_s, gpu_busy)
 
     async def attach(self, n_clients: int, hardware: str | None) -> None:
         """Say how many workers ask, and what `hardware` to record."""
@@ -146,6 +160,14 @@ class PolicyServer:
             # Only here to say what it is; it will run in the workers.
             return BatchPlan(policy.info.max_batch, 0.0)
         return plan_batches(policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s)
+
+
+def _open_gpu() -> NvmlSource | Literal[False]:
+    """The GPU that this process computes on, where NVML knows it."""
+    from harness.latency.nvml import NvmlSource, cuda_uuids
+
+    uuids = cuda_uuids()
+    return (NvmlSource.open(uuids) if uuids else None) or False
 
 
 def build_policy(spec: PolicySpec) -> Policy:

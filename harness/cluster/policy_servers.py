@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,16 +51,26 @@ class PolicyServers:
 
     def attach(self, n_workers: int, hardware: Mapping[str, str]) -> None:
         """Tell the servers how many workers will ask each, and where they run."""
-        for label, setup in self.setups.items():
-            slots = [slot for slot in self.slots if slot.policy == label]
-            for i, (server, slot) in enumerate(zip(setup.servers, slots, strict=True)):
-                n_clients = len(range(i, n_workers, len(slots)))
-                server.attach.remote(n_clients, hardware.get(slot.node_id))  # type: ignore[attr-defined]
+        for setup in self.setups.values():
+            for i, (server, node_id) in enumerate(self._placed(setup)):
+                n_clients = len(range(i, n_workers, len(setup.servers)))
+                server.attach.remote(n_clients, hardware.get(node_id))
+
+    def ask_use(self) -> dict[Any, str]:
+        """Ask every server how busy it is, without waiting: reference of the answer → Ray's id of its node."""
+        return {server.use.remote(): node_id for server, node_id in self._placed()} if self._servers else {}
 
     def threads(self) -> dict[str, int]:
         """Ray's node id → threads of one operation of torch in the servers there, for nodes whose servers load it."""
         told = [(slot.node_id, self.setups[slot.policy].record.get("threads")) for slot in self.slots]
         return {node_id: int(threads) for node_id, threads in told if threads is not None}
+
+    def _placed(self, *setups: PolicySetup) -> Iterator[tuple[Any, str]]:
+        """Servers of these policies, of all without any, each with Ray's id of its node."""
+        for setup in setups or self.setups.values():
+            slots = [slot for slot in self.slots if slot.policy == setup.spec.label]
+            for server, slot in zip(setup.servers, slots, strict=True):
+                yield server, slot.node_id
 
     def close(self) -> None:
         """Stop the servers, so that what they hold is free for probes."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from harness.cluster.claim import Claimed, claim
@@ -29,6 +30,7 @@ from harness.cluster.ray_errors import as_node_error
 from harness.cluster.ray_session import RaySession, open_session
 from harness.cluster.recording import TEST_SET, Recording, finish_recording
 from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunRequest
+from harness.cluster.usage import PhaseLog, UsageLog
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
 from harness.policies.ability import frame_warning
@@ -141,7 +143,7 @@ def run(
 
 def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> RunResult:
     """Take a request through all its phases; see `run`."""
-    began = time.now()
+    began, phases = time.now(), PhaseLog(time)
     with interruptible():
         prepared = prepare(request)
         if prepared.recording is not None and prepared.suite.protocol.placements == "init_states":
@@ -155,12 +157,16 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
         )
         listener.say(where)
         ahead = look_ahead(prepared)
+        phases.enter("ray")
         with open_session(request.address, isolation=request.isolation) as session:
+            phases.enter("policies")
             servers = load_policies(prepared, session, listener, time)
             try:
+                phases.enter("nodes")
                 reports = inspect(prepared, session, servers, listener, ahead)
+                phases.enter("claim")
                 claimed = claim(prepared, servers, reports, time, began)
-                return fulfil(claimed, session, listener, time)
+                return fulfil(claimed, session, listener, time, phases)
             finally:
                 servers.close()
 
@@ -220,7 +226,9 @@ def inspect(
     return inspect_nodes(session, [node for node in session.nodes() if node.cpus], request, own)
 
 
-def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource) -> RunResult:
+def fulfil(
+    claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource, phases: PhaseLog
+) -> RunResult:
     """Do what was claimed, and write down how it ended.
 
     Raises:
@@ -231,7 +239,7 @@ def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: T
         if warning := claimed.writer.location.partition_warning:
             listener.say(f"warning: {warning}")
         claimed.write_status(RunStatus.RUNNING, time)
-        rolled, probed = work(claimed, session, listener, time)
+        rolled, probed = work(claimed, session, listener, time, phases)
         status = conclude(claimed, rolled, probed)
     except KeyboardInterrupt:
         status = RunStatus.INTERRUPTED.value
@@ -244,6 +252,7 @@ def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: T
     finally:
         # When a full disk is why the run failed, its own error counts, not that this row cannot be written.
         with Interrupts(), suppress(*([HarnessError] if status == RunStatus.FAILED else [])):
+            claimed.writer.append("phases", phases.rows(claimed.run_id))
             claimed.write_status(status, time)
     recorded = None
     if claimed.prepared.recording is not None and status == RunStatus.FINISHED and is_whole(claimed, rolled):
@@ -254,7 +263,7 @@ def fulfil(claimed: Claimed, session: RaySession, listener: RunListener, time: T
 
 
 def work(
-    claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource
+    claimed: Claimed, session: RaySession, listener: RunListener, time: TimeSource, phases: PhaseLog
 ) -> tuple[DriveResult | None, ProbesEnd]:
     """Roll out, then probe."""
     nodes = session.nodes()
@@ -276,23 +285,37 @@ def work(
         try:
             rolled = None
             if slots:
+                phases.enter("workers")
                 setup = worker_setup(claimed, session, places, time)
                 group = start_workers(claimed, session, slots, renderers, setup, controller)
+                usage = UsageLog(
+                    session,
+                    claimed.servers,
+                    claimed.writer.append,
+                    run_id=claimed.run_id,
+                    nodes={node_id: place.node_id for node_id, place in places.items()},
+                    time=time,
+                )
                 drive = RolloutDrive(
                     session,
                     group,
                     controller,
                     clock=time,
                     interrupts=interrupts,
-                    on_progress=listener.progress,
+                    on_progress=partial(_on_progress, phases, listener),
                     max_attempts=claimed.suite.max_attempts,
                     episode_s=claimed.suite.limits.episode_s,
+                    usage=usage,
                 )
-                rolled = drive.drive()
+                try:
+                    rolled = drive.drive()
+                finally:
+                    usage.write()
             # Probes need every CPU and GPU of a node.
             claimed.servers.close()
             if claimed.prepared.probe is None or (rolled is not None and rolled.interrupted):
                 return rolled, ProbesEnd()
+            phases.enter("probes")
             return rolled, run_probes(
                 session,
                 nodes,
@@ -305,7 +328,15 @@ def work(
                 say=listener.say,
             )
         finally:
+            phases.enter("end")
             session.ray.kill(controller)
+
+
+def _on_progress(phases: PhaseLog, listener: RunListener, progress: Progress) -> None:
+    """Pass progress on; rollouts begin with the first worker that asks for work."""
+    if progress.workers and phases.name == "workers":
+        phases.enter("rollouts")
+    listener.progress(progress)
 
 
 def place(

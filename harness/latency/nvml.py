@@ -102,6 +102,11 @@ class NvmlSource:
         memory = self._call("nvmlDeviceGetMemoryInfo")
         return None if memory is None else (int(memory.total), int(memory.free))
 
+    def busy(self) -> float | None:
+        """Share of NVML's last sample period (1/6 to 1 s) in which a kernel ran; None where it does not tell (MIG)."""
+        rates = self._call("nvmlDeviceGetUtilizationRates")
+        return None if rates is None else rates.gpu / 100
+
     def is_slice(self) -> bool:
         """Whether this is a MIG slice, of which NVML tells neither clocks nor power: those are the whole GPU's."""
         return bool(self._call("nvmlDeviceIsMigDeviceHandle"))

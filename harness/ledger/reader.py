@@ -128,6 +128,16 @@ class Ledger:
         return _to_pandas(self.rows("differences"))
 
     @cached_property
+    def usage(self) -> pd.DataFrame:
+        """One row per node and second or so of a run's rollouts: who was busy."""
+        return _to_pandas(self.rows("usage"))
+
+    @cached_property
+    def phases(self) -> pd.DataFrame:
+        """One row per phase of a run."""
+        return _to_pandas(self.rows("phases"))
+
+    @cached_property
     def manifests(self) -> dict[str, dict[str, Any]]:
         """LIBERO suite → protocol manifest.
 

@@ -13,6 +13,7 @@ from harness.schedule.status import RunStatus
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt, latency.launch, episodes.worker,
 #               startup_s, build_s and idle_s, nodes.renderers. Null in parts of before.
+#               Tables added since: usage, phases. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -22,6 +23,8 @@ Row = dict[str, Any]
 
 OUTCOMES = ("success", "timeout", "error")
 COMPONENTS = ("e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport")
+PHASES = ("prepare", "ray", "policies", "nodes", "claim", "workers", "rollouts", "probes", "end")
+"""`phases.phase`: the parts of a run in their order; they add up to it."""
 RUN_STATUSES = tuple(RunStatus)
 """`runs.status`: a gate that stops a run early may add its own."""
 
@@ -190,6 +193,21 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("rms", REAL, "Root mean square difference.", "action units"),
         Column("observation_rms", REAL, "The same between the reference's answers to other frames.", "action units"),
         _started("the comparison"),
+    ),
+    "usage": (
+        _RUN,
+        _NODE,
+        Column("at", TIMESTAMP, "End of the second or so that the row is about.", "UTC"),
+        Column("workers", WHOLE, "Rollout workers there, started and not ended.", "workers"),
+        Column("workers_busy", WHOLE, "Of those, with a lease at that moment, opening its task included.", "workers"),
+        Column("server_busy", REAL, "Share of the time since the row before in which a policy server computed, mean."),
+        Column("gpu_busy", REAL, "Share of time in which the servers' GPUs ran a kernel (NVML), mean."),
+    ),
+    "phases": (
+        _RUN,
+        Column("phase", TEXT, "Part of the run, in its order.", None, PHASES),
+        Column("started_at", TIMESTAMP, "When the phase began.", "UTC"),
+        Column("seconds", REAL, "How long it took.", "s"),
     ),
     "runs": (
         Column("run_id", TEXT, "Name of the run or probe."),

@@ -16,7 +16,13 @@ from harness.report.tables.latency import decision_table, latency_tables, prefix
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
 from harness.report.tables.success import error_table, paired_table, success_table, task_tables
 from harness.report.tables.table import Table
-from harness.report.tables.time import throughput_table, time_table, worker_table
+from harness.report.tables.time import (
+    phase_table,
+    throughput_table,
+    time_table,
+    utilisation_table,
+    worker_table,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,14 @@ SECTIONS: Mapping[str, Section] = {
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
     "errors": Section(lambda told: [error_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
-    "throughput": Section(lambda told: [throughput_table(told.summary), worker_table(told.summary)]),
+    "throughput": Section(
+        lambda told: [
+            throughput_table(told.summary),
+            worker_table(told.summary),
+            phase_table(told.summary),
+            utilisation_table(told.summary),
+        ]
+    ),
     "sweep": Section(lambda told: [sweep_table(told.summary)]),
     "latency": Section(lambda told: latency_tables(told.summary), aggregates.LATENCY),
     "checks": Section(lambda told: [check_table(told.summary)]),

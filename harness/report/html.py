@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import jinja2
 import harness
 from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.analysis.summary import Summary
-from harness.analysis.timing import PARTS
+from harness.analysis.timing import BUSY, PARTS, busy_shares
 from harness.errors import HarnessError
 from harness.ledger import Ledger
 from harness.ledger.storage import Location
@@ -22,7 +23,7 @@ from harness.report.contents import PROVENANCE, contents
 from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
 from harness.report.names import VariantNames, configuration_name, identity_of, variant_names
 from harness.report.opening import opening
-from harness.report.plots import fitted, latency_curves
+from harness.report.plots import busy_curves, fitted, latency_curves
 from harness.report.tables.latency import LATENCY_NOTE, latency_configurations
 from harness.report.tables.success import SUCCESS_NOTE
 from harness.report.tables.table import Records, Table, records
@@ -31,6 +32,8 @@ COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "trans
 """Parts of a decision, in its order; they stack to about its end-to-end latency."""
 
 MAX_VIDEOS = 24
+MAX_BUSY = 12
+"""Pictures of who was busy over time."""
 
 
 def page_template(name: str, *folders: Path) -> jinja2.Template:
@@ -68,6 +71,7 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
         key=names.key,
         grids=_grids(summary, names),
         times=_times(summary, names),
+        busy=_busy(summary),
         latency=_latency(summary, sections.get("latency", [])),
         latency_note=LATENCY_NOTE,
         success_note=SUCCESS_NOTE,
@@ -185,6 +189,23 @@ def _times(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
             label = f"{duration(row['wall_s'] / row['episodes'])} per episode"
             bars.append(_stack(names.of(row), parts, label, lambda share: percent(share)))
     return bars
+
+
+def _busy(summary: Summary) -> list[dict[str, str]]:
+    """Per run and node: who was busy over its time; the first `MAX_BUSY`."""
+    plots = []
+    usage = busy_shares(summary.ledger.usage)
+    for (run_id, node_id), samples in islice(usage.groupby(["run_id", "node_id"], sort=False), MAX_BUSY):
+        if len(samples) < 2:
+            continue
+        means = [
+            f"{name.replace('_', ' ')} {percent(samples[name].mean())}" for name in BUSY if samples[name].notna().any()
+        ]
+        told = f"Who was busy over time in {run_id} on {node_id}. Means: {', '.join(means)}."
+        plots.append(
+            {"title": f"{run_id}, {node_id}", "plot": busy_curves(samples, name=f"busy{len(plots)}", description=told)}
+        )
+    return plots
 
 
 def _latency(summary: Summary, tables: list[Table]) -> list[dict[str, Any]]:

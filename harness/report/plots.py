@@ -7,6 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from harness.analysis.timing import BUSY
 from harness.report.format import known, number
 
 # matplotlib knows no CSS variables: it draws in these stand-ins, which are replaced in its output.
@@ -104,6 +108,37 @@ def _draw_points(axes: Any, x: list[int], y: list[float], spread: list[list[floa
     look = {"color": colour, "capsize": 4, "ms": 6, "lw": 1.3, "zorder": 3}
     axes.errorbar(x, y, yerr=spread, fmt=marker, **{**look, **style})
     return colour
+
+
+MAX_POINTS = 240
+"""Points of a line over time: more are averaged, so that a long night stays a small page."""
+
+
+def busy_curves(samples: pd.DataFrame, *, name: str, description: str) -> str:
+    """Draw who was busy over a run's time, on one node.
+
+    Args:
+        samples: Rows of `harness.analysis.timing.busy_shares` of one run and node, in order.
+        name: Unique in the page; prefixes every id in the SVG.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+    per_point = -(-len(samples) // MAX_POINTS)
+    means = samples[["minutes", *BUSY]].groupby(np.arange(len(samples)) // per_point).mean()
+
+    def draw(axes: Any) -> None:
+        for place, column in enumerate(BUSY):
+            if means[column].notna().any():
+                label, colour = column.replace("_", " ").replace("gpu", "GPU"), _SERIES[place]
+                axes.plot(means["minutes"], 100 * means[column], color=colour, lw=1.6, label=label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 104)
+        axes.set_xlabel("minutes since the first sample", color=_MUTED)
+        axes.set_ylabel("busy, %", color=_MUTED)
+
+    return _svg(draw, name, description, legend="lower left")
 
 
 def _columns(points: Sequence[tuple[int, float, float, float, bool]]) -> tuple[list[int], list[float]]:

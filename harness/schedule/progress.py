@@ -70,6 +70,8 @@ class RunSnapshot:
     """Workers whose lease has expired."""
     aborted: tuple[str, str] | None
     """(error type, message) of what makes it useless to go on."""
+    busy: tuple[str, ...]
+    """Workers that hold a lease."""
     losses_in_a_row: int
     """Workers lost since an episode last came back."""
     errors: tuple[ErrorSummary, ...] = ()

@@ -245,6 +245,7 @@ class RunState:
             finished=not (self._n_queued or self._leases or self._unwritten),
             overdue=tuple(sorted(overdue)),
             aborted=self._aborted,
+            busy=tuple(lease.worker for lease in self._leases.values()),
             losses_in_a_row=self._losses,
             errors=tuple(
                 ErrorSummary(name, count, self._tally.first_message[name])

@@ -69,6 +69,7 @@ class Batcher:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._serving: asyncio.Task[None] | None = None
         self._computing_since: float | None = None
+        self._computed_s = 0.0
 
     async def submit(self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None) -> Decided:
         """Decide for one observation, in a batch with others.
@@ -102,6 +103,10 @@ class Batcher:
         """How long the running batch has been computing, seconds; 0 when none is."""
         return 0.0 if self._computing_since is None else self._clock.seconds() - self._computing_since
 
+    def busy_s(self) -> float:
+        """How long batches have computed since the first, the running one included, seconds."""
+        return self._computed_s + self.stalled_s()
+
     async def _serve(self) -> None:
         while True:
             nfe = await self._ripe()
@@ -111,6 +116,7 @@ class Batcher:
                 del self._groups[nfe]
             self._computing_since = self._clock.seconds()
             answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
+            self._computed_s += self.stalled_s()
             self._computing_since = None
             for request, answer in zip(batch.requests, answers, strict=True):
                 if request.answer.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import throughput, time_shares, worker_time
+from harness.analysis.timing import BUSY, busy_shares, phase_times, utilisation
 from harness.ledger import Ledger
 
 LedgerOf = Callable[..., Ledger]
@@ -81,3 +83,26 @@ def test_ledgers_of_before_say_nothing_of_workers(ledger_of: LedgerOf) -> None:
 def test_no_episodes_have_no_throughput(ledger_of: LedgerOf) -> None:
     assert throughput(ledger_of().episodes).empty
     assert time_shares(ledger_of().episodes).empty
+
+
+def test_utilisation_is_the_mean_over_samples_of_each_node(ledger_of: LedgerOf) -> None:
+    rows = [
+        {"run_id": "run", "node_id": node, "at": START + timedelta(seconds=second), "workers": workers} | busy
+        for second, node, workers, busy in (
+            (0, "box", 4, {"workers_busy": 4, "server_busy": None, "gpu_busy": 0.2}),
+            (30, "box", 4, {"workers_busy": 2, "server_busy": 0.5, "gpu_busy": 0.4}),
+            (0, "edge", 0, {"workers_busy": 0, "server_busy": None, "gpu_busy": None}),
+        )
+    ]
+    usage = ledger_of(usage=rows).usage
+    assert busy_shares(usage)["minutes"].tolist() == [0, 0.5, 0]
+    box, edge = utilisation(usage).to_dict("records")
+    assert (box["workers"], box["samples"]) == (4, 2)
+    assert [box[name] for name in BUSY] == pytest.approx([0.75, 0.5, 0.3])
+    assert all(math.isnan(edge[name]) for name in BUSY)
+
+
+def test_phases_that_did_not_come_to_pass_took_no_time(ledger_of: LedgerOf) -> None:
+    rows = [{"run_id": "run", "phase": phase, "seconds": s} for phase, s in (("ray", 2.0), ("rollouts", 5.0))]
+    (row,) = phase_times(ledger_of(phases=rows).phases).to_dict("records")
+    assert (row["total_s"], row["ray"], row["rollouts"], row["probes"]) == (7, 2, 5, 0)

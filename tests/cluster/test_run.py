@@ -16,6 +16,7 @@ from harness.analysis.timing import WORKER_PARTS
 from harness.cluster import controller
 from harness.cluster.run import RunResult
 from harness.errors import NodeError, PolicyError
+from harness.ledger.schema import PHASES
 from harness.schedule.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -78,6 +79,10 @@ def test_a_run_leaves_one_row_per_unit_and_says_what_it_did(plain):
     assert ledger.episodes.groupby("worker")["startup_s"].apply(lambda values: (values > 0).sum()).tolist() == [1, 1]
     assert sum(time[f"{part}_s"] for part in WORKER_PARTS) == pytest.approx(time["worker_s"], rel=1e-3)
     assert ledger.runs["started_at"].min() < ledger.episodes["started_at"].min()
+    run = ledger.runs.iloc[0]
+    assert ledger.phases["phase"].tolist() == [name for name in PHASES if name != "probes"]
+    whole_s = (run["ended_at"] - run["started_at"]).total_seconds()
+    assert ledger.phases["seconds"].sum() == pytest.approx(whole_s, abs=0.5)
 
 
 def test_results_depend_neither_on_the_number_of_workers_nor_on_further_trials_nor_on_filming(plain, tmp_path):
@@ -102,11 +107,15 @@ def test_one_slow_episode_delays_nobody(tmp_path):
     suite = stub_suite(tasks=[slow, quick], protocol=protocol, policies=["noop"])
     harness.run(suite, out=tmp_path / "out", workers=2)
     episodes = harness.read(tmp_path / "out").episodes.sort_values("started_at")
-    first = episodes[episodes["suite"] == "stub_slow"].iloc[0]
-    others = episodes[episodes["suite"] == "stub"]
-    assert first["wall_s"] > 3
-    # The other worker did everything else while the first was at its first episode.
-    assert (others["started_at"] - first["started_at"]).dt.total_seconds().max() < first["wall_s"]
+    slow_ones = episodes[episodes["suite"] == "stub_slow"]
+    first, last = slow_ones.iloc[0], slow_ones.iloc[-1]
+    assert slow_ones["wall_s"].min() > 3
+    # The other worker went on meanwhile; how far it came depends on the machine's load.
+    busy_s = (last["started_at"] - first["started_at"]).total_seconds() + last["wall_s"]
+    since_s = (episodes["started_at"] - first["started_at"]).dt.total_seconds()
+    meanwhile = episodes[(episodes["worker"] != first["worker"]) & since_s.between(0, busy_s)]
+    assert len(meanwhile) > 1
+    assert meanwhile["idle_s"].iloc[1:].sum() < busy_s / 2
 
 
 def test_workers_are_never_idle_while_there_is_work(tmp_path):
@@ -224,6 +233,10 @@ def test_a_server_that_dies_or_hangs_is_started_again(tmp_path, factory):
     result = harness.run(suite, out=tmp_path / "out", workers=2)
     assert (result.done, result.errors) == (12, ())
     assert max(attempts(tmp_path / "out")) == 2
+    usage = harness.read(tmp_path / "out").usage
+    assert usage["workers"].max() == 2
+    if factory == "ServerHangsOnce":
+        assert usage["server_busy"].max() > 0.9
 
 
 def test_an_observation_that_a_server_chokes_on_harms_no_other_episode(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli.app import invoke
 from harness.ledger import LedgerWriter, read
-from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, TABLES, Column
+from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, PHASES, TABLES, Column
 
 FROZEN = Path(__file__).parents[1] / "data" / "ledger_2026_11"
 """What `harness run` wrote in November 2026 of the stub world: two policies, four episodes each, and a probe."""
@@ -47,6 +47,7 @@ def test_closed_lists_are_named() -> None:
         ("episodes", "outcome"): OUTCOMES,
         ("latency", "component"): COMPONENTS,
         ("counts", "component"): COMPONENTS,
+        ("phases", "phase"): PHASES,
     }
 
 

@@ -48,7 +48,7 @@ def build_ledger(tmp_path: Path) -> Callable[..., Path]:
         status: str = "finished",
         task_names: tuple[str, ...] = TASKS,
         error_message: str = "node 10.0.0.7 was lost: heartbeat missed for 30 s",
-        tables: tuple[str, ...] = ("runs", "nodes", "episodes", "decisions", "latency"),
+        tables: tuple[str, ...] = ("runs", "nodes", "episodes", "decisions", "latency", "usage", "phases"),
         videos: bool = False,
     ) -> Path:
         root = tmp_path / "ledger"
@@ -65,6 +65,11 @@ def build_ledger(tmp_path: Path) -> Callable[..., Path]:
                 for row in _latency(hardware, scale, rng)
             ],
         }
+        rows["usage"] = [_usage(second) for second in range(30)]
+        rows["phases"] = [
+            {"run_id": "20260301-demo-1f", "phase": phase, "started_at": START, "seconds": seconds}
+            for phase, seconds in (("prepare", 1.5), ("ray", 4.0), ("rollouts", 180.0), ("end", 0.5))
+        ]
         writer = LedgerWriter(root)
         for table in tables:
             writer.append(table, rows[table])
@@ -88,6 +93,18 @@ def _run(status: str) -> dict[str, Any]:
         "started_at": START,
         "ended_at": START + timedelta(minutes=4),
         "status": status,
+    }
+
+
+def _usage(second: int) -> dict[str, Any]:
+    return {
+        "run_id": "20260301-demo-1f",
+        "node_id": "n2",
+        "at": START + timedelta(seconds=second),
+        "workers": 4,
+        "workers_busy": 4 if second < 20 else 1,
+        "server_busy": None if second == 0 else 0.5,
+        "gpu_busy": 0.25,
     }
 
 

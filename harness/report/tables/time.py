@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.analysis.summary import Summary
-from harness.analysis.timing import PARTS, WORKER_PARTS
+from harness.analysis.timing import BUSY, PARTS, WORKER_PARTS
+from harness.ledger.schema import PHASES
 from harness.report.format import count, duration, number, percent, text
 from harness.report.names import VariantNames
 from harness.report.tables.table import Table, records
@@ -58,3 +59,31 @@ def throughput_table(summary: Summary) -> Table:
     )
     note = "busy: time with at least one episode under way. at once: mean number of episodes under way in it."
     return Table("Throughput", ("run", "episodes", "busy", "episodes/h", "at once"), rows, 1, note)
+
+
+def utilisation_table(summary: Summary) -> Table:
+    """How busy each node was."""
+    rows = tuple(
+        (text(row["run_id"]), text(row["node_id"]), count(row["workers"]), *(percent(row[name]) for name in BUSY))
+        for row in records(summary.utilisation)
+    )
+    note = (
+        "Mean of samples about a second apart, while episodes ran. workers busy: of the workers there, those with "
+        "work. servers busy: time in which a policy server computed. GPU busy: time in which the servers' GPUs ran a "
+        "kernel, as NVML says."
+    )
+    columns = ("run", "node", "workers", "workers busy", "servers busy", "GPU busy")
+    return Table("Utilisation", columns, rows, 2, note)
+
+
+def phase_table(summary: Summary) -> Table:
+    """What the phases of each run took."""
+    rows = tuple(
+        (text(row["run_id"]), duration(row["total_s"]), *(duration(row[name]) for name in PHASES))
+        for row in records(summary.phases)
+    )
+    note = (
+        "ray: starting or joining a cluster. policies: loading them. nodes: choosing a renderer. claim: plan and "
+        "ledger. workers: from their start to the first question for work. end: stopping everything."
+    )
+    return Table("Phases of the run", ("run", "all", *PHASES), rows, 1, note)
