@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
+from harness.analysis.success.credit import scores
 from harness.errors import LedgerError, UsageError
 from harness.gate.stopping import PairOutcome, StopDecision, decide_look, pair_table, refuse_fixed
 from harness.gate.verdict import Verdict
@@ -73,6 +74,10 @@ class GateStopping:
     """The rounds."""
     outcomes: dict[str, Scored] = field(default_factory=dict)
     """Episode key → outcome of the candidate, for episodes that have ended."""
+    base_scores: Mapping[str, float] = field(default_factory=dict)
+    """Episode key → partial credit of the base, where it is known."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Episode key → partial credit of the candidate, where it is known."""
     judged_rounds: int = 0
     """Complete rounds that have been weighed."""
 
@@ -84,6 +89,7 @@ class GateStopping:
         """Take results; a note once the verdict on success is certain."""
         for result in results:
             self.outcomes[result.unit.episode_key] = None if result.outcome == "error" else result.outcome == "success"
+            self.scores[result.unit.episode_key] = _score(result)
         complete = self._complete_rounds()
         if complete == self.judged_rounds:
             return None
@@ -114,7 +120,13 @@ class GateStopping:
             for unit in members:
                 planned[look, names.index(_task_name(unit))] += 1
         pairs = [
-            PairOutcome(_task_name(unit), self.base[unit.episode_key], self.outcomes[unit.episode_key])
+            PairOutcome(
+                _task_name(unit),
+                self.base[unit.episode_key],
+                self.outcomes[unit.episode_key],
+                self.base_scores.get(unit.episode_key, np.nan),
+                self.scores.get(unit.episode_key, np.nan),
+            )
             for unit, _ in units
         ]
         table = pair_table(pairs, [look for _, look in units], planned, names)
@@ -169,14 +181,18 @@ def stopping_against(
     known = _outcomes(side)
     if not any(unit.episode_key in known for unit in plan):
         raise UsageError(f"{str(base)!r} has none of the {len(plan)} planned episodes, so there is nothing to pair.")
-    finished = {} if out is None else _held(out, variants[0])
+    held = [] if out is None else _held(out, variants[0])
+    finished = {key: value for one in held for key, value in _outcomes(one).items()}
     planned = {unit.episode_key for unit in plan}
+    # A resumed run tries errors again, so only scored episodes have ended.
     return GateStopping(
         rules,
         str(base),
         known,
         plan_rounds(plan, rules.looks),
-        {key: outcome for key, outcome in finished.items() if key in planned},
+        {key: outcome for key, outcome in finished.items() if key in planned and outcome is not None},
+        _known_scores(side),
+        {key: score for one in held for key, score in _known_scores(one).items()},
     )
 
 
@@ -216,14 +232,26 @@ def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:
     raise UsageError(f"It is unclear what to gate {policy} against: {str(base)!r} has {listing}.")
 
 
-def _held(out: str | Path, variant: PolicyAtNfe) -> dict[str, Scored]:
+def _held(out: str | Path, variant: PolicyAtNfe) -> list[Side]:
     try:
         sides = read_sides(out)
     except LedgerError:
+        return []
+    return [side for side in sides if (side.policy_id, side.nfe) == variant]
+
+
+def _known_scores(side: Side) -> dict[str, float]:
+    if side.scores is None:
         return {}
-    own = [side for side in sides if (side.policy_id, side.nfe) == variant]
-    # A resumed run tries errors again, so only scored episodes have ended.
-    return {key: value for side in own for key, value in _outcomes(side).items() if value is not None}
+    return dict(zip(side.keys.to_pylist(), side.scores.tolist(), strict=True))
+
+
+def _score(result: EpisodeResult) -> float:
+    """Partial credit of an episode; NaN where its world declares no goals, and for errors."""
+    if result.outcome == "error" or result.goals is None:
+        return float("nan")
+    solved = result.outcome == "success"
+    return float(scores([solved], [result.goals], [result.goals_held_best], [result.stage])[0])
 
 
 def _outcomes(side: Side) -> dict[str, Scored]:

@@ -161,7 +161,7 @@ def _is_never_timed(compared: Sequence[SuccessComparison]) -> bool:
 
 def _judge_episodes(compared: Sequence[SuccessComparison], rules: GateRules) -> list[RuleResult]:
     """Judge what the rules say about episodes; a gate on latency alone needs none."""
-    if not (rules.success or rules.per_task or rules.floor or rules.too_good or rules.errors):
+    if not (rules.success or rules.score or rules.per_task or rules.floor or rules.too_good or rules.errors):
         return []
     if not compared:
         return [RuleResult("success", Verdict.INCONCLUSIVE, "There are no episodes on both sides.")]
@@ -219,8 +219,15 @@ def tabulate(success: SuccessComparison, rules: GateRules) -> PairTable:
     numbers = {(task.suite, task.task_id, task.task): number for number, task in enumerate(success.tasks)}
     columns = [details[column].to_pylist() for column in ("suite", "task_id", "task")]
     task = np.array([numbers[key] for key in zip(*columns, strict=True)], dtype=np.int64)
+    others = success.pairing.candidate_rows
+    old, new = success.base.scores, success.candidate.scores
     table = PairTable(
-        names, task, success.base.outcomes[rows], success.candidate.outcomes[success.pairing.candidate_rows]
+        names,
+        task,
+        success.base.outcomes[rows],
+        success.candidate.outcomes[others],
+        base_scores=None if old is None else old[rows],
+        candidate_scores=None if new is None else new[others],
     )
     if rules.cluster:
         states = np.unique(details["init_state_id"].fill_null(-1).to_numpy(), return_inverse=True)[1].ravel()

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.intervals import Ints
+from harness.analysis.intervals import Floats, Ints
 from harness.analysis.paired.clusters import Clusters
 from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT, Codes
 from harness.analysis.paired.statistics import PairCounts
@@ -58,6 +58,9 @@ class PairTable:
     """Planned look at which each pair counts first, from 0; None without a plan of looks."""
     planned: Ints | None = None
     """Pairs that the plan has, by look and task, shape (looks, tasks)."""
+    base_scores: Floats | None = None
+    """Partial credit of the base, NaN where it is not known; None where nothing is known."""
+    candidate_scores: Floats | None = None
 
     @property
     def n(self) -> int:
@@ -75,8 +78,30 @@ class PairTable:
             return self
         kept = self.rounds < look
         return replace(
-            self, task=self.task[kept], base=self.base[kept], candidate=self.candidate[kept], rounds=self.rounds[kept]
+            self,
+            task=self.task[kept],
+            base=self.base[kept],
+            candidate=self.candidate[kept],
+            rounds=self.rounds[kept],
+            base_scores=None if self.base_scores is None else self.base_scores[kept],
+            candidate_scores=None if self.candidate_scores is None else self.candidate_scores[kept],
         )
+
+    def score_differences(self, view: View) -> tuple[Floats, NDArray[np.bool_]] | None:
+        """Candidate minus base in partial credit, and of which pairs; None where a pair that was scored has none.
+
+        Args:
+            view: What is made of infrastructure errors.
+        """
+        if self.base_scores is None or self.candidate_scores is None:
+            return None
+        old, new = self.base_scores.copy(), self.candidate_scores.copy()
+        if view != "scored":
+            old[self.base == ERROR] = 1.0 if view == "worst" else 0.0
+            new[self.candidate == ERROR] = 0.0 if view == "worst" else 1.0
+        kept = (self.base != ERROR) & (self.candidate != ERROR) if view == "scored" else np.ones(self.n, dtype=bool)
+        found = (new - old)[kept]
+        return None if np.isnan(found).any() else (found, kept)
 
     def overall(self, *, anytime: bool = False, look: int | None = None) -> GroupEvidence:
         """Evidence over all tasks."""

@@ -14,7 +14,8 @@ from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT, Codes
 from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import UsageError
-from harness.gate.pairs import PairTable
+from harness.gate.pairs import GroupEvidence, PairTable
+from harness.gate.score import score_futile
 from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict, combine
 from harness.spec.rules import GateRules
@@ -27,6 +28,9 @@ class PairOutcome:
     task: str
     base: bool | None
     candidate: bool | None
+    base_score: float = float("nan")
+    """Partial credit; NaN where it is not known."""
+    candidate_score: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,22 @@ def _decide(table: PairTable, rules: GateRules, look: int | None) -> StopDecisio
     judged = judge_success(table, rules, look=look)
     verdict = combine(result.verdict for result in judged)
     reason = " ".join(f"{result.rule}: {result.reason}" for result in judged if result.verdict is verdict)
-    futile = bool(
-        rules.success
-        and verdict is Verdict.INCONCLUSIVE
-        and all(
-            evidence.futile(rules.success.margin, rules.alpha_of(rules.success), rules.alpha)
-            for evidence in overall.views()
-        )
-    )
+    futile = verdict is Verdict.INCONCLUSIVE and _is_futile(table, rules, overall, look)
     stop = verdict is not Verdict.INCONCLUSIVE or futile
     return StopDecision(
         stop, verdict, reason, None if stop else pairs_to_go(counts, rules, planned=look is not None), look
     )
+
+
+def _is_futile(table: PairTable, rules: GateRules, overall: GroupEvidence, look: int | None) -> bool:
+    """Whether none of the rules that can stop a run has a fair chance to decide any more."""
+    found = []
+    if rules.success:
+        margin, alpha = rules.success.margin, rules.alpha_of(rules.success)
+        found.append(all(evidence.futile(margin, alpha, rules.alpha) for evidence in overall.views()))
+    if rules.score:
+        found.append(score_futile(table, rules, rules.score, look))
+    return bool(found) and all(found)
 
 
 def pairs_to_go(counts: PairCounts, rules: GateRules, *, planned: bool = True) -> int | None:
@@ -180,6 +188,8 @@ def pair_table(
         _codes([pair.candidate for pair in pairs]),
         rounds=None if rounds is None else np.asarray(rounds, dtype=np.int64),
         planned=planned,
+        base_scores=np.array([pair.base_score for pair in pairs], dtype=float),
+        candidate_scores=np.array([pair.candidate_score for pair in pairs], dtype=float),
     )
 
 

@@ -18,6 +18,7 @@ from harness.analysis.paired.power import pairs_for_margin
 from harness.analysis.paired.statistics import PairCounts, holm
 from harness.gate.evidence import AnytimeEvidence, Evidence, FixedEvidence, points
 from harness.gate.pairs import GroupEvidence, PairTable
+from harness.gate.score import judge_score
 from harness.gate.verdict import RuleResult, Verdict
 from harness.spec.rules import FloorRule, GateRules, SuccessRule, TaskRule, TooGoodRule
 
@@ -43,6 +44,8 @@ def judge_success(
         rule, alpha = rules.success, rules.alpha_of(rules.success) / variants
         judged = _each_view(overall, partial(_success, rule=rule, alpha=alpha, pass_alpha=rules.alpha))
         results.append(_agreed("success", judged, overall))
+    if rules.score:
+        results.append(judge_score(table, rules, rules.score, rules.alpha_of(rules.score) / variants, look))
     if rules.per_task:
         task_rule, alpha = rules.per_task, rules.alpha_of(rules.per_task) / variants
         tasks = table.by_task(anytime=anytime, look=look)

@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from harness.schedule.status import RunStatus
+from harness.spec.stages import STAGES
 
 # History of the schema version (in the metadata of every part; readers accept every version listed here):
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt, latency.launch, episodes.worker,
-#               startup_s, build_s and idle_s, nodes.renderers. Null in parts of before.
+#               startup_s, build_s, idle_s, goals, goals_held_end, goals_held_best, stage and success_step,
+#               nodes.renderers. Null in parts of before.
 #               Tables added since: usage, phases. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
@@ -113,6 +115,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("startup_s", REAL, "Before a worker's first episode: from the run's start to its first question.", "s"),
         Column("build_s", REAL, "Before the episode: opening or building its task; 0 when the worker held it.", "s"),
         Column("idle_s", REAL, "Before the episode: waiting for work, reporting, filming.", "s"),
+        Column("goals", WHOLE, "Predicates of the task's goal; null where the world declares none.", "predicates"),
+        Column("goals_held_end", WHOLE, "Goal predicates that held at the end.", "predicates"),
+        Column("goals_held_best", WHOLE, "Most goal predicates that held at one moment.", "predicates"),
+        Column("stage", TEXT, "Furthest stage towards a goal that did not hold at that moment.", None, STAGES),
+        Column("success_step", WHOLE, "Control step at which it was solved; null when it was not.", "control steps"),
     ),
     "decisions": (
         _RUN,

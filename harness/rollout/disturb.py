@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.schedule.keys import noise_generator
-from harness.sim.base import SimTimings, Simulator, StepResult
+from harness.sim.base import Credit, SimTimings, Simulator, StepResult, credit_of
 from harness.spec.observation import ACTION_DIM, Observation
 
 WINDOW = 8
@@ -67,6 +67,11 @@ class DisturbedSimulator:
     def timings(self) -> SimTimings:
         """Seconds since the last reset began."""
         return self.inner.timings
+
+    @property
+    def credit(self) -> Credit | None:
+        """How far the episode came; None where the world does not say."""
+        return credit_of(self.inner)
 
     @property
     def qpos(self) -> NDArray[np.float64]:

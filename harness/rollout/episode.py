@@ -18,7 +18,7 @@ from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 from harness.schedule.result import DecisionLog, EpisodeResult
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimTimings, Simulator
+from harness.sim.base import SimTimings, Simulator, credit_of
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
@@ -69,6 +69,7 @@ def run_episode(
     finally:
         decider.end_episode(unit.episode_key)
     timings = course.timings
+    credit = credit_of(sim) if fault is None else None
     return EpisodeResult(
         unit=unit,
         outcome=outcome,
@@ -82,6 +83,11 @@ def run_episode(
         physics_s=timings.physics_s,
         render_s=timings.render_s,
         policy_wait_s=course.policy_wait_s,
+        goals=credit.goals if credit else None,
+        goals_held_end=credit.held_now if credit else None,
+        goals_held_best=credit.held_best if credit else None,
+        stage=credit.stage if credit else None,
+        success_step=course.steps if outcome == "success" else None,
         trajectory_sha256=course.trajectory.hexdigest() if fault is None else None,
         error_type=fault[0] if fault else None,
         error_message=fault[1] if fault else None,

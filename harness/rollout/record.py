@@ -22,7 +22,7 @@ from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.keys import episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimTimings, Simulator, StepResult, sim_config
+from harness.sim.base import Credit, SimTimings, Simulator, StepResult, sim_config
 from harness.sim.worlds import get_world
 from harness.spec.manifest import manifest_sha256
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation, PolicyInfo
@@ -137,6 +137,11 @@ class RecordingSimulator:
     def qpos(self) -> NDArray[np.float64]:
         """Generalised positions, shape (nq,), a copy."""
         return self._inner.qpos
+
+    @property
+    def credit(self) -> Credit | None:
+        """How far the episode came; None where the world does not say."""
+        return self._inner.credit
 
     @property
     def executed(self) -> list[NDArray[np.float32]]:

@@ -47,6 +47,13 @@ class EpisodeResult:
     physics_s: float = 0.0
     render_s: float = 0.0
     policy_wait_s: float = 0.0
+    goals: int | None = None
+    """Predicates of the task's goal; None where the world declares none, and for errors. So are the next three."""
+    goals_held_end: int | None = None
+    goals_held_best: int | None = None
+    stage: str | None = None
+    success_step: int | None = None
+    """Control step at which the task was solved; None when it was not."""
     trajectory_sha256: str | None = None
     """Digest of qpos (float64) after every control step; None for errors."""
     error_type: str | None = None

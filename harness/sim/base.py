@@ -82,6 +82,20 @@ class SuiteDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class Credit:
+    """How far an episode came by now."""
+
+    goals: int
+    """Predicates of the task's goal; all of them at once are success."""
+    held_now: int
+    """Predicates that hold."""
+    held_best: int
+    """Most predicates that held at one moment."""
+    stage: str
+    """The furthest of `spec.stages.STAGES` towards a goal that did not hold at that moment."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """Outcome of one control step."""
 
@@ -142,6 +156,21 @@ class Simulator(Protocol):
     def close(self) -> None:
         """Free the model and the GL context."""
         ...
+
+
+@runtime_checkable
+class CreditedSimulator(Protocol):
+    """A simulator whose world declares goal predicates and stages; others leave these columns null."""
+
+    @property
+    def credit(self) -> Credit | None:
+        """How far the episode came since the last reset; None where nobody says."""
+        ...
+
+
+def credit_of(simulator: object) -> Credit | None:
+    """How far an episode came; None where the simulator's world does not say."""
+    return simulator.credit if isinstance(simulator, CreditedSimulator) else None
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError
-from harness.sim.base import SimConfig, SimTimings, StepResult
+from harness.sim.base import Credit, SimConfig, SimTimings, StepResult
 from harness.sim.cameras import Renderer
+from harness.sim.credit import GoalWatch
 from harness.sim.disk_cache import open_cache
 from harness.sim.engine import mujoco
 from harness.sim.environment import open_task
@@ -83,6 +84,7 @@ class LiberoSim:
         self._placed = Snapshot(self._env)
         self._stepper = OscStepper(self._env)
         self._sensors = Sensors(self._env, self.config)
+        self._goals = GoalWatch(self._env)
         self._renderer = Renderer(self._model, Textures(built.textures, open_cache("textures")))
         self._sampler: PlacementSampler | None = None
         if self.config.placements == "sampled":
@@ -99,6 +101,11 @@ class LiberoSim:
     def qvel(self) -> NDArray[np.float64]:
         """Generalised velocities of the whole model, shape (nv,), a copy."""
         return np.array(self._data.qvel)
+
+    @property
+    def credit(self) -> Credit:
+        """How far the episode came since the last reset."""
+        return self._goals.credit
 
     @property
     def n_init_states(self) -> int:
@@ -133,6 +140,7 @@ class LiberoSim:
         images = self._start(init_state_id, trial, observe=observe)
         if self.config.control_mode == "absolute":
             self._env.robots[0].controller.use_delta = False
+        self._goals.begin()
         self._started = True
         self.timings.reset_s = time.perf_counter() - began - self.timings.render_s
         return self._observation(images) if observe else None
@@ -156,6 +164,7 @@ class LiberoSim:
             raise UsageError(f"An action is {ACTION_DIM} finite numbers, got {values!r}.")
         began, rendered = time.perf_counter(), self.timings.render_s
         images, success = self._control_step(values, render=observe)
+        self._goals.watch()
         self.timings.physics_s += time.perf_counter() - began - (self.timings.render_s - rendered)
         return StepResult(success, success, self._observation(images) if observe else None)
 
@@ -221,7 +230,7 @@ class LiberoSim:
         images = self._render() if render else {}
         self._stepper.go_on(self._substeps - self._sample_after)
         # Checking comes first, as in robosuite: some predicates note what `_post_process` then shows (a burning stove).
-        success = bool(self._env._check_success())
+        success = self._goals.check()
         self._env._post_process()
         return images, success
 

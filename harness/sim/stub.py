@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError, unknown_name
-from harness.sim.base import SimConfig, SimTimings, StepResult, SuiteDescription
+from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription
 from harness.spec.observation import ACTION_DIM, Observation
+from harness.spec.stages import STAGES
 
 N_TASKS = 10
 N_INIT_STATES = 50
@@ -47,6 +48,13 @@ class StubSim:
     def qpos(self) -> NDArray[np.float64]:
         """The counter's state, shape (2,): sum so far, target."""
         return np.array([self._sum, self._target])
+
+    @property
+    def credit(self) -> Credit:
+        """One goal, the target; each fifth of the way to it is a stage."""
+        share = self._sum / self._target
+        held = int(share >= 1)
+        return Credit(1, held, held, STAGES[0 if held else min(max(int(5 * share), 0), len(STAGES) - 1)])
 
     def reset(
         self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True

@@ -64,6 +64,18 @@ class TooGoodRule(SpecModel):
     """Share of the gate's alpha for this rule's alarm."""
 
 
+class ScoreRule(SpecModel):
+    """Partial credit must not drop: it tells of failures that came less far, before success itself tells."""
+
+    margin: Margin
+    """Largest tolerated drop of the mean score, which is in [0, 1]."""
+    design: Literal["fixed", "sequential", "anytime"] | None = None
+    """How its drop is tested; unset: as the gate's design says. "sequential" needs a sequential gate, which plans the
+    looks; "anytime" is an e-process."""
+    alpha: Alpha | None = None
+    """Share of the gate's alpha for this rule's alarm."""
+
+
 class FloorRule(SpecModel):
     """An absolute least success rate: what cannot fall any more needs no base to be bad."""
 
@@ -173,6 +185,8 @@ class GateRules(SpecModel):
     """How much has to be paired."""
     success: SuccessRule | None = None
     """Success must not drop."""
+    score: ScoreRule | None = None
+    """Partial credit must not drop."""
     per_task: TaskRule | None = None
     """No task may collapse."""
     floor: FloorRule | None = None
@@ -199,8 +213,17 @@ class GateRules(SpecModel):
                 f"per_task.cliff {self.per_task.cliff} is below success.margin {self.success.margin}: a drop of every "
                 "task that the margin tolerates would be a cliff; raise the cliff or lower the margin"
             )
-        if self.design != "fixed" and not self.success:
-            raise ValueError(f"design is {self.design}, but only a success rule can stop a run early; add one")
+        if self.design != "fixed" and not (self.success or self.score):
+            raise ValueError(
+                f"design is {self.design}, but only a success rule or a score rule can stop a run early; add one"
+            )
+        if self.score and self.score.design == "sequential" and self.design != "sequential":
+            raise ValueError(
+                f"score.design is sequential, but the gate's design is {self.design}, which plans no looks; set design "
+                "to sequential, or score.design to fixed or anytime"
+            )
+        if self.score and self.cluster:
+            raise ValueError(f"score weighs single pairs, but cluster is {self.cluster}; leave one of the two out")
         if self.design != "fixed" and self.cluster:
             raise ValueError(
                 f"design is {self.design}, whose looks weigh single pairs, but cluster is {self.cluster}; "
@@ -216,16 +239,25 @@ class GateRules(SpecModel):
     @property
     def alarms(
         self,
-    ) -> tuple[SuccessRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule, ...]:
+    ) -> tuple[
+        SuccessRule | ScoreRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule, ...
+    ]:
         """The rules that can raise a false alarm by chance."""
-        singles = (self.success, self.per_task, self.floor, self.too_good, self.errors)
+        singles = (self.success, self.score, self.per_task, self.floor, self.too_good, self.errors)
         return (*(rule for rule in singles if rule is not None), *self.latency, *self.budgets)
 
     @property
     def judged(self) -> bool:
         """Whether there is any rule besides the number of pairs and the share of errors."""
         return bool(
-            self.success or self.per_task or self.floor or self.too_good or self.latency or self.budgets or self.memory
+            self.success
+            or self.score
+            or self.per_task
+            or self.floor
+            or self.too_good
+            or self.latency
+            or self.budgets
+            or self.memory
         )
 
     @property

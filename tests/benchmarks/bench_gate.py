@@ -17,14 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 from scipy.signal import lfilter
 from statsmodels.stats.proportion import proportion_confint
 
@@ -44,6 +44,7 @@ from harness.analysis.paired.statistics import difference_bounds, mcnemar_exact,
 from harness.analysis.series import find_steps
 from harness.gate.evidence import FUTILITY, REACH
 from harness.gate.pairs import PairTable
+from harness.gate.score import ScoreEvidence
 from harness.gate.stopping import decide_look
 from harness.gate.success import judge_success
 from harness.gate.verdict import Verdict
@@ -434,6 +435,148 @@ def anytime(quick: bool) -> Iterator[Row]:
         }
 
 
+GRASP, LIFT, OVER, PLACE = range(4)
+WORTH = np.array([0.0, 0.25, 0.5, 0.75])
+"""What a goal is worth that was lost at each of these stages: the stage reached before, by `SHARES`."""
+
+
+class Chain(NamedTuple):
+    """How an invented policy fails: each goal, in turn, has to pass four stages."""
+
+    name: str
+    goals: int
+    base: tuple[float, float, float, float]
+    """Chance to pass each stage: grasp, lift, carry over the target, place."""
+    worse: tuple[int, ...]
+    """Stages that the degraded candidate passes less often."""
+
+
+CHAINS = (
+    Chain("one goal, grasps degrade", 1, (0.96, 0.98, 0.98, 0.96), (GRASP,)),
+    Chain("one goal, all stages degrade", 1, (0.96, 0.98, 0.98, 0.96), (GRASP, LIFT, OVER, PLACE)),
+    Chain("one goal, only placing degrades", 1, (0.96, 0.98, 0.98, 0.96), (PLACE,)),
+    Chain("two goals in turn, grasps degrade", 2, (0.93, 0.98, 0.97, 0.93), (GRASP,)),
+    Chain("two goals in turn, all stages degrade", 2, (0.93, 0.98, 0.97, 0.93), (GRASP, LIFT, OVER, PLACE)),
+)
+ALIKE = 0.8
+"""Probability that base and candidate draw the same luck at a stage: they meet the same init state and noise."""
+
+
+def credit_pairs(rng: np.random.Generator, chain: Chain, lower: float, n: int) -> tuple[Floats, Floats]:
+    """Scores of base and candidate, each of shape (n,); the candidate's `worse` stages pass less often by `lower`."""
+    passes = np.array(chain.base)
+    weaker = passes - lower * np.isin(np.arange(4), chain.worse)
+    luck = rng.random((n, chain.goals, 4))
+    other = np.where(rng.random(luck.shape) < ALIKE, luck, rng.random(luck.shape))
+    return _credit(luck < passes, chain.goals), _credit(other < weaker, chain.goals)
+
+
+def _credit(passed: NDArray[np.bool_], goals: int) -> Floats:
+    """Scores of episodes from which stages they passed, shape (n, goals, 4)."""
+    flat = passed.reshape(len(passed), -1)
+    first = np.where(flat.all(axis=1), flat.shape[1], (~flat).argmax(axis=1))
+    found: Floats = np.where(first == flat.shape[1], 1.0, (first // 4 + WORTH[first % 4]) / goals)
+    return found
+
+
+def lowering(chain: Chain, drop: float) -> float:
+    """How much less often the degraded stages pass, so that success drops by `drop`."""
+    passes = np.array(chain.base)
+
+    def solved(lower: float) -> float:
+        weaker = passes - lower * np.isin(np.arange(4), chain.worse)
+        return float(weaker.prod() ** chain.goals)
+
+    return float(optimize.brentq(lambda lower: solved(0.0) - drop - solved(lower), 0.0, 0.5))
+
+
+def weigh_scores(differences: Floats, alpha: float, margin: float) -> tuple[Verdict, int]:
+    """What the score rule says of a night, group-sequentially, and after how many pairs."""
+    n = differences.size
+    sizes = tuple(n * (look + 1) // LOOKS for look in range(LOOKS))
+    parts = np.split(differences, sizes[:-1])
+    for look in range(1, LOOKS + 1):
+        evidence = ScoreEvidence(tuple(parts[:look]), sizes, anytime=False)
+        if evidence.above(-margin, 0.05):
+            return Verdict.PASS, sizes[look - 1]
+        if evidence.worse(margin, alpha, 0.05):
+            return Verdict.FAIL, sizes[look - 1]
+        if evidence.futile(margin, alpha, 0.05):
+            return Verdict.INCONCLUSIVE, sizes[look - 1]
+    return Verdict.INCONCLUSIVE, n
+
+
+def credit(quick: bool) -> Iterator[Row]:
+    """Partial credit: pairs until a drop of success of 3 points shows in the score, over those of a fixed McNemar."""
+    rng = np.random.default_rng(20260313)
+    n_nights = 100 if quick else 500
+    for chain in CHAINS:
+        lower = lowering(chain, 0.03)
+        old, new = credit_pairs(rng, chain, lower, 400_000)
+        flips = float(((old == 1) != (new == 1)).mean())
+        fixed = pairs_needed(0.03, flips) or 0
+        for share in np.arange(0.3, 1.51, 0.05):
+            n = int(np.ceil(fixed * share))
+            nights = (credit_pairs(rng, chain, lower, n) for _ in range(n_nights))
+            found = [weigh_scores(new - old, 0.05, 0.03) for old, new in nights]
+            shown = float(np.mean([verdict is Verdict.FAIL for verdict, _ in found]))
+            if shown >= 0.8:
+                break
+        used = float(np.mean([pairs for _, pairs in found]))
+        yield {
+            "law": chain.name,
+            "success of the base": float((old == 1).mean()),
+            "flips": flips,
+            "drop of the score": float((old - new).mean()),
+            "fixed episodes": fixed,
+            "planned": n,
+            "power": shown,
+            "mean pairs": used,
+            "share of fixed": used / fixed,
+        }
+
+
+def credit_nulls(quick: bool) -> Iterator[Row]:
+    """Partial credit at 500 pairs: false alarms of the three designs when the mean did not change, and false PASSes."""
+    rng = np.random.default_rng(20260314)
+    n_nights, n = 200 if quick else 1_000, 500
+    sizes = tuple(n * (look + 1) // LOOKS for look in range(LOOKS))
+    laws: dict[str, Callable[[], tuple[Floats, Floats]]] = {
+        f"nothing changed: {chain.name.partition(',')[0]}": partial(credit_pairs, rng, chain, 0.0, n)
+        for chain in (CHAINS[0], CHAINS[-1])
+    }
+    laws["many small losses, few large gains, same mean"] = partial(traded_pairs, rng, n, 0.0)
+    laws["the same, dropped by the margin"] = partial(traded_pairs, rng, n, 0.03)
+    for name, law in laws.items():
+        alarms = np.zeros(4)
+        for _ in range(n_nights):
+            old, new = law()
+            looks = tuple(np.split(new - old, sizes[:-1]))
+            planned = ScoreEvidence(looks, sizes, anytime=False)
+            open_ended = [ScoreEvidence((new[:size] - old[:size],), (size,), anytime=True) for size in sizes]
+            alarms += (
+                ScoreEvidence((new - old,), (n,), anytime=False).drop(0.05),
+                planned.drop(0.05),
+                any(one.drop(0.05) for one in open_ended),
+                planned.above(-0.03, 0.05),
+            )
+        fixed, sequential, anytime, passed = (alarms / n_nights).tolist()
+        if "margin" in name:
+            yield {"law": name, "false PASS": passed}
+        else:
+            yield {"law": name, "fixed": fixed, "sequential": sequential, "anytime": anytime}
+
+
+def traded_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Floats, Floats]:
+    """Scores of a base that fails one episode in forty at its first stage, and of a candidate that solves these.
+
+    In return the candidate drops others while it places them, so many that its mean is the base's, less `drop`.
+    """
+    failed = rng.random(n) < 0.025
+    dropped = rng.random(n) < (0.025 + drop) / (0.975 * 0.25)
+    return np.where(failed, 0.0, 1.0), np.where(failed | ~dropped, 1.0, 0.75)
+
+
 def steps(quick: bool) -> Iterator[Row]:
     """Step changes of a nightly series: false ones, and a drop of 3 points found after a few nights of 400 episodes."""
     rng = np.random.default_rng(20260307)
@@ -562,6 +705,8 @@ PARTS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "errors": errors,
     "anytime": anytime,
     "power": power,
+    "credit": credit,
+    "credit_nulls": credit_nulls,
     "steps": steps,
     "latency": latency,
     "scale": scale,

@@ -12,6 +12,7 @@ import pytest
 from harness.cli.app import invoke
 from harness.ledger import LedgerWriter, read
 from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, PHASES, TABLES, Column
+from harness.spec.stages import STAGES
 
 FROZEN = Path(__file__).parents[1] / "data" / "ledger_2026_11"
 """What `harness run` wrote in November 2026 of the stub world: two policies, four episodes each, and a probe."""
@@ -45,6 +46,7 @@ def test_closed_lists_are_named() -> None:
     values = {(table, column.name): column.values for table, column in EVERY if column.values}
     assert values == {
         ("episodes", "outcome"): OUTCOMES,
+        ("episodes", "stage"): STAGES,
         ("latency", "component"): COMPONENTS,
         ("counts", "component"): COMPONENTS,
         ("phases", "phase"): PHASES,

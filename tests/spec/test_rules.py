@@ -40,7 +40,7 @@ def test_a_stated_alpha_is_kept_and_the_rest_is_shared() -> None:
         ({"sucess": SUCCESS}, "did you mean 'success'"),
         ({"success": {"margin": 3}}, "less than 1"),
         ({"success": {"margin": 0.1}, "per_task": {"cliff": 0.05}}, "cliff 0.05 is below success.margin 0.1"),
-        ({"design": "sequential", "budgets": [{"hz": 10}]}, "only a success rule can stop"),
+        ({"design": "sequential", "budgets": [{"hz": 10}]}, "only a success rule or a score rule can stop"),
         ({"success": {"margin": 0.03, "alpha": 0.1}}, "more than the gate's alpha"),
         ({"success": {"margin": 0.03, "alpha": 0.05}, "too_good": {}}, "none is left"),
         ({"budgets": [{"hz": 10, "max_ms": 90}]}, "either max_ms or hz"),

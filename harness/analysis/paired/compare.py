@@ -26,6 +26,7 @@ from harness.analysis.paired.pairing import (
     restrict,
 )
 from harness.analysis.paired.power import minimum_detectable_drop
+from harness.analysis.paired.score import drop_p, mean_interval
 from harness.analysis.paired.statistics import PairCounts, difference_interval, holm, mcnemar_exact
 from harness.errors import UsageError
 from harness.ledger import TABLES, Ledger, open_ledger
@@ -92,6 +93,20 @@ class GroupComparison:
 
 
 @dataclass(frozen=True)
+class ScoreComparison:
+    """Partial credit over the pairs in which both sides have it."""
+
+    n: int
+    base: float
+    """Mean score."""
+    candidate: float
+    difference: Interval
+    """Interval of the mean of candidate minus base, by betting."""
+    p_drop: float
+    """Sign-flip test of "no drop"."""
+
+
+@dataclass(frozen=True)
 class SuccessComparison:
     """Success of one base and one candidate."""
 
@@ -107,6 +122,8 @@ class SuccessComparison:
     tasks: tuple[GroupComparison, ...]
     flips: tuple[Flip, ...]
     """At most `MAX_FLIPS`, losses first."""
+    score: ScoreComparison | None
+    """Partial credit; None where a side has none."""
     detectable_drop: float | None
     """Smallest real drop that so many pairs show with 80 % power at a one-sided 5 %; None when there is none."""
 
@@ -270,8 +287,22 @@ def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> Su
         suites=_with_holm(suites),
         tasks=_with_holm(tasks),
         flips=tuple(_flips(base, candidate, pairing, old, new)),
+        score=compare_scores(base, candidate, pairing, confidence),
         detectable_drop=minimum_detectable_drop(counts.n, counts.discordance) if counts.n else None,
     )
+
+
+def compare_scores(base: Side, candidate: Side, pairing: Pairing, confidence: float) -> ScoreComparison | None:
+    """Compare the partial credit of pairs; None where no pair has it on both sides."""
+    if base.scores is None or candidate.scores is None:
+        return None
+    old, new = base.scores[pairing.base_rows], candidate.scores[pairing.candidate_rows]
+    known = ~np.isnan(old) & ~np.isnan(new)
+    if not known.any():
+        return None
+    old, new = old[known], new[known]
+    interval = mean_interval(new - old, confidence)
+    return ScoreComparison(int(known.sum()), float(old.mean()), float(new.mean()), interval, drop_p(new - old))
 
 
 def _codes_of(details: pa.Table, columns: list[str]) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from harness.analysis.intervals import Floats
+from harness.analysis.success.credit import scores
 from harness.errors import LedgerError, UsageError
 from harness.ledger import Ledger, open_ledger
 from harness.ledger.attempts import contradictory_keys, last_attempts
@@ -29,6 +31,7 @@ _CODES = pa.array(["timeout", "success", "error"])
 _COLUMNS = [
     *("run_id", "episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
     *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware"),
+    *("goals", "goals_held_best", "stage"),
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
 
@@ -64,6 +67,8 @@ class Side:
     """Rows that were other attempts of an episode that is counted once."""
     runs: frozenset[str] = frozenset()
     """Ids of the runs that these episodes come from."""
+    scores: Floats | None = None
+    """Partial credit of each episode, aligned with `keys`, NaN where it is not known; None when none is."""
     contradictory: tuple[str, ...] = ()
     """Keys of episodes that finished more than once with different outcomes; the last outcome is counted."""
 
@@ -128,6 +133,7 @@ def restrict(side: Side, keys: Collection[str]) -> Side:
         side,
         keys=side.keys.filter(kept),
         outcomes=side.outcomes[kept.to_numpy(False)],
+        scores=None if side.scores is None else side.scores[kept.to_numpy(False)],
         details=side.details.filter(kept),
     )
 
@@ -204,8 +210,23 @@ def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
         details=kept.select(_DETAILS),
         repeated=rows.num_rows - kept.num_rows,
         runs=frozenset(str(run) for run in rows["run_id"].unique().to_pylist() if run),
+        scores=_scores(kept),
         contradictory=contradictory_keys(rows) if kept.num_rows < rows.num_rows else (),
     )
+
+
+def _scores(rows: pa.Table) -> Floats | None:
+    """Partial credit of surviving attempts; None where no row tells of goals."""
+    if rows["goals"].null_count == rows.num_rows:
+        return None
+    found = scores(
+        pc.equal(rows["outcome"], "success").to_numpy(),
+        rows["goals"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+        rows["goals_held_best"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+        rows["stage"].to_numpy(),
+    )
+    found[pc.equal(rows["outcome"], "error").to_numpy()] = np.nan
+    return found
 
 
 def match_variants(base: Sequence[Side], candidate: Sequence[Side]) -> list[tuple[Side, Side]]:

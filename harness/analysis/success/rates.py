@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.analysis.intervals import clopper_pearson
+from harness.analysis.intervals import Floats, clopper_pearson
+from harness.analysis.success.credit import scores
 
 CONFIDENCE = 0.95
 
@@ -24,7 +25,8 @@ def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per (policy_id, nfe, suite) with `n` (success + timeout), `successes`, `timeouts`, `errors`, `rate`,
         `low`, `high` (Clopper-Pearson, 95 %), `tasks`, `retried` (episodes that needed more than one attempt), `steps`
-        (median control steps of successes) and `clipped` (actions outside the range). Errors count in no rate; without
+        (median control steps of successes), `clipped` (actions outside the range) and `score` (mean partial credit; NaN
+        where the world declares no goals). Errors count in no rate; without
         scored episodes `rate` and its bounds are NaN.
     """
     return _success(episodes, [*VARIANT, "suite"])
@@ -57,6 +59,7 @@ def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         errors=episodes["outcome"] == "error",
         retried=episodes["attempt"].fillna(1) > 1,
         steps=episodes["steps"].astype("Float64").where(solved),
+        score=_scores(episodes),
     )
     grouped = marked.groupby(list(keys), dropna=False, sort=True, observed=True)
     table = grouped.agg(
@@ -67,9 +70,23 @@ def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         retried=("retried", "sum"),
         steps=("steps", "median"),
         clipped=("clipped", "sum"),
+        score=("score", "mean"),
     ).reset_index()
     table.insert(len(keys), "n", table["successes"] + table["timeouts"])
     n = table["n"].to_numpy(dtype=float)
     rate = np.divide(table["successes"].to_numpy(dtype=float), n, out=np.full(len(table), np.nan), where=n > 0)
     low, high = (np.where(n > 0, bound, np.nan) for bound in clopper_pearson(table["successes"], n, CONFIDENCE))
     return table.assign(rate=rate, low=low, high=high)
+
+
+def _scores(episodes: pd.DataFrame) -> Floats:
+    """Partial credit of each episode; NaN for errors, and in ledgers that tell of no goals."""
+    if "goals" not in episodes:
+        return np.full(len(episodes), np.nan)
+    found = scores(
+        episodes["outcome"] == "success",
+        episodes["goals"].to_numpy(dtype=float, na_value=np.nan),
+        episodes["goals_held_best"].to_numpy(dtype=float, na_value=np.nan),
+        episodes["stage"],
+    )
+    return np.where(episodes["outcome"] == "error", np.nan, found)

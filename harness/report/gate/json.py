@@ -8,7 +8,7 @@ from typing import Any
 from harness.analysis.intervals import Interval
 from harness.analysis.latency.comparison import LatencyComparison, Samples
 from harness.analysis.latency.ratios import QuantileRatio
-from harness.analysis.paired.compare import Comparison, GroupComparison, SuccessComparison
+from harness.analysis.paired.compare import Comparison, GroupComparison, ScoreComparison, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.pairing import Side
 from harness.gate.judge import GateResult
@@ -73,6 +73,16 @@ def matrix_dict(matrix: Matrix) -> dict[str, Any]:
     }
 
 
+def _score(score: ScoreComparison) -> dict[str, Any]:
+    return {
+        "pairs": score.n,
+        "base": score.base,
+        "candidate": score.candidate,
+        "difference": _interval(score.difference),
+        "p_drop": score.p_drop,
+    }
+
+
 def _success(success: SuccessComparison) -> dict[str, Any]:
     return {
         "base": _side(success.base),
@@ -84,6 +94,7 @@ def _success(success: SuccessComparison) -> dict[str, Any]:
         "errors_candidate": success.errors_candidate,
         "detectable_drop": success.detectable_drop,
         "overall": _group(success.overall),
+        "score": None if success.score is None else _score(success.score),
         "suites": [_group(group) for group in success.suites],
         "tasks": [_group(group) for group in success.tasks],
         "flips": [asdict(flip) for flip in success.flips],

@@ -215,6 +215,13 @@ def _success_note(success: SuccessComparison) -> str:
                 f"{100 * success.detectable_drop:.1f} points; with {100 * wanted:.1f} % flips, 3 points need "
                 f"{count(needed[0.03])} pairs and 1 point needs {count(needed[0.01])}."
             )
+    if (score := success.score) is not None:
+        low, high = score.difference
+        parts.append(
+            f"Partial credit over {count(score.n)} pairs: mean score {score.base:.3f} → {score.candidate:.3f}, "
+            f"difference {score.candidate - score.base:+.3f} ({low:+.3f} … {high:+.3f} by betting), sign-flip p of a "
+            f"drop {probability(score.p_drop)}."
+        )
     parts.append("Rates: Clopper-Pearson; difference: Tango's score interval with Edwards' correction; 95 %.")
     return " ".join(parts)
 

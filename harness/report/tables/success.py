@@ -13,6 +13,8 @@ from harness.report.tables.table import Table, records
 
 def success_table(summary: Summary, names: VariantNames) -> Table:
     """Success of each policy on each suite."""
+    found = records(summary.success)
+    credited = any(row["score"] == row["score"] for row in found)
     rows = [
         (
             names.with_role(row),
@@ -24,11 +26,17 @@ def success_table(summary: Summary, names: VariantNames) -> Table:
             count(row["errors"]),
             count(row["retried"]),
             number(row["steps"]),
+            *((number(row["score"]),) if credited else ()),
         )
-        for row in records(summary.success)
+        for row in found
     ]
     columns = ("policy", "suite", "solved", "rate", "95 % interval", "timeouts", "errors", "retried", "steps")
+    if credited:
+        return Table("Success", (*columns, "score"), tuple(rows), 2, f"{SUCCESS_NOTE} {SCORE_NOTE}", names.key)
     return Table("Success", columns, tuple(rows), 2, SUCCESS_NOTE, names.key)
+
+
+SCORE_NOTE = "score: mean partial credit, 1 for a solved episode, less for how far a failed one came."
 
 
 SUCCESS_NOTE = (
