@@ -24,21 +24,23 @@ ALLOWED: dict[str, set[str]] = {
     "interrupts": set(),
     "spec": {"errors"},
     "schedule": {"errors", "spec"},
+    "clocks": {"errors", "spec", "schedule"},
     "sim": {"errors", "spec"},
     "ledger": {"errors", "strict_json", "spec", "schedule"},
     "policies": {"errors", "strict_json", "spec", "schedule"},
-    "rollout": {"errors", "spec", "schedule", "sim", "ledger", "policies"},
+    "rollout": {"errors", "spec", "schedule", "clocks", "sim", "ledger", "policies"},
     "latency": {"errors", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "spec", "schedule", "policies", "rollout", "latency"},
     "cluster": {
-        "errors", "cores", "interrupts", "surroundings", "spec", "schedule", "sim", "ledger", "policies", "rollout",
-        "latency", "serve",
+        "errors", "cores", "interrupts", "surroundings", "spec", "schedule", "clocks", "sim", "ledger", "policies",
+        "rollout", "latency", "serve",
     },
     "analysis": {"errors", "spec", "ledger", "latency"},
     "gate": {"errors", "strict_json", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},
-    "evaluation": {"ledger", "cluster", "analysis", "report"},
+    "delays": {"errors", "spec", "clocks", "ledger", "analysis"},
+    "evaluation": {"ledger", "delays", "spec", "clocks", "cluster", "analysis", "report"},
     "watch": {
         "errors", "strict_json", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency",
         "cluster", "analysis", "gate", "report", "evaluation",
@@ -46,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"errors", "strict_json", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
         "errors", "cores", "interrupts", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout",
-        "latency", "serve", "cluster", "analysis", "gate", "report", "evaluation", "nightly", "watch", "doctor",
+        "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate", "report", "evaluation", "nightly",
+        "watch", "doctor",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does
@@ -123,6 +126,7 @@ def test_from_a_suite_to_a_row_is_ten_files_each_once_and_each_leads_to_the_next
 
 def test_no_edge_leads_from_what_runs_to_what_judges_or_plans() -> None:
     assert not ALLOWED["cluster"] & {"planning", "analysis", "gate", "report"}
+    assert not ALLOWED["clocks"] & {"planning", "analysis", "cluster", "ledger"}
     assert not ALLOWED["schedule"] & {"cluster", "rollout", "sim", "policies"}
 
 

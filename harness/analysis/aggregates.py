@@ -36,6 +36,10 @@ _POLICY = (
     Column("policy_id", TEXT, "Policy."),
     Column("nfe", WHOLE, "Number of function evaluations; null for a policy without a denoising loop.", "steps"),
 )
+_TIMING = (
+    Column("clock", TEXT, "How simulated time passed while the policy decided."),
+    Column("latency_source", TEXT, "Where the delays of decisions come from; null under the synchronous clock."),
+)
 _CONFIGURATION = (
     Column("hardware", TEXT, "Hardware profile of the machine."),
     *_POLICY,
@@ -179,6 +183,10 @@ def _paired(summary: Summary) -> pd.DataFrame:
     return _bounded(summary.paired.assign(estimate=summary.paired["difference"]), PAIRS)
 
 
+def _devices(summary: Summary) -> pd.DataFrame:
+    return _rates(summary.devices)
+
+
 def _time(summary: Summary) -> pd.DataFrame:
     frame = summary.time
     parts = [
@@ -190,14 +198,15 @@ def _time(summary: Summary) -> pd.DataFrame:
 
 
 SUCCESS = Aggregate(
-    (*_POLICY, _SUITE, *_SCORED, *_COUNTS, Column("role", TEXT, "positive or negative control, or null.")), _success
+    (*_POLICY, _SUITE, *_SCORED, *_COUNTS, Column("role", TEXT, "positive or negative control, or null."), *_TIMING),
+    _success,
 )
 TASKS = Aggregate(
     (
         *(*_POLICY, _SUITE),
         Column("task_id", WHOLE, "Number of the task in its suite, from 0."),
         Column("task", TEXT, "Name of the task."),
-        *(*_SCORED, *_COUNTS),
+        *(*_SCORED, *_COUNTS, *_TIMING),
     ),
     _tasks,
 )
@@ -262,8 +271,41 @@ PAIRED = Aggregate(
         Column("neither", LONG, "Pairs that neither solved.", "pairs"),
         Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
         Column("p_holm", REAL, "`p` after Holm's correction over the pairs (or suites) of this table.", "probability"),
+        *_TIMING,
     ),
     _paired,
+)
+DEVICES = Aggregate(
+    (
+        *_POLICY,
+        *_TIMING,
+        Column("device", TEXT, "Device that the source of delays stands for; null under the synchronous clock."),
+        Column("band", TEXT, "Part of a prediction's band: low, mid or high."),
+        Column("timing_of", TEXT, "Policy that was timed; another than `policy_id` where its timing is borrowed."),
+        _SUITE,
+        *_SCORED,
+        Column("reason", TEXT, "Why the cell was not run."),
+        Column("successes", REAL, "Episodes that the policy solved.", "episodes"),
+        Column("errors", REAL, "Infrastructure errors, which count in no rate.", "episodes"),
+        Column("pairs", REAL, "Episodes that the synchronous run has too.", "pairs"),
+        Column("difference", REAL, "Success less that of the synchronous run, same episodes.", "fraction"),
+        Column("difference_low", REAL, "Lower 95 % bound of `difference` (Tango, corrected).", "fraction"),
+        Column("difference_high", REAL, "Upper 95 % bound of `difference`.", "fraction"),
+        Column("lost", REAL, "Pairs that only the synchronous run solved.", "pairs"),
+        Column("gained", REAL, "Pairs that only this cell solved.", "pairs"),
+        Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
+        Column("p_holm", REAL, "`p` after Holm's correction over this table.", "probability"),
+        Column("delay_steps", REAL, "Median delay of a decision; where nothing was run the least.", "control steps"),
+        Column("delay_steps_max", REAL, "Longest delay of a decision.", "control steps"),
+        Column("delay_ms", REAL, "Median delay of a decision.", "ms"),
+        Column("completion_s", REAL, "Median simulated time of successes.", "s"),
+        Column("stale_share", REAL, "Share of steps that executed an old chunk during a decision.", "fraction"),
+        Column("control_hz", REAL, "Actions of the policy executed a second of simulated time.", "Hz"),
+        Column("hold_s", REAL, "Mean time that the robot held in an episode.", "s"),
+        Column("jerk_m_s3", REAL, "Median over episodes of the end effector's RMS jerk.", "m/s³"),
+        Column("joules_per_success", REAL, "Energy of all decisions over the number of successes.", "J"),
+    ),
+    _devices,
 )
 TIME = Aggregate(
     (
@@ -272,6 +314,7 @@ TIME = Aggregate(
         *_estimate("Share of the wall time.", "fraction", "episodes"),
         Column("seconds", REAL, "The time, summed over workers.", "s"),
         Column("episodes_per_worker_hour", REAL, "Episodes that one worker does in an hour.", "episodes / h"),
+        *_TIMING,
     ),
     _time,
 )

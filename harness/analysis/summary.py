@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from harness.analysis.devices import device_cells
 from harness.analysis.latency.checks import decision_checks
 from harness.analysis.latency.percentiles import decision_latency, latency_by_component
 from harness.analysis.latency.prefix import nfe_sweep, prefix_fit
@@ -43,6 +44,11 @@ class Summary:
     def tasks(self) -> pd.DataFrame:
         """Success by policy, NFE, suite and task."""
         return success_by_task(self.ledger.episodes)
+
+    @cached_property
+    def devices(self) -> pd.DataFrame:
+        """Success, motion and energy under each clock and source of delays."""
+        return device_cells(self.ledger.episodes, self.ledger.decisions, self.ledger.runs)
 
     @cached_property
     def errors(self) -> pd.DataFrame:

@@ -18,7 +18,8 @@ def time_shares(episodes: pd.DataFrame) -> pd.DataFrame:
         episodes: `Ledger.episodes`.
 
     Returns:
-        One row per (policy_id, nfe) with `episodes`, `wall_s` (summed over workers), `<part>_s` and `<part>_share` for
+        One row per (policy_id, nfe, clock, latency_source) with `episodes`, `wall_s` (summed over workers),
+        `<part>_s` and `<part>_share` for
         each of `PARTS`, and `per_worker_hour` (episodes that one worker does in an hour). Without any wall time the
         shares and rates are NaN.
     """

@@ -15,10 +15,14 @@ from harness.screen import Screen
 if TYPE_CHECKING:
     from harness.analysis.paired.matrix import Matrix
 
+Allowed = Literal["clock"]
+"""Values of --allow."""
+
 EXAMPLES = examples(
     "harness compare reports/base reports/candidate",
     "harness compare reports/night reports/night --base-nfe 10 --nfe 1  # one ledger, two NFE",
     "harness compare reports/a reports/b reports/c  # every pair, with letters",
+    "harness compare reports/devices reports/devices --base-clock synchronous --clock asynchronous --allow clock",
     "harness compare reports/base s3://bucket/candidate --markdown pr.md --json pr.json",
 )
 
@@ -37,6 +41,11 @@ def command(
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
     ] = "same",
+    base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
+    clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
+    allow: Annotated[
+        Allowed | None, typer.Option(help="clock: pair rows of two clocks, or of two sources of delays.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latency bootstrap.")] = 0,
 ) -> None:
     """Compare success and latency, episode by episode.
@@ -53,8 +62,10 @@ def command(
     if len(ledgers) == 2:
         from harness.analysis.paired.compare import Choice, compare
 
-        choice = Choice(base_policy, base_nfe, policy, nfe)
-        found = compare(ledgers[0], ledgers[1], choice=choice, seed=seed, across=hardware == "any")
+        choice = Choice(base_policy, base_nfe, policy, nfe, base_clock, clock)
+        found = compare(
+            ledgers[0], ledgers[1], choice=choice, seed=seed, across=hardware == "any", allow=(allow,) if allow else ()
+        )
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
         print_comparison(found, screen)
         if found.no_pairs:
@@ -63,7 +74,9 @@ def command(
         return
     if base_policy is not None or base_nfe is not None:
         raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
-    matrix = _matrix(ledgers, policy, nfe)
+    if base_clock is not None:
+        raise UsageError("--base-clock belongs to a comparison of two ledgers; use --clock.")
+    matrix = _matrix(ledgers, policy, nfe, clock, allow_clock=allow == "clock")
     write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
     print_matrix(matrix, screen)
     if matrix.no_pairs:
@@ -72,15 +85,15 @@ def command(
             raise typer.Exit(EXIT_INCONCLUSIVE)
 
 
-def _matrix(ledgers: list[str], policy: str | None, nfe: int | None) -> Matrix:
+def _matrix(ledgers: list[str], policy: str | None, nfe: int | None, clock: str | None, *, allow_clock: bool) -> Matrix:
     from harness.analysis.paired.compare import machine_notices
     from harness.analysis.paired.matrix import compare_many
     from harness.analysis.paired.pairing import read_sides
     from harness.ledger.reader import open_ledger
 
     opened = [open_ledger(path) for path in ledgers]
-    sides = [side for ledger in opened for side in read_sides(ledger, policy=policy, nfe=nfe)]
+    sides = [side for ledger in opened for side in read_sides(ledger, policy=policy, nfe=nfe, clock=clock)]
     if len(sides) < 2:
         raise UsageError(f"{' '.join(ledgers)}: {len(sides)} checkpoints with episodes; a comparison needs two.")
-    matrix = compare_many(sides)
+    matrix = compare_many(sides, allow_clock=allow_clock)
     return replace(matrix, notices=(*matrix.notices, *machine_notices(opened)))

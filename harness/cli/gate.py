@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.attribution import run_attribution
+from harness.cli.compare import Allowed
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
@@ -50,6 +51,11 @@ def command(
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     junit: Annotated[str, typer.Option(help="Write JUnit XML to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
+    clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
+    allow: Annotated[
+        Allowed | None, typer.Option(help="clock: pair rows of two clocks, or of two sources of delays.")
+    ] = None,
     attribute: Annotated[
         bool,
         typer.Option("--attribute", help="On FAIL, run the flipped episodes again and say what carries the change."),
@@ -77,9 +83,10 @@ def command(
     from harness.spec.rules import load_rules
 
     given = load_rules(rules)
+    chosen = Choice(base_policy, base_nfe, policy, nfe, base_clock, clock)
     try:
-        base, candidate, choice = _sides(ledgers, baseline, baseline_name, Choice(base_policy, base_nfe, policy, nfe))
-        result = gate(base, candidate, given, choice=choice, seed=seed)
+        base, candidate, choice = _sides(ledgers, baseline, baseline_name, chosen)
+        result = gate(base, candidate, given, choice=choice, seed=seed, allow=(allow,) if allow else ())
     except Exception as error:
         failure = error
         write_texts([(junit, lambda: render_error_junit(given.name, failure, datetime.now(UTC)))])
@@ -114,7 +121,7 @@ def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> t
     from harness.ledger import open_ledger
 
     candidate = open_ledger(ledgers[0])
-    sides = read_sides(candidate, policy=choice.policy, nfe=choice.nfe)
+    sides = read_sides(candidate, policy=choice.policy, nfe=choice.nfe, clock=choice.clock)
     if len(sides) != 1:
         listing = describe_variants((side.policy_id, side.nfe) for side in sides)
         raise UsageError(f"--baseline judges one policy at one NFE; {ledgers[0]!r} has {listing}. Choose one.")

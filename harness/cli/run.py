@@ -14,6 +14,7 @@ import typer
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
 from harness.cli.recording import Failures, record_request, report_recorded
+from harness.cli.timing import TimingOptions, look_up
 from harness.cli.values import parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
@@ -30,6 +31,7 @@ EXAMPLES = examples(
     "harness run libero_10 --policy flow --out reports/night --resume",
     "harness run libero_spatial --policy lerobot:me/candidate --gate-against reports/base",
     "harness run libero_spatial --policy scripted --record demos --placements sampled --episodes 50",
+    "harness run libero_spatial --policy flow --clock synchronous,asynchronous --latency constant:180ms",
     "harness run libero_pro:libero_spatial_swap --policy scripted --address auto",
 )
 
@@ -66,6 +68,31 @@ def command(
         Placements | None,
         typer.Option(help="Begin at LIBERO's init states, or at sampled ones.", show_default="the suite's"),
     ] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(
+            help="How simulated time passes while the policy decides: synchronous, blocking, asynchronous, rtc.",
+            show_default="the suite's",
+        ),
+    ] = None,
+    latency: Annotated[
+        list[str] | None,
+        typer.Option(help="What a decision takes: constant:180ms, published:PROFILE; repeat for several."),
+    ] = None,
+    latency_from: Annotated[
+        list[str] | None, typer.Option(help="Ledger of a probe whose samples are replayed; repeat for several.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Profiles whose predicted latency is used, low to high.")] = None,
+    device_from: Annotated[
+        str | None, typer.Option(help="Ledger that --device is predicted from.", show_default="an architecture")
+    ] = None,
+    latency_as: Annotated[
+        str | None, typer.Option(help="Policy or architecture whose timing is used instead of the policy's own.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Added to each decision: constant:20ms or samples:FILE (ms, one a line).")
+    ] = None,
+    sensor: Annotated[str | None, typer.Option(help="Age of an observation, written as --network is.")] = None,
     record: Annotated[
         Path | None, typer.Option(help="Record the episodes as a LeRobot dataset in this new directory.")
     ] = None,
@@ -81,7 +108,10 @@ def command(
     from harness.cli.live import ProgressDisplay
     from harness.spec import load_suite
 
-    recording = record_request(load_suite(suite), episodes, placements, record, record_failures, record_noise)
+    given = latency or (), latency_from or ()
+    timing = TimingOptions(clock, *given, device, device_from, latency_as, network, sensor)
+    plain = timing.apply(load_suite(suite))
+    recording = record_request(plain, episodes, placements, record, record_failures, record_noise)
     loaded = recording.suite
     policies = parse_policies(policy) if policy else None
     if not (policies or loaded.policies) and loaded.tasks:
@@ -94,7 +124,9 @@ def command(
     target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     gated = prepare_gate(gate_against, rules, target, resume=resume)
     screen = Screen()
-    options = recording.options + (gated.options if gated else "")
+    options = timing.arguments + recording.options + (gated.options if gated else "")
+    values = parse_nfe(nfe) if nfe else None
+    sources = look_up(loaded, policies, values)
     resume_command = _resume_command(suite, policy, nfe, target, workers, address, video) + options
     with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
         from harness.cluster.run import run
@@ -102,7 +134,7 @@ def command(
         result = run(
             loaded,
             policies=policies,
-            nfe=parse_nfe(nfe) if nfe else None,
+            nfe=values,
             out=target,
             workers=workers,
             address=address,
@@ -112,6 +144,7 @@ def command(
             on_message=screen.say,
             early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
+            sources=sources,
         )
     _show(result, screen, html)
     report_recorded(result, screen)

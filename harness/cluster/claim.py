@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from harness.cluster.cells import LeftOutCell, plan_cells, timing_record
 from harness.cluster.earlier import EarlierEpisodes, read_held
 from harness.cluster.identity import require_same_policies
 from harness.cluster.nodes import NodeReport
@@ -43,6 +44,8 @@ class Claimed:
     """Ray's node id → what the node has, for nodes that episodes run on."""
     writer: LedgerWriter
     early_stopping: EarlyStopping | None = None
+    left_out: tuple[LeftOutCell, ...] = ()
+    """Cells in which nothing would ever be executed."""
     todo: tuple[EpisodeUnit, ...] = field(init=False)
     """The part of the plan that the ledger lacks."""
 
@@ -89,7 +92,9 @@ def claim(
         name: task_counts(prepared.descriptions[name], suite.protocol, manifest_sha256(manifest))
         for name, manifest in manifests.items()
     }
-    plan = plan_episodes(suite.tasks, counts, plan_variants(servers.infos, suite.nfe, asked=bool(request.changes.nfe)))
+    variants = plan_variants(servers.infos, suite.nfe, asked=bool(request.changes.nfe))
+    cells = plan_cells(suite, request.sources, variants, servers.infos)
+    plan = plan_episodes(suite.tasks, counts, variants, cells.timings)
     if request.only is not None:
         plan = only_keys(plan, request.only)
     if prepared.recording is not None:
@@ -105,13 +110,14 @@ def claim(
         "git_revision": git_revision(),
         "versions": run_versions(prepared.descriptions.values()),
         "policies": canonical_json(servers.records),
+        "timing": canonical_json(timing_record(suite, request.sources, cells)),
     }
     writer = LedgerWriter(prepared.out)
     writer.claim(row["suite"], row["protocol"], row["protocol_sha256"], resume=request.resume)
     if request.resume:
         require_same_policies(prepared.out, servers.infos)
     held = read_held(prepared.out, resume=request.resume)
-    return Claimed(prepared, run_id, row, plan, held, servers, reports, writer, early_stopping)
+    return Claimed(prepared, run_id, row, plan, held, servers, reports, writer, early_stopping, cells.left_out)
 
 
 def build_manifests(

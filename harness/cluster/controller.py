@@ -41,7 +41,6 @@ class Controller:
         state: RunState,
         out: str,
         run_id: str,
-        clock_mode: str,
         infos: Mapping[str, PolicyInfo],
         clock: TimeSource,
         early_stopping: EarlyStopping | None = None,
@@ -52,13 +51,12 @@ class Controller:
             state: The bookkeeping, with nothing leased.
             out: The ledger, claimed by the driver.
             run_id: The run that rows are written for.
-            clock_mode: `Protocol.clock`.
             infos: Policy label → what the policy says of itself.
             clock: Time of day and stopwatch of leases.
             early_stopping: Looks at every result that is in the ledger, and may stop the run.
         """
         self._state, self._writer, self._clock = state, LedgerWriter(out), clock
-        self._run_id, self._clock_mode, self._infos = run_id, clock_mode, dict(infos)
+        self._run_id, self._infos = run_id, dict(infos)
         self._lock = threading.Lock()
         self._warnings: list[str] = []
         self._early_stopping = early_stopping
@@ -118,7 +116,7 @@ class Controller:
             # Decisions first: a crash in between leaves decisions of an episode that will run again, not an episode
             # that lacks them.
             self._writer.append("decisions", decision_rows(self._run_id, results))
-            self._writer.append("episodes", episode_rows(self._run_id, self._clock_mode, results, self._infos))
+            self._writer.append("episodes", episode_rows(self._run_id, results, self._infos))
         except Exception as error:
             # Whatever it is, no later episode can be written either; the driver stops the run and says why.
             message = str(error) if isinstance(error, HarnessError) else describe_exception(error)
@@ -161,6 +159,6 @@ def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, t
         # One thread per worker's report, besides leases and the driver's questions.
         "max_concurrency": n_workers + 8,
     }
-    infos, clock_mode = dict(claimed.servers.infos), suite.protocol.clock
+    infos = dict(claimed.servers.infos)
     actor = session.ray.remote(Controller).options(**options)
-    return actor.remote(state, claimed.prepared.out, claimed.run_id, clock_mode, infos, time, early_stopping)
+    return actor.remote(state, claimed.prepared.out, claimed.run_id, infos, time, early_stopping)

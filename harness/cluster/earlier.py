@@ -10,6 +10,7 @@ from harness.ledger.storage import Location
 from harness.schedule.order import TaskId
 from harness.schedule.units import EpisodeIdentity
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import SYNCHRONOUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,12 @@ def read_held(out: str, *, resume: bool) -> EarlierEpisodes:
     from harness.ledger import finished_identities
 
     columns = ["policy_id", "nfe", "episode_key", "attempt", "outcome", "video", "suite", "task_id", "wall_s"]
+    columns += ["clock", "latency_source"]
     rows = read_rows(Location.of(out), "episodes", columns)
     attempts: dict[EpisodeIdentity, int] = {}
     for row in rows:
-        identity = (row["policy_id"], row["nfe"], row["episode_key"])
+        clock = row["clock"] or SYNCHRONOUS
+        identity = (row["policy_id"], row["nfe"], row["episode_key"], clock, row["latency_source"])
         attempts[identity] = max(attempts.get(identity, 0), row["attempt"])
     filmed = {
         (PolicyAtNfe(row["policy_id"], row["nfe"]), (row["suite"], row["task_id"])) for row in rows if row["video"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from harness.clocks import DelaySource
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.recording import Recording
 from harness.rollout.time_source import TimeSource, WallTime
@@ -59,6 +60,8 @@ class WorkerSetup:
     """What becomes of episodes as demonstrations; None: nothing."""
     isolation: Isolation = NO_LIMITS
     time: TimeSource = field(default_factory=WallTime)
+    sources: Mapping[str, DelaySource] = field(default_factory=dict)
+    """`latency_source` → what decisions take."""
     began: datetime | None = None
     """When the run began, UTC: what a worker's start-up is counted from."""
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.cluster.cells import plan_cells
 from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_servers import light_setups
 from harness.cluster.recording import Recording, check_recording
@@ -66,7 +67,11 @@ def prepare(request: RunRequest) -> Prepared:
         raise UsageError(f"workers is {request.workers}; at least one rollout worker is needed.")
     local = request.address is None
     probe, left_out = probes_here(suite, local=local)
+    _require_sources(suite, request)
     descriptions, light = check_suite(suite, local=local)
+    known = {label: setup.info for label, setup in light.items()}
+    variants = plan_variants(known, suite.nfe, asked=False)
+    plan_cells(suite, request.sources, variants, known, whole=len(known) == len(suite.policies))
     if request.changes.nfe and request.changes.policies:
         _refuse_nfe({label: setup.info for label, setup in light.items()})
     recording = check_recording(request.record, suite) if request.record is not None else None
@@ -186,6 +191,20 @@ def check_infos(infos: Mapping[str, PolicyInfo], suite: Suite) -> None:
     asked = {each.suite: None if each.tasks == "all" else each.tasks for each in suite.tasks}
     for label, info in infos.items():
         require_able(label, info, asked, suite.protocol.control_mode)
+
+
+def _require_sources(suite: Suite, request: RunRequest) -> None:
+    if suite.latency and not request.sources:
+        raise UsageError(
+            "The suite names sources of latency, which have not been looked up; run it with `harness run` or "
+            "`harness.run`, which do that."
+        )
+    early = request.early_stopping is not None
+    if early and (len(suite.clock) > 1 or len(request.sources) > 1):
+        raise UsageError(
+            "A gated run plays one clock with one source of delays, but the suite has several; give one with --clock "
+            "and --latency."
+        )
 
 
 def _refuse_nfe(infos: Mapping[str, PolicyInfo]) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.clocks import DelaySource
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.recording import Recording
 from harness.schedule.early_stopping import EarlyStopping
@@ -34,6 +35,7 @@ class RunRequest:
     only: Collection[str] | None = None
     isolation: Isolation = NO_LIMITS
     record: Recording | None = None
+    sources: tuple[DelaySource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

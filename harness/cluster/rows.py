@@ -14,27 +14,34 @@ COPIED = (
     "outcome", "steps", "clipped", "sim_s", "wall_s", "reset_s", "physics_s", "render_s", "policy_wait_s", "attempt",
     "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at", "worker",
     "startup_s", "build_s", "idle_s", "goals", "goals_held_end", "goals_held_best", "stage", "success_step",
+    "stale_steps", "hold_steps", "jerk_m_s3", "energy_j",
 )  # fmt: skip
 """Columns of `episodes` that are fields of a result."""
-FROM_UNIT = ("episode_key", "protocol_sha256", "suite", "task_id", "init_state_id", "trial", "nfe")
+FROM_UNIT = (
+    "episode_key",
+    "protocol_sha256",
+    "suite",
+    "task_id",
+    "init_state_id",
+    "trial",
+    "nfe",
+    "clock",
+    "latency_source",
+)
 FROM_INFO = ("checkpoint", "checkpoint_sha256", "dtype")
 
 
-def episode_rows(
-    run_id: str, clock: str, results: Sequence[EpisodeResult], infos: Mapping[str, PolicyInfo]
-) -> pa.Table:
+def episode_rows(run_id: str, results: Sequence[EpisodeResult], infos: Mapping[str, PolicyInfo]) -> pa.Table:
     """Rows of the table `episodes`.
 
     Args:
         run_id: The run that the rows belong to.
-        clock: `Protocol.clock`.
         results: One per row.
         infos: Policy label → what the policy says of itself.
     """
     n = len(results)
     columns: dict[str, list[object]] = {
         "run_id": [run_id] * n,
-        "clock": [clock] * n,
         "policy_id": [result.unit.policy for result in results],
         "success": [None if result.outcome == "error" else result.outcome == "success" for result in results],
         "decisions": [len(result.decisions) for result in results],
@@ -62,6 +69,9 @@ def decision_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
         columns["hardware"] += [place or result.hardware for place in log.hardware]
         columns["transport_ms"] += log.transport_ms
         columns["attempt"] += [result.attempt] * n
+        columns["delay_ms"] += log.delay_ms
+        columns["clock"] += [result.unit.clock] * n
+        columns["latency_source"] += [result.unit.latency_source] * n
     return _table("decisions", columns)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from harness.clocks import DelaySource
 from harness.cluster.claim import Claimed, claim
 from harness.cluster.controller import start_controller
 from harness.cluster.drive import DriveResult, RolloutDrive
@@ -98,6 +99,7 @@ def run(
     only: Collection[str] | None = None,
     isolation: Isolation | None = None,
     record: Recording | None = None,
+    sources: Sequence[DelaySource] = (),
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -118,6 +120,7 @@ def run(
         only: Keys of the episodes to run; None for the whole plan.
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
         record: Where to record episodes as a LeRobot dataset, which is made when all have run; None for nowhere.
+        sources: What decisions take, for the suite's clocks other than the synchronous one.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -137,6 +140,7 @@ def run(
         only=only,
         isolation=isolation or NO_LIMITS,
         record=record,
+        sources=tuple(sources),
     )
     return execute(request, RunListener(on_progress, on_message), clock or WallTime())
 
@@ -166,6 +170,8 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
                 reports = inspect(prepared, session, servers, listener, ahead)
                 phases.enter("claim")
                 claimed = claim(prepared, servers, reports, time, began)
+                for cell in claimed.left_out:
+                    listener.say(f"note: {cell.sentence}")
                 return fulfil(claimed, session, listener, time, phases)
             finally:
                 servers.close()
@@ -403,6 +409,7 @@ def worker_setup(
         recording=claimed.prepared.recording,
         isolation=session.isolation,
         time=time,
+        sources={source.name: source for source in claimed.prepared.request.sources},
         began=claimed.row["started_at"],
     )
 

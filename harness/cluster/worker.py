@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.clocks import Timing
 from harness.cluster.film import film
 from harness.cluster.identity import require_same_policy
 from harness.cluster.messages import NodeIdentity, PolicySetup, WorkerSetup, WorkerSummary
@@ -123,6 +124,7 @@ class RolloutWorker:
         """Run an episode, recorded if that is asked: its result, and the actions that play it again."""
         setup, recording = self._setup, self._setup.recording
         decider = self._decider(policy)
+        timing = Timing(item.unit.clock, setup.sources.get(item.unit.latency_source or ""))
         if recording is None and not setup.protocol.action_noise:
             actions: list[NDArray[Any]] = []
             result = run_episode(
@@ -135,6 +137,7 @@ class RolloutWorker:
                 limits=setup.limits,
                 attempt=item.attempt,
                 recorder=actions if item.video != "never" else None,
+                timing=timing,
             )
             return result, actions
         result, record = record_episode(
@@ -147,6 +150,7 @@ class RolloutWorker:
             clock=self._clock,
             limits=setup.limits,
             attempt=item.attempt,
+            timing=timing,
         )
         if recording is not None and result.outcome in recording.outcomes:
             write_part(recording.directory, record)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, describe_variants, read_sides
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Scored, Side, describe_timing, describe_variants, read_sides
 from harness.analysis.success.credit import scores
 from harness.errors import LedgerError, UsageError
 from harness.gate.stopping import PairOutcome, StopDecision, decide_look, pair_table, refuse_fixed
@@ -174,14 +174,20 @@ def stopping_against(
             f"A gated run has one policy at one NFE, so that stopping is about that one; this one has "
             f"{describe_variants(variants)}. Choose with --policy and --nfe."
         )
-    side = _base_side(base, *variants[0])
+    timings = sorted({(unit.clock, unit.latency_source) for unit in plan}, key=str)
+    if len(timings) != 1:
+        raise UsageError(
+            "A gated run plays one clock with one source of delays; this one has "
+            f"{', '.join(describe_timing(*timing) for timing in timings)}. Choose with --clock and --latency."
+        )
+    side = _base_side(base, *variants[0], timings[0])
     for suite, manifest in manifests.items():
         if suite in side.manifests:
             require_equal_manifests(side.manifests[suite], manifest)
     known = _outcomes(side)
     if not any(unit.episode_key in known for unit in plan):
         raise UsageError(f"{str(base)!r} has none of the {len(plan)} planned episodes, so there is nothing to pair.")
-    held = [] if out is None else _held(out, variants[0])
+    held = [] if out is None else _held(out, variants[0], timings[0])
     finished = {key: value for one in held for key, value in _outcomes(one).items()}
     planned = {unit.episode_key for unit in plan}
     # A resumed run tries errors again, so only scored episodes have ended.
@@ -221,8 +227,8 @@ def _task_name(unit: EpisodeUnit) -> str:
     return f"{unit.suite} task {unit.task_id}"
 
 
-def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:
-    sides = read_sides(base)
+def _base_side(base: str | Path, policy: str | None, nfe: int | None, timing: tuple[str, str | None]) -> Side:
+    sides = read_sides(base, clock=describe_timing(*timing))
     exact = [side for side in sides if (side.policy_id, side.nfe) == (policy, nfe)]
     same_nfe = [side for side in sides if side.nfe == nfe]
     for found in (exact, same_nfe, sides):
@@ -232,12 +238,12 @@ def _base_side(base: str | Path, policy: str | None, nfe: int | None) -> Side:
     raise UsageError(f"It is unclear what to gate {policy} against: {str(base)!r} has {listing}.")
 
 
-def _held(out: str | Path, variant: PolicyAtNfe) -> list[Side]:
+def _held(out: str | Path, variant: PolicyAtNfe, timing: tuple[str, str | None]) -> list[Side]:
     try:
         sides = read_sides(out)
     except LedgerError:
         return []
-    return [side for side in sides if (side.policy_id, side.nfe) == variant]
+    return [side for side in sides if (side.variant, side.timing) == (variant, timing)]
 
 
 def _known_scores(side: Side) -> dict[str, float]:

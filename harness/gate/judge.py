@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def gate(
     *,
     choice: Choice | None = None,
     seed: int = 0,
+    allow: Collection[str] = (),
 ) -> GateResult:
     """Judge a candidate against a base.
 
@@ -55,6 +56,7 @@ def gate(
         rules: The rules; `DEFAULT_RULES` when not given.
         choice: Which policy and NFE on either side.
         seed: Of the latency bootstrap.
+        allow: "clock": rows of two clocks may be paired.
 
     Raises:
         LedgerError: No ledger at a path, a damaged one, or one in which an episode has two outcomes.
@@ -63,7 +65,7 @@ def gate(
     given = rules or DEFAULT_RULES
     base, candidate = open_ledger(base), open_ledger(candidate)
     keys = _judged_keys(candidate, given)
-    compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across)
+    compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across, allow=allow)
     chosen = choice or Choice()
     _refuse_itself(compared, chosen)
     _refuse_contradictions(compared)
@@ -85,10 +87,10 @@ def _refuse_itself(compared: Comparison, choice: Choice) -> None:
     shared = {
         run
         for one in compared.success
-        if one.base.variant == one.candidate.variant
+        if (one.base.variant, one.base.timing) == (one.candidate.variant, one.candidate.timing)
         for run in one.base.runs & one.candidate.runs
     }
-    same_choice = (choice.base_policy, choice.base_nfe) == (choice.policy, choice.nfe)
+    same_choice = (choice.base_policy, choice.base_nfe, choice.base_clock) == (choice.policy, choice.nfe, choice.clock)
     same_place = Location.of(compared.base).root == Location.of(compared.candidate).root
     if shared or (same_place and same_choice and not compared.success):
         what = f"share the run {min(shared)!r}" if shared else "are one ledger"

@@ -20,6 +20,7 @@ from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
 from harness.spec.manifest import manifest_sha256
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import SYNCHRONOUS
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def read_series(paths: Iterable[str], rng: np.random.Generator, *, alpha: float 
         ledger = open_ledger(path)
         started = _started(ledger)
         for side in read_sides(ledger):
+            if side.clock != SYNCHRONOUS:
+                continue
             nights.setdefault(series_key(side), []).append(_night(ledger, started, side))
     return [
         _series(key, members, rng, alpha) for key, members in sorted(nights.items(), key=lambda item: item[0].label)

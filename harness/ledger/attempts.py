@@ -9,11 +9,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import LedgerError
+from harness.spec.timing import SYNCHRONOUS
 
-IDENTITY = ["policy_id", "nfe", "episode_key"]
+IDENTITY = ["policy_id", "nfe", "episode_key", "clock", "latency_source"]
 """What makes two rows of `episodes` attempts at one episode."""
 SERIES = ["run_id", *IDENTITY]
 """What the decisions of one episode in one run have in common."""
+
+
+def with_clock(rows: pa.Table) -> pa.Table:
+    """State the clock of rows that do not: all of before there were others, and imported ones, are synchronous.
+
+    Args:
+        rows: Of `episodes` or `decisions`; without a column `clock` they stay as they are.
+    """
+    place = rows.schema.get_field_index("clock")
+    if place < 0 or not rows["clock"].null_count:
+        return rows
+    return rows.set_column(place, rows.schema.field(place), pc.fill_null(rows["clock"], SYNCHRONOUS))
 
 
 def last_attempts(episodes: pa.Table) -> pa.Table:

@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import LedgerError, UsageError
-from harness.ledger.attempts import contradictory_keys, last_attempts, last_states, surviving_decisions
+from harness.ledger.attempts import (
+    IDENTITY,
+    contradictory_keys,
+    last_attempts,
+    last_states,
+    surviving_decisions,
+    with_clock,
+)
 from harness.ledger.identities import require_one_identity, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
 from harness.ledger.schema import TABLES
@@ -80,6 +87,7 @@ class Ledger:
             read = pa.concat_tables(
                 [read_table(place, table, absent, parts=own) for place, own in zip(self._locations, parts, strict=True)]
             )
+            read = with_clock(read)
             for name in held.column_names if held is not None else ():
                 read = read.append_column(held.schema.field(name), held[name])
             self._held[table] = held = read
@@ -223,14 +231,14 @@ def read(*paths: str | Path, all_attempts: bool = False) -> Ledger:
 def finished_identities(path: str | Path) -> set[EpisodeIdentity]:
     """Identities of the episodes that need not run again: those that ended in success or timeout.
 
-    Reads four columns. A directory without a ledger has none.
+    Reads six columns. A directory without a ledger has none.
 
     Raises:
         LedgerError: A damaged part, or a newer schema version.
     """
-    episodes = read_table(Location.of(path), "episodes", ["policy_id", "nfe", "episode_key", "outcome"])
+    episodes = with_clock(read_table(Location.of(path), "episodes", [*IDENTITY, "outcome"]))
     done = episodes.filter(pc.is_in(episodes["outcome"], value_set=pa.array(["success", "timeout"])))
-    columns = [done[name].to_pylist() for name in ("policy_id", "nfe", "episode_key")]
+    columns = [done[name].to_pylist() for name in IDENTITY]
     return set(zip(*columns, strict=True))
 
 

@@ -14,7 +14,8 @@ from harness.spec.stages import STAGES
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt, latency.launch, episodes.worker,
 #               startup_s, build_s, idle_s, goals, goals_held_end, goals_held_best, stage and success_step,
-#               nodes.renderers. Null in parts of before.
+#               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3 and energy_j,
+#               decisions.delay_ms, clock and latency_source, runs.timing. Null in parts of before.
 #               Tables added since: usage, phases. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
@@ -67,6 +68,8 @@ _BATCH = Column("batch_size", WHOLE, "Observations in one call of the policy.", 
 _COMPONENT = Column("component", TEXT, "Part of a decision; e2e is the whole.", None, COMPONENTS)
 _KEY = Column("episode_key", TEXT, "SHA-256 of protocol, suite, task, init state, trial: it pairs checkpoints.")
 _PROTOCOL_SHA = Column("protocol_sha256", TEXT, "SHA-256 of the protocol's manifest.")
+_CLOCK = Column("clock", TEXT, "How simulated time passes while the policy decides, e.g. synchronous.")
+_SOURCE = Column("latency_source", TEXT, "Where the delays of decisions come from; null under the synchronous clock.")
 _VARIANT = Column("variant", TEXT, "What sets the policy apart from its reference, option by option; null for none.")
 _MEASURED = (_RUN, _NODE, _HARDWARE, _POLICY, _NFE, _DTYPE, _COMPILE, _BATCH)
 """What says which measurement a row belongs to."""
@@ -91,7 +94,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("checkpoint_sha256", TEXT, "Digest of what the policy is; null for a policy without weights."),
         _NFE,
         _DTYPE,
-        Column("clock", TEXT, "How simulated time passes while the policy decides, e.g. synchronous."),
+        _CLOCK,
         Column("outcome", TEXT, "How it ended; an error is the infrastructure's.", None, OUTCOMES),
         Column("success", TRUTH, "Whether the task was solved; null exactly when the outcome is error."),
         Column("steps", WHOLE, "Control steps after settling.", "control steps"),
@@ -120,6 +123,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("goals_held_best", WHOLE, "Most goal predicates that held at one moment.", "predicates"),
         Column("stage", TEXT, "Furthest stage towards a goal that did not hold at that moment.", None, STAGES),
         Column("success_step", WHOLE, "Control step at which it was solved; null when it was not.", "control steps"),
+        _SOURCE,
+        Column("stale_steps", WHOLE, "Steps that executed the old chunk during a decision.", "control steps"),
+        Column("hold_steps", WHOLE, "Steps in which the robot held, for want of an action.", "control steps"),
+        Column("jerk_m_s3", REAL, "RMS of the third difference of the end effector's position.", "m/s³"),
+        Column("energy_j", REAL, "Energy of the source's device over all decisions; null when not measured.", "J"),
     ),
     "decisions": (
         _RUN,
@@ -134,6 +142,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("hardware", TEXT, "Hardware profile of the machine that the policy ran on."),
         Column("transport_ms", REAL, "On the way to a policy server and back; null without one.", "ms"),
         Column("attempt", WHOLE, "Attempt of the episode that the decision belongs to, as in `episodes`."),
+        Column("delay_ms", REAL, "What `delay_steps` comes from, network and age of the frame included.", "ms"),
+        _CLOCK,
+        _SOURCE,
     ),
     "latency": (
         *_MEASURED,
@@ -227,6 +238,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ended_at", TIMESTAMP, "When the run ended; null while it runs, or when it was killed.", "UTC"),
         Column("status", TEXT, f"State of the run: {', '.join(RUN_STATUSES)}. The last one counts."),
         Column("policies", TEXT, "JSON object: policy label → its origin, warnings and how it was served."),
+        Column("timing", TEXT, "JSON object: the run's clocks, its sources of delays, and the cells left out."),
     ),
 }  # fmt: skip
 """Table → its columns. Contracts only grow: columns are added at the end, never renamed or removed."""

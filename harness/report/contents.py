@@ -12,6 +12,7 @@ from harness.analysis.summary import Summary
 from harness.report.names import VariantNames, variant_names
 from harness.report.tables import provenance
 from harness.report.tables.checks import check_table
+from harness.report.tables.devices import device_tables
 from harness.report.tables.latency import decision_table, latency_tables, prefix_table
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
 from harness.report.tables.success import error_table, paired_table, success_table, task_tables
@@ -51,6 +52,7 @@ SECTIONS: Mapping[str, Section] = {
     "success": Section(lambda told: [success_table(told.summary, told.names)], aggregates.SUCCESS),
     "tasks": Section(lambda told: task_tables(told.summary, told.names), aggregates.TASKS),
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
+    "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
     "errors": Section(lambda told: [error_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
     "throughput": Section(

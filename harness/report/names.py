@@ -10,8 +10,10 @@ from string import ascii_uppercase
 from typing import Any
 
 from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.success.rates import VARIANT
 from harness.analysis.summary import Summary
 from harness.report.format import known, text, variant
+from harness.spec.timing import SYNCHRONOUS
 
 LONGEST = 32
 """A name of more characters is replaced by a letter, which the key explains."""
@@ -117,8 +119,8 @@ class VariantNames:
     roles: Mapping[str, str]
 
     def of(self, row: Mapping[str, Any], policy: str = "policy_id", nfe: str = "nfe") -> str:
-        """Name of a row's policy."""
-        return self.short.names[_variant_identity(row[policy], row[nfe])]
+        """Name of a row's policy, with its clock where that is not the synchronous one."""
+        return self.short.names[_variant_identity(row[policy], row[nfe], row.get("clock"), row.get("latency_source"))]
 
     def with_role(self, row: Mapping[str, Any]) -> str:
         """Name of a row's policy; a control is called one."""
@@ -137,7 +139,7 @@ def variant_names(summary: Summary) -> VariantNames:
     pairs = [
         tuple(pair)
         for frame in (ledger.episodes, ledger.decisions)
-        for pair in frame[["policy_id", "nfe"]].drop_duplicates().itertuples(index=False)
+        for pair in frame[VARIANT].drop_duplicates().itertuples(index=False)
     ]
     variants = {_variant_identity(*pair): pair for pair in pairs}
     full = {identity: _variant_name(pair, summary) for identity, pair in variants.items()}
@@ -147,8 +149,10 @@ def variant_names(summary: Summary) -> VariantNames:
     return VariantNames(shorten({key: _variant_parts(pair, summary) for key, pair in variants.items()}), roles)
 
 
-def _variant_identity(policy: Any, nfe: Any) -> tuple[Any, ...]:
-    return (str(policy) if known(policy) else None, int(nfe) if known(nfe) else None)
+def _variant_identity(policy: Any, nfe: Any, clock: Any = None, source: Any = None) -> tuple[Any, ...]:
+    clocked = str(clock) if known(clock) and clock != SYNCHRONOUS else None
+    delayed = str(source) if known(source) else None
+    return (str(policy) if known(policy) else None, int(nfe) if known(nfe) else None, clocked, delayed)
 
 
 def _is_naive(pair: Sequence[Any], summary: Summary) -> bool:
@@ -157,10 +161,19 @@ def _is_naive(pair: Sequence[Any], summary: Summary) -> bool:
 
 def _variant_name(pair: Sequence[Any], summary: Summary) -> str:
     """A policy at its NFE; a multi-step policy run with one step is called what it is."""
-    name = variant(*pair)
-    return f"{name}, {NAIVE}" if _is_naive(pair, summary) else name
+    name = variant(pair[0], pair[1])
+    named = f"{name}, {NAIVE}" if _is_naive(pair, summary) else name
+    return ", ".join((named, *_timing_parts(pair).values()))
+
+
+def _timing_parts(pair: Sequence[Any]) -> dict[str, str]:
+    """Clock and source of delays, where they are not the published protocol's."""
+    if not known(pair[2]) or pair[2] == SYNCHRONOUS:
+        return {}
+    return {"clock": str(pair[2])} | ({"source": str(pair[3])} if known(pair[3]) else {})
 
 
 def _variant_parts(pair: Sequence[Any], summary: Summary) -> dict[str, str]:
     naive = f", {NAIVE}" if _is_naive(pair, summary) else ""
-    return _policy_parts(text(pair[0])) | ({"nfe": f"NFE {int(pair[1])}{naive}"} if known(pair[1]) else {})
+    nfe = {"nfe": f"NFE {int(pair[1])}{naive}"} if known(pair[1]) else {}
+    return _policy_parts(text(pair[0])) | nfe | _timing_parts(pair)

@@ -78,6 +78,11 @@ class DisturbedSimulator:
         """Generalised positions, shape (nq,), a copy."""
         return self.inner.qpos
 
+    @property
+    def eef_position(self) -> NDArray[np.float64] | None:
+        """Position of the end effector, shape (3,), metres; None where the simulator has none."""
+        return getattr(self.inner, "eef_position", None)
+
     def reset(
         self, init_state_id: int, *, trial: int = 0, episode_key: str = "", observe: bool = True
     ) -> Observation | None:

@@ -12,6 +12,7 @@ from typing import Protocol as TypingProtocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.clocks import IN_NO_TIME, Timing
 from harness.errors import UsageError
 from harness.policies.base import Policy
 from harness.rollout.decide import Decider, LocalDecider
@@ -144,6 +145,11 @@ class RecordingSimulator:
         return self._inner.credit
 
     @property
+    def eef_position(self) -> NDArray[np.float64] | None:
+        """Position of the end effector, shape (3,), metres; None where the simulator has none."""
+        return getattr(self._inner, "eef_position", None)
+
+    @property
     def executed(self) -> list[NDArray[np.float32]]:
         """Actions executed since the last reset, each of shape (7,)."""
         return self._inner.executed
@@ -232,6 +238,7 @@ def record_episode(
     clock: TimeSource,
     limits: Limits,
     attempt: int = 1,
+    timing: Timing = IN_NO_TIME,
 ) -> tuple[EpisodeResult, EpisodeRecord]:
     """Run an episode as `run_episode` does, and record it.
 
@@ -245,6 +252,7 @@ def record_episode(
         clock: Time of day and stopwatch of the episode's columns.
         limits: Wall-clock limits.
         attempt: Which attempt this is, from 1.
+        timing: The protocol's clock, and what decisions take under it.
 
     Returns:
         The result, and the record; of an episode that ended in an error the record is what there is.
@@ -252,7 +260,9 @@ def record_episode(
     before = sim.cameras
     recording = RecordingSimulator(sim, plan, info.cameras, protocol.action_noise)
     try:
-        result = run_episode(recording, decider, unit, protocol, info, clock=clock, limits=limits, attempt=attempt)
+        result = run_episode(
+            recording, decider, unit, protocol, info, clock=clock, limits=limits, attempt=attempt, timing=timing
+        )
     finally:
         sim.cameras = before
     return result, recording.record(result, protocol.control_hz)

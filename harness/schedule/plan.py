@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.schedule.keys import episode_key
-from harness.schedule.units import EpisodeUnit
-from harness.spec.policy import UNNAMED_POLICY
+from harness.schedule.units import EpisodeIdentity, EpisodeUnit
+from harness.spec.policy import UNNAMED_POLICY, PolicyAtNfe
 from harness.spec.suite import TaskSet
+from harness.spec.timing import SYNCHRONOUS, ClockName
+
+TimingKey = tuple[ClockName, str | None]
+"""(clock, source of delays), as rows hold them."""
+IN_NO_TIME: tuple[TimingKey, ...] = ((SYNCHRONOUS, None),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +31,15 @@ def plan_episodes(
     task_sets: Iterable[TaskSet],
     counts: Mapping[str, SuiteCounts],
     variants: Sequence[tuple[str | None, int | None]],
+    timings: Mapping[PolicyAtNfe, Sequence[TimingKey]] | None = None,
 ) -> tuple[EpisodeUnit, ...]:
-    """Unroll task sets × init states × trials × (policy, NFE).
+    """Unroll task sets × init states × trials × (policy, NFE) × (clock, source of delays).
 
     Args:
         task_sets: The suite's tasks.
         counts: LIBERO suite → its tasks, init states and protocol digest.
         variants: (policy label, NFE) pairs; NFE None for policies without a denoising loop.
+        timings: Variant → (clock, source of delays) that it runs under; None: all under the synchronous clock.
 
     Returns:
         Units with unique identities, sorted by nothing in particular: `harness.schedule.order` decides the order.
@@ -52,17 +59,20 @@ def plan_episodes(
                 counts[task_set.suite].protocol_sha256, task_set.suite, task_id, init_state_id, trial
             ),
             protocol_sha256=counts[task_set.suite].protocol_sha256,
+            clock=clock,
+            latency_source=source,
         )
         for task_set in task_sets
         for task_id in _task_ids(task_set, len(counts[task_set.suite].n_init_states))
         for init_state_id in _init_state_ids(task_set, task_id, counts[task_set.suite].n_init_states[task_id])
         for trial in range(task_set.trials)
         for policy, nfe in variants
+        for clock, source in (IN_NO_TIME if timings is None else timings[PolicyAtNfe(policy, nfe)])
     ]
     return tuple(units)
 
 
-def missing(units: Iterable[EpisodeUnit], finished: set[tuple[str, int | None, str]]) -> tuple[EpisodeUnit, ...]:
+def missing(units: Iterable[EpisodeUnit], finished: set[EpisodeIdentity]) -> tuple[EpisodeUnit, ...]:
     """The units that a ledger does not hold yet: what `--resume` runs."""
     return tuple(unit for unit in units if unit.identity not in finished)
 

@@ -21,6 +21,8 @@ class DecisionLog:
     """Where the policy ran; None: where the episode ran."""
     transport_ms: list[float | None] = field(default_factory=list)
     """On the way to a policy server and back; None: the policy ran in the episode's process."""
+    delay_ms: list[float] = field(default_factory=list)
+    """What the delay comes from, milliseconds: 0 under a synchronous clock."""
 
     def __len__(self) -> int:
         """Number of decisions."""
@@ -72,6 +74,14 @@ class EpisodeResult:
     """Opening or building the task, before `wall_s`."""
     idle_s: float | None = None
     """Since the worker's last episode (or its first question), without `build_s`."""
+    stale_steps: int | None = None
+    """Control steps that executed the old chunk while a newer decision was under way."""
+    hold_steps: int | None = None
+    """Control steps in which the robot held."""
+    jerk_m_s3: float | None = None
+    """Root mean square of the third difference of the end effector's position, m/s³."""
+    energy_j: float | None = None
+    """The device's energy over the decisions, J; None where nobody measured it."""
 
 
 def lost_episode(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import SYNCHRONOUS, ClockName
 
-EpisodeIdentity = tuple[str, int | None, str]
-"""(policy_id, nfe, episode_key): what makes an episode unique in a ledger."""
+EpisodeIdentity = tuple[str, int | None, str, str, str | None]
+"""(policy_id, nfe, episode_key, clock, latency_source): what makes an episode unique in a ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,15 @@ class EpisodeUnit:
     trial: int
     episode_key: str
     protocol_sha256: str
+    """Digest of the pairing manifest, whose clock is always synchronous: an episode has one key under every clock."""
+    clock: ClockName = SYNCHRONOUS
+    latency_source: str | None = None
+    """Where the delays of its decisions come from; None under the synchronous clock."""
 
     @property
     def identity(self) -> EpisodeIdentity:
-        """What makes a unit unique in a ledger: (policy, nfe, episode key)."""
-        return (self.policy, self.nfe, self.episode_key)
+        """What makes a unit unique in a ledger."""
+        return (self.policy, self.nfe, self.episode_key, self.clock, self.latency_source)
 
     @property
     def policy_at_nfe(self) -> PolicyAtNfe:

@@ -98,6 +98,11 @@ class LiberoSim:
         return np.array(self._data.qpos)
 
     @property
+    def eef_position(self) -> NDArray[np.float64]:
+        """Position of the end effector, shape (3,), metres, world frame, a copy."""
+        return self._sensors.eef_position(self._data)
+
+    @property
     def qvel(self) -> NDArray[np.float64]:
         """Generalised velocities of the whole model, shape (nv,), a copy."""
         return np.array(self._data.qvel)

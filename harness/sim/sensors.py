@@ -96,6 +96,10 @@ class Sensors:
             self._body_poses = np.hstack([data.xpos[self._body_ids], data.xquat[self._body_ids]])
             self._site_poses = np.hstack([data.site_xpos[self._site_ids], data.site_xmat[self._site_ids]])
 
+    def eef_position(self, data: Any) -> NDArray[np.float64]:
+        """Present position of the end effector, shape (3,), metres, a copy."""
+        return np.array(data.site_xpos[self._eef_site])
+
     def state(self) -> NDArray[np.float32]:
         """Proprioception, shape (8,): end-effector position, axis-angle, gripper qpos."""
         parts = [self._eef_pos, axis_angle(self._eef_quat), self._gripper]

@@ -9,6 +9,7 @@ from harness.spec.policy import PolicySpec
 from harness.spec.protocol import Placements
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite, Video
+from harness.spec.timing import ClockName, Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class SuiteChanges:
     """See `Protocol.placements`."""
     action_noise: float = 0.0
     """See `Protocol.action_noise`; 0 leaves the suite's."""
+    clock: tuple[ClockName, ...] = ()
+    """Clocks in place of the suite's."""
+    latency: tuple[Latency, ...] = ()
+    """Sources of delays in place of the suite's."""
     probe: Literal["kept", "retargeted", "dropped"] = "kept"
     """What becomes of the suite's probe, if it has one; retargeted: it times `policies` too."""
 
@@ -37,7 +42,9 @@ class SuiteChanges:
             SpecError: The result contradicts itself.
         """
         policies = tuple(spec.model_dump() for spec in self.policies)
-        given = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
+        latency = tuple(each.model_dump() for each in self.latency)
+        given: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
+        given |= {"clock": self.clock or None, "latency": latency or None}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rules = {"placements": self.placements, "action_noise": self.action_noise or None}
         if ruled := {name: value for name, value in rules.items() if value is not None}:

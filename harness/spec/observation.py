@@ -25,6 +25,16 @@ ACTION_DIM = 7
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousChunk:
+    """What is left of the chunk that is being executed while a policy decides (real-time chunking)."""
+
+    actions: NDArray[np.float32]
+    """Its actions from this decision's control step on, shape (n, 7), n from 1 to T."""
+    frozen: int
+    """How many of them are expected to be executed before the answer is in hand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One observation of one episode, taken at a decision (or whenever a frame was asked for)."""
 
@@ -46,6 +56,8 @@ class Observation:
     history: tuple[Observation, ...] = ()
     """Observations of the control steps just before this one, oldest first, for policies that declare
     `PolicyInfo.observation_steps` above 1; shorter at the start of an episode."""
+    previous: PreviousChunk | None = None
+    """What the answer has to continue; only under the clock `rtc`, and then not at an episode's first decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,8 @@ class PolicyInfo:
     """LIBERO suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
     tasks: tuple[tuple[str, int], ...] = ()
     """(suite, task id) it can do, where that is not all of its suites; empty: all."""
+    rtc: bool = False
+    """Whether it makes a chunk that continues `Observation.previous`: what the clock `rtc` asks for."""
     identity: PolicyIdentity | None = None
     """Digests of weights, configuration, processors and statistics, by which two runs are of one policy or not; None
     where nothing but `checkpoint_sha256` is known."""

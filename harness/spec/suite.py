@@ -14,6 +14,7 @@ from harness.spec.budget import Budget
 from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
+from harness.spec.timing import SYNCHRONOUS, ClockName, Latency
 from harness.spec.variants import ProbeVariant, variants
 
 Nfe = Annotated[int, Field(ge=1)]
@@ -118,6 +119,10 @@ class Suite(SpecModel):
     """Policies to evaluate; the command line's --policy replaces them."""
     nfe: tuple[Nfe, ...] = ()
     """NFE values as an axis; empty: each policy's default."""
+    clock: tuple[ClockName, ...] = (SYNCHRONOUS,)
+    """How simulated time passes while the policy decides, as an axis; one clock may be written without a list."""
+    latency: tuple[Latency, ...] = ()
+    """Where the delays of decisions come from, as an axis of every clock but the synchronous one."""
     probe: ProbePlan | None = None
     """Latency probes after the rollouts."""
     video: Video = "none"
@@ -127,6 +132,14 @@ class Suite(SpecModel):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """How often an episode is tried when the infrastructure fails."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _list_one(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        alone = {name: [value] for name in ("clock", "latency") if isinstance(value := data.get(name), str)}
+        return {**data, **alone}
+
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Suite:
         if not self.tasks and self.probe is None:
@@ -135,10 +148,25 @@ class Suite(SpecModel):
             ("policies", [policy.label for policy in self.policies]),
             ("tasks", [task_set.suite for task_set in self.tasks]),
             ("nfe", list(self.nfe)),
+            ("clock", list(self.clock)),
+            ("latency", [each.model_dump_json(exclude_none=True) for each in self.latency]),
         ):
             repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:
                 raise ValueError(f"{what} names {repeated[0]!r} twice")
+        if not self.clock:
+            raise ValueError("clock is an empty list; write at least one, e.g. `clock: [synchronous, asynchronous]`")
+        timed = [name for name in self.clock if name != SYNCHRONOUS]
+        if timed and not self.latency:
+            raise ValueError(
+                f"clock {timed[0]} charges each decision its time, but no latency says what that is; give one, e.g. "
+                "`latency: constant:180ms` (--latency, --latency-from or --device)"
+            )
+        if self.latency and not timed:
+            raise ValueError(
+                "latency is given, but under the synchronous clock a decision takes no simulated time; give another, "
+                "e.g. `clock: asynchronous` (--clock)"
+            )
         for task_set in self.tasks:
             if self.protocol.placements == "sampled" and task_set.init_states == "all":
                 raise ValueError("sampled placements have no end; say how many, e.g. `init_states: 20` (--episodes 20)")

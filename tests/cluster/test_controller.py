@@ -30,7 +30,7 @@ def controller_of(out, n_units: int = 2) -> Controller:
     state = RunState(
         [make_unit(0, i) for i in range(n_units)], max_attempts=3, lease_limit_s=10.0, n_workers=1, started=NOW
     )
-    return Controller(state, str(out), "run", "synchronous", {"p": PolicyInfo("p")}, WallTime())
+    return Controller(state, str(out), "run", {"p": PolicyInfo("p")}, WallTime())
 
 
 def timeouts(lease) -> list[EpisodeResult]:

@@ -16,7 +16,7 @@ INFO = PolicyInfo("flow", checkpoint="repo@1", checkpoint_sha256="ef" * 32, dtyp
 
 
 def test_a_result_survives_the_way_into_a_ledger_and_out(tmp_path):
-    log = DecisionLog([0.5, 0.0], [3.0, 4.0], [2, 1], [0, 0], ["h100", None], [1.5, None])
+    log = DecisionLog([0.5, 0.0], [3.0, 4.0], [2, 1], [0, 0], ["h100", None], [1.5, None], [0.0, 0.0])
     good = EpisodeResult(
         make_unit(1, 2, "p", 10), "success", NOW, 2, steps=30, clipped=1, sim_s=1.5, wall_s=2.5, reset_s=0.1,
         physics_s=1.0, render_s=0.2, policy_wait_s=0.7, trajectory_sha256="aa" * 32, decisions=log, task="task_1",
@@ -25,7 +25,7 @@ def test_a_result_survives_the_way_into_a_ledger_and_out(tmp_path):
     bad = EpisodeResult(make_unit(1, 3, "p", 10), "error", NOW, 3, error_type="WorkerDied", error_message="gone")
     writer = LedgerWriter(tmp_path)
     writer.append("decisions", decision_rows("run", [good, bad]))
-    writer.append("episodes", episode_rows("run", "synchronous", [good, bad], {"p": INFO}))
+    writer.append("episodes", episode_rows("run", [good, bad], {"p": INFO}))
 
     ledger = read(tmp_path)
     first, second = ledger.episodes.to_dict("records")

@@ -91,7 +91,10 @@ def test_tables_that_were_never_written_are_empty_frames_with_their_columns(tmp_
 
 def test_finished_episodes_need_not_run_again_but_errors_do(tmp_path: Path) -> None:
     write(tmp_path, "episodes", episode("a"), episode("b", "timeout", nfe=None), episode("c", "error"))
-    assert finished_identities(tmp_path) == {("flow", 1, "a"), ("flow", None, "b")}
+    assert finished_identities(tmp_path) == {
+        ("flow", 1, "a", "synchronous", None),
+        ("flow", None, "b", "synchronous", None),
+    }
     assert finished_identities(tmp_path / "nothing") == set()
 
 

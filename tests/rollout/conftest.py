@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from stub_policies import make_unit
 
+from harness.clocks import IN_NO_TIME
 from harness.policies.base import Policy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.sim.base import SimConfig
@@ -24,7 +25,9 @@ def alarm():
 def play(alarm):
     """Run one stub episode with a policy; keyword arguments go to the protocol, `limits`, `sim`, `unit`, `clock`."""
 
-    def play(policy: Policy, *, limits=None, sim=None, unit=None, clock=None, recorder=None, **protocol):
+    def play(
+        policy: Policy, *, limits=None, sim=None, unit=None, clock=None, recorder=None, timing=IN_NO_TIME, **protocol
+    ):
         clock = clock or WallTime()
         unit = unit or make_unit()
         return run_episode(
@@ -36,6 +39,7 @@ def play(alarm):
             clock=clock,
             limits=limits or Limits(),
             recorder=recorder,
+            timing=timing,
         )
 
     return play

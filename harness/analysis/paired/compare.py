@@ -168,6 +168,9 @@ class Choice:
     base_nfe: int | None = None
     policy: str | None = None
     nfe: int | None = None
+    base_clock: str | None = None
+    """Clock, or "CLOCK:SOURCE OF DELAYS"."""
+    clock: str | None = None
 
 
 def compare(
@@ -179,6 +182,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     across: bool = False,
+    allow: Collection[str] = (),
 ) -> Comparison:
     """Compare two ledgers, pairing episodes by key.
 
@@ -190,6 +194,7 @@ def compare(
         confidence: Level of every interval, two-sided.
         seed: Of the latency bootstrap.
         across: Whether latency, energy and memory of two machines may be compared.
+        allow: "clock": rows of two clocks may be paired.
 
     Raises:
         LedgerError: No ledger at a path, a damaged part, one policy with two checkpoints.
@@ -198,10 +203,10 @@ def compare(
     chosen = choice or Choice()
     base, candidate = open_ledger(base), open_ledger(candidate)
     sides = (
-        read_sides(base, policy=chosen.base_policy, nfe=chosen.base_nfe),
-        read_sides(candidate, policy=chosen.policy, nfe=chosen.nfe),
+        read_sides(base, policy=chosen.base_policy, nfe=chosen.base_nfe, clock=chosen.base_clock),
+        read_sides(candidate, policy=chosen.policy, nfe=chosen.nfe, clock=chosen.clock),
     )
-    matched = match_variants(*sides)
+    matched = match_variants(*sides, allow_clock="clock" in allow)
     if keys is not None:
         matched = [(old, restrict(new, keys)) for old, new in matched]
     for old, new in matched:

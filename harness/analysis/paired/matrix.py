@@ -8,7 +8,7 @@ from itertools import combinations
 
 from harness.analysis.intervals import Interval, rate_interval
 from harness.analysis.paired.compare import SuccessComparison, compare_success, side_notices
-from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, require_same_protocol
+from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, require_same_clock, require_same_protocol
 from harness.analysis.paired.statistics import holm
 
 
@@ -59,18 +59,20 @@ class Matrix:
         )
 
 
-def compare_many(sides: Sequence[Side], alpha: float = 0.05) -> Matrix:
+def compare_many(sides: Sequence[Side], alpha: float = 0.05, *, allow_clock: bool = False) -> Matrix:
     """Compare every pair of checkpoints on the episodes that the two share.
 
     Args:
         sides: Checkpoints, of any ledgers with the same protocol.
         alpha: Family-wise error rate of "these two differ".
+        allow_clock: Whether rows of two clocks may be paired.
 
     Raises:
-        UsageError: Two protocols differ.
+        UsageError: Two protocols or clocks differ.
     """
     for first, second in combinations(sides, 2):
         require_same_protocol(first, second)
+        require_same_clock(first, second, allow_clock=allow_clock)
     ranked = sorted(sides, key=lambda side: -_rate(side))
     pairs = list(combinations(range(len(ranked)), 2))
     compared = [compare_success(ranked[i], ranked[j]) for i, j in pairs]

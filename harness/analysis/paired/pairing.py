@@ -21,6 +21,7 @@ from harness.ledger.attempts import contradictory_keys, last_attempts
 from harness.ledger.identities import differing_parts
 from harness.spec.manifest import require_equal_manifests
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import SYNCHRONOUS
 
 TIMEOUT, SUCCESS, ERROR = 0, 1, 2
 """Outcome codes. A timeout is a failure of the policy; an error is nobody's result."""
@@ -32,6 +33,7 @@ _COLUMNS = [
     *("run_id", "episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
     *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware"),
     *("goals", "goals_held_best", "stage"),
+    *("clock", "latency_source"),
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
 
@@ -65,6 +67,10 @@ class Side:
     """Columns suite, task_id, task, init_state_id, trial, video, aligned with `keys`."""
     repeated: int
     """Rows that were other attempts of an episode that is counted once."""
+    clock: str = SYNCHRONOUS
+    """How simulated time passed while the policy decided."""
+    latency_source: str | None = None
+    """Where the delays of its decisions come from."""
     runs: frozenset[str] = frozenset()
     """Ids of the runs that these episodes come from."""
     scores: Floats | None = None
@@ -78,9 +84,15 @@ class Side:
         return PolicyAtNfe(self.policy_id, self.nfe)
 
     @property
+    def timing(self) -> tuple[str, str | None]:
+        """(clock, source of delays)."""
+        return (self.clock, self.latency_source)
+
+    @property
     def label(self) -> str:
-        """Name in reports: policy, NFE."""
-        return self.variant.label
+        """Name in reports: policy, NFE, and the clock where it is not the synchronous one."""
+        told = "" if self.clock == SYNCHRONOUS else f", {describe_timing(*self.timing)}"
+        return self.variant.label + told
 
     @property
     def n(self) -> int:
@@ -88,31 +100,45 @@ class Side:
         return len(self.keys)
 
 
-def read_sides(source: str | Path | Ledger, *, policy: str | None = None, nfe: int | None = None) -> list[Side]:
-    """Read every (policy, NFE) of a ledger that matches.
+def describe_timing(clock: str, latency_source: str | None) -> str:
+    """A clock and its source of delays: "asynchronous:constant:180ms"."""
+    return clock if latency_source is None else f"{clock}:{latency_source}"
+
+
+def read_sides(
+    source: str | Path | Ledger, *, policy: str | None = None, nfe: int | None = None, clock: str | None = None
+) -> list[Side]:
+    """Read every (policy, NFE, clock, source of delays) of a ledger that matches.
 
     Args:
         source: Ledger: a directory, a `pyarrow.fs` URI, or one that is open.
         policy: Only this policy_id.
         nfe: Only this NFE.
+        clock: Only this clock, "asynchronous", or this clock with this source of delays, "asynchronous:constant:180ms".
 
     Returns:
         One side per variant, sorted; empty when the ledger has no episodes at all (a probe's ledger).
 
     Raises:
         LedgerError: No ledger there (NoLedgerError), a damaged part, or one policy with two checkpoints.
-        UsageError: Nothing matches `policy` and `nfe`; names what there is.
+        UsageError: Nothing matches `policy`, `nfe` and `clock`; names what there is.
     """
     ledger = open_ledger(source)
     episodes = ledger.rows("episodes", _COLUMNS)
-    present = _variants(episodes)
-    wanted = [key for key in present if policy in (None, key[0]) and nfe in (None, key[1])]
+    cells = _cells(episodes)
+    present = list(dict.fromkeys(variant for variant, _ in cells))
+    wanted = [key for key in cells if policy in (None, key[0].policy_id) and nfe in (None, key[0].nfe)]
+    if wanted and clock is not None:
+        timings = dict.fromkeys(describe_timing(*timing) for _, timing in wanted)
+        wanted = [key for key in wanted if clock in (key[1][0], describe_timing(*key[1]))]
+        if not wanted:
+            raise UsageError(f"{ledger.path!r} has no episodes under {clock!r}. It has: {', '.join(timings)}.")
     if present and not wanted:
         asked = describe_variants([(policy or "any policy", nfe)])
         near = difflib.get_close_matches(policy or "", [key[0] for key in present if key[0]], n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near and near[0] != policy else ""
         raise UsageError(f"{ledger.path!r} has no episodes of {asked}.{hint} It has: {describe_variants(present)}.")
-    whole = len(present) == 1
+    whole = len(cells) == 1
     return [_side(ledger, key, episodes if whole else _rows_of(episodes, key)) for key in wanted]
 
 
@@ -151,6 +177,24 @@ def require_same_protocol(base: Side, candidate: Side) -> None:
             raise UsageError(f"{base.path} against {candidate.path}, suite {suite}: {error}") from error
 
 
+def _timings(sides: Sequence[Side]) -> list[str]:
+    return list(dict.fromkeys(describe_timing(*side.timing) for side in sides))
+
+
+def require_same_clock(base: Side, candidate: Side, *, allow_clock: bool = False) -> None:
+    """Refuse to pair rows of two clocks, or of two sources of delays: they answer different questions.
+
+    Raises:
+        UsageError: Names both, and how to pair them all the same.
+    """
+    if base.timing != candidate.timing and not allow_clock:
+        told = [describe_timing(*side.timing) for side in (base, candidate)]
+        raise UsageError(
+            f"{base.path} ran under the clock {told[0]}, {candidate.path} under {told[1]}: the difference would be the "
+            "clock's as well as the policy's. To pair them all the same, say --allow clock."
+        )
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Which rows of two sides belong together."""
@@ -173,20 +217,30 @@ def pair(base: Side, candidate: Side) -> Pairing:
     return Pairing(rows, matched, base.n - rows.size, candidate.n - rows.size)
 
 
-def _variants(episodes: pa.Table) -> list[PolicyAtNfe]:
-    unique = episodes.select(["policy_id", "nfe"]).group_by(["policy_id", "nfe"]).aggregate([])
-    pairs = map(PolicyAtNfe, unique["policy_id"].to_pylist(), unique["nfe"].to_pylist())
-    return sorted(pairs, key=lambda key: (key[0] or "", key[1] or 0))
+Timed = tuple[PolicyAtNfe, tuple[str, str | None]]
+"""A policy at an NFE, under (clock, source of delays)."""
 
 
-def _rows_of(episodes: pa.Table, variant: PolicyAtNfe) -> pa.Table:
-    policy, nfe = variant
-    same_policy = pc.equal(episodes["policy_id"], policy) if policy is not None else pc.is_null(episodes["policy_id"])
-    same_nfe = pc.is_null(episodes["nfe"]) if nfe is None else pc.fill_null(pc.equal(episodes["nfe"], nfe), False)
-    return episodes.filter(pc.and_(same_policy, same_nfe))
+def _cells(episodes: pa.Table) -> list[Timed]:
+    names = ["policy_id", "nfe", "clock", "latency_source"]
+    unique = episodes.select(names).group_by(names).aggregate([])
+    rows = zip(*(unique[name].to_pylist() for name in names), strict=True)
+    cells = [(PolicyAtNfe(policy, nfe), (clock, source)) for policy, nfe, clock, source in rows]
+    return sorted(cells, key=lambda key: (key[0][0] or "", key[0][1] or 0, key[1][0] != SYNCHRONOUS, str(key[1])))
 
 
-def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
+def _rows_of(episodes: pa.Table, cell: Timed) -> pa.Table:
+    (policy, nfe), (clock, source) = cell
+    kept = pc.equal(episodes["clock"], clock)
+    for name, value in (("policy_id", policy), ("nfe", nfe), ("latency_source", source)):
+        column = episodes[name]
+        same = pc.is_null(column) if value is None else pc.fill_null(pc.equal(column, value), False)
+        kept = pc.and_(kept, same)
+    return episodes.filter(kept)
+
+
+def _side(ledger: Ledger, cell: Timed, rows: pa.Table) -> Side:
+    variant, timing = cell
     digests = sorted(value for value in rows["checkpoint_sha256"].unique().to_pylist() if value)
     differ = differing_parts(digests, ledger.identities)
     if differ:
@@ -201,6 +255,8 @@ def _side(ledger: Ledger, variant: PolicyAtNfe, rows: pa.Table) -> Side:
         path=ledger.path,
         policy_id=variant[0],
         nfe=variant[1],
+        clock=timing[0],
+        latency_source=timing[1],
         checkpoint=checkpoints[-1] if checkpoints else None,
         hardware=tuple(sorted(value for value in rows["hardware"].unique().to_pylist() if value)),
         manifests=ledger.manifests,
@@ -229,20 +285,43 @@ def _scores(rows: pa.Table) -> Floats | None:
     return found
 
 
-def match_variants(base: Sequence[Side], candidate: Sequence[Side]) -> list[tuple[Side, Side]]:
-    """Decide which variants to compare: the same policy and NFE on both sides, or the only one of each side.
+def match_variants(
+    base: Sequence[Side], candidate: Sequence[Side], *, allow_clock: bool = False
+) -> list[tuple[Side, Side]]:
+    """Decide which variants to compare: the same policy, NFE and clock on both sides, or the only one of each side.
+
+    Args:
+        base: Sides of one ledger.
+        candidate: Sides of the other.
+        allow_clock: Whether rows of two clocks, or of two sources of delays, may be paired.
 
     Raises:
-        UsageError: Several variants and none in common; lists them and says how to choose.
+        UsageError: Several variants and none in common; lists them and says how to choose. Or the two were run under
+            different clocks, and that is not allowed.
     """
     if not base or not candidate:
         return []
-    others = {(side.policy_id, side.nfe): side for side in candidate}
-    same = [(side, others[(side.policy_id, side.nfe)]) for side in base if (side.policy_id, side.nfe) in others]
+    others = {(side.variant, side.timing): side for side in candidate}
+    same = [(side, others[side.variant, side.timing]) for side in base if (side.variant, side.timing) in others]
     if same:
         return same
     if len(base) == len(candidate) == 1:
+        require_same_clock(base[0], candidate[0], allow_clock=allow_clock)
         return [(base[0], candidate[0])]
+    crossed = [(old, new) for old in base for new in candidate if old.variant == new.variant]
+    if crossed:
+        if not allow_clock:
+            require_same_clock(*crossed[0], allow_clock=False)
+        pairs = [(old.variant, new.variant) for old, new in crossed]
+        if len(set(pairs)) == len(pairs):
+            return crossed
+        clocks = [
+            ", ".join(dict.fromkeys(describe_timing(*side.timing) for side in sides)) for sides in (base, candidate)
+        ]
+        raise UsageError(
+            f"It is unclear which clocks to pair. Base has {clocks[0]}; candidate has {clocks[1]}. Choose one of each "
+            "with --base-clock and --clock."
+        )
     nfes = {side.nfe: side for side in candidate}
     if len({side.policy_id for side in base}) == len({side.policy_id for side in candidate}) == 1:
         same = [(side, nfes[side.nfe]) for side in base if side.nfe in nfes]

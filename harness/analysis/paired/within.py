@@ -14,12 +14,14 @@ from harness.analysis.success.rates import VARIANT
 
 COLUMNS = [
     *("base_policy_id", "base_nfe", "policy_id", "nfe", "suite", "n", "both", "lost", "gained", "neither"),
-    *("difference", "low", "high", "p", "p_holm"),
+    *("difference", "low", "high", "p", "p_holm", "clock", "latency_source"),
 ]
 
 
 def paired_variants(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Compare every two policies (at their NFE) on their common episodes, errors left out.
+    """Compare every two policies (at their NFE) on their common episodes, errors left out, each clock by itself.
+
+    Rows of two clocks, or of two sources of delays, are no pair here: `harness.analysis.delay` compares those.
 
     Args:
         episodes: `Ledger.episodes`: one row per episode.
@@ -34,11 +36,12 @@ def paired_variants(episodes: pd.DataFrame) -> pd.DataFrame:
     variants, outcomes, suites = _outcomes(episodes)
     rows = [
         {
-            **dict(zip(("base_policy_id", "base_nfe"), variants[i], strict=True)),
-            **dict(zip(("policy_id", "nfe"), variants[j], strict=True)),
+            **dict(zip(("base_policy_id", "base_nfe"), variants[i][:2], strict=True)),
+            **dict(zip(VARIANT, variants[j], strict=True)),
             **row,
         }
         for i, j in combinations(range(len(variants)), 2)
+        if variants[i][2:] == variants[j][2:]
         for row in _pair(outcomes[:, i], outcomes[:, j], suites)
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)

@@ -9,6 +9,8 @@ from typing import Literal
 import pandas as pd
 import yaml
 
+from harness.spec.timing import SYNCHRONOUS
+
 Role = Literal["positive", "negative"]
 
 ROLES: dict[str, Role] = {"scripted": "positive", "noop": "negative", "random": "negative"}
@@ -64,11 +66,11 @@ def control_faults(by_suite: pd.DataFrame, roles: dict[str, Role]) -> list[Contr
     """Controls that did what they cannot do.
 
     Args:
-        by_suite: From `success_by_suite`.
+        by_suite: From `success_by_suite`; what a control does under a delay convicts nobody.
         roles: From `control_roles`.
     """
     faults = []
-    for row in by_suite.to_dict("records"):
+    for row in by_suite[by_suite["clock"] == SYNCHRONOUS].to_dict("records"):
         role, rate = roles.get(row["policy_id"]), float(row["rate"])
         # Without scored episodes the rate is NaN, and no comparison holds.
         if (role == "positive" and rate < POSITIVE_MIN) or (role == "negative" and rate > NEGATIVE_MAX):

@@ -12,8 +12,10 @@ from harness.analysis.success.credit import scores
 
 CONFIDENCE = 0.95
 
-VARIANT = ["policy_id", "nfe"]
-"""What is compared: a policy at an NFE."""
+TIMING = ["clock", "latency_source"]
+"""How simulated time passed while the policy decided, and what decisions took."""
+VARIANT = ["policy_id", "nfe", *TIMING]
+"""What is compared: a policy at an NFE, under a clock with a source of delays."""
 
 
 def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +25,8 @@ def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
         episodes: `Ledger.episodes`: one row per episode.
 
     Returns:
-        One row per (policy_id, nfe, suite) with `n` (success + timeout), `successes`, `timeouts`, `errors`, `rate`,
+        One row per (policy_id, nfe, clock, latency_source, suite) with `n` (success + timeout),
+        `successes`, `timeouts`, `errors`, `rate`,
         `low`, `high` (Clopper-Pearson, 95 %), `tasks`, `retried` (episodes that needed more than one attempt), `steps`
         (median control steps of successes), `clipped` (actions outside the range) and `score` (mean partial credit; NaN
         where the world declares no goals). Errors count in no rate; without
@@ -33,7 +36,7 @@ def success_by_suite(episodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def success_by_task(episodes: pd.DataFrame) -> pd.DataFrame:
-    """As `success_by_suite`, per task: one row per (policy_id, nfe, suite, task_id, task)."""
+    """As `success_by_suite`, per task: one row per (…, suite, task_id, task)."""
     return _success(episodes, [*VARIANT, "suite", "task_id", "task"])
 
 
@@ -41,7 +44,7 @@ def error_counts(episodes: pd.DataFrame) -> pd.DataFrame:
     """Every distinct infrastructure error.
 
     Returns:
-        One row per (policy_id, nfe, error_type, error_message) with `count` and `tasks` (affected tasks), most frequent
+        One row per (…, error_type, error_message) with `count` and `tasks` (affected tasks), most frequent
         first.
     """
     errors = episodes[episodes["outcome"] == "error"]

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from harness.errors import PolicyError, UsageError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
+from harness.policies.flow.guidance import OldChunk, guided, target_of
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
 from harness.policies.flow.options import parse_options
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
@@ -71,6 +73,7 @@ class FlowPolicy:
             default_nfe=config.default_nfe,
             noise_shape=(config.chunk_length, ACTION_DIM),
             placement="server",
+            rtc=True,
             checkpoint=checkpoint,
             dtype=dtype,
             identity=_identity(network, weights_sha256, dtype) if weights_sha256 else None,
@@ -89,7 +92,9 @@ class FlowPolicy:
         expected = (len(observations), *(self.info.noise_shape or ()))
         if noise is None or noise.shape != expected:
             raise PolicyError(f"flow: noise has shape {None if noise is None else noise.shape}, expected {expected}.")
-        with torch.inference_mode():
+        target = target_of(observations, self.info.chunk_length, self.network.normalization, self.device)
+        # Guidance differentiates the velocity, which tensors of inference mode do not allow.
+        with torch.inference_mode() if target is None else torch.no_grad():
             with self.span("preprocess"):
                 batch = self.preprocess(observations)
                 x = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(self.device)
@@ -97,21 +102,24 @@ class FlowPolicy:
                 vision = self.network.encode_vision(batch)
             with self.span("prefix"):
                 cache = self.network.encode_prefix(vision, batch)
-            x = self.integrate(x, cache, steps)
+            x = self.integrate(x, cache, steps, target)
             with self.span("postprocess"):
                 actions = self.network.normalization.unnormalize_actions(x).cpu().numpy()
         return ActionChunks(actions)
 
-    def integrate(self, x: Tensor, cache: Cache, nfe: int) -> Tensor:
+    def integrate(self, x: Tensor, cache: Cache, nfe: int, target: OldChunk | None = None) -> Tensor:
         """Euler from t = 1 to 0 in `nfe` steps of dt = -1/nfe; x (B, T, 7) stays float32.
 
         A SnapFlow student's only step is a jump to t = 0; in several steps it follows the velocity, as a teacher does.
+        With a target each step is guided towards it.
         """
         jump = torch.zeros(len(x), device=x.device) if nfe == 1 else None
         for step in range(nfe):
             with self.span("denoise_step"):
                 time = torch.full((len(x),), 1.0 - step / nfe, device=x.device)
-                x = x - self.network.expert(x, time, cache, jump) / nfe
+                velocity = partial(self.network.expert, time=time, cache=cache, target=jump)
+                guided_by = velocity(x) if target is None else guided(velocity, x, 1.0 - step / nfe, nfe, target)
+                x = x - guided_by / nfe
         return x
 
     def preprocess(self, observations: Sequence[Observation]) -> Batch:

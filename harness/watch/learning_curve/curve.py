@@ -17,6 +17,7 @@ from harness.analysis.paired.statistics import holm, mcnemar_exact
 from harness.errors import LedgerError
 from harness.ledger.parts import read_table
 from harness.ledger.storage import Location
+from harness.spec.timing import SYNCHRONOUS
 from harness.watch.backlog.journal import CheckpointStatus, JournalEntry
 
 MAX_LETTERS = 20
@@ -151,7 +152,7 @@ def _sides(ledger: str, names: Sequence[str], nfe: int | None) -> dict[str, Side
     except LedgerError:
         # A checkpoint that was overwritten while it ran has rows of two contents: the others are still good.
         found = _one_by_one(ledger, names, nfe)
-    return {str(side.policy_id): side for side in found if side.policy_id in set(names)}
+    return {str(side.policy_id): side for side in found if side.policy_id in set(names) and side.clock == SYNCHRONOUS}
 
 
 def _one_by_one(ledger: str, names: Sequence[str], nfe: int | None) -> list[Side]:

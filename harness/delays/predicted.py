@@ -1,0 +1,104 @@
+"""What a device that is not at hand is predicted to take: the band of `harness predict` as three sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.analysis.predict.prediction import (
+    MeasuredSource,
+    Prediction,
+    predict,
+    predict_architecture,
+    sources,
+    target_for,
+)
+from harness.analysis.predict.targets import target_device
+from harness.clocks import DelaySamples, DelaySource
+from harness.delays.naming import digest, on_anothers_actions
+from harness.errors import UsageError
+from harness.ledger import read
+from harness.spec.architecture import load_architecture
+from harness.spec.policy import PolicyAtNfe
+from harness.spec.profile import HardwareProfile, load_profile
+
+BANDS = {"low": "low", "mid": "likely", "high": "high"}
+"""Part of a band → what `Prediction` calls it."""
+
+
+def predicted_sources(
+    profile: str, ledger: str | None, timing_of: str | None, policies: Sequence[str], nfe: Sequence[int]
+) -> list[DelaySource]:
+    """Predict decisions on a device.
+
+    Args:
+        profile: Hardware profile.
+        ledger: Probe to predict from; None: from the architecture that `timing_of` names.
+        timing_of: Policy of the ledger, or architecture; None: each policy's own.
+        policies: Labels of the policies that are run.
+        nfe: NFE values asked for; empty: those that were timed or described.
+
+    Returns:
+        For each policy the low, middle and high of the band.
+
+    Raises:
+        UsageError: Nothing to predict from, or the ledger holds nothing of the policy that can be carried over.
+    """
+    device = load_profile(profile)
+    found = []
+    for policy in policies:
+        timed = timing_of or policy
+        if ledger is not None:
+            predictions, made_of = _from_ledger(ledger, timed, device, nfe)
+        elif timing_of is not None:
+            predictions, made_of = _from_architecture(timing_of, device, nfe)
+        else:
+            raise UsageError(
+                f"What should {profile} be predicted from? Name the ledger of a probe of {policy} with --device-from, "
+                "or an architecture with --latency-as, e.g. --latency-as pi05."
+            )
+        stamp = digest((device.model_dump_json(), *made_of))
+        for band, attribute in BANDS.items():
+            by_variant = {
+                PolicyAtNfe(policy, prediction.nfe): DelaySamples.constant(getattr(prediction, attribute))
+                for prediction in predictions
+            }
+            name = f"predicted:{device.name}:{band}#{stamp}{on_anothers_actions(timed, policy)}"
+            facts = {"kind": "predicted", "device": device.name, "band": band, "timing_of": timed}
+            found.append(DelaySource(name, by_variant, facts=facts))
+    return found
+
+
+def _from_ledger(
+    path: str, timed: str, device: HardwareProfile, nfe: Sequence[int]
+) -> tuple[list[Prediction], list[str]]:
+    ledger = read(path)
+    known = sources(ledger.latency, ledger.counts, ledger.nodes)
+    own = [each for each in known if each.configuration["policy_id"] == timed and _alone(each)]
+    if len(own) != 1:
+        held = ", ".join(sorted({str(each.configuration["policy_id"]) for each in known})) or "none"
+        raise UsageError(
+            f"{path!r} holds {len(own)} configurations of {timed!r} at batch 1 that were timed and counted on a "
+            f"calibrated node, where one is needed. It has: {held}. Choose with --latency-as."
+        )
+    source = own[0]
+    hardware = source.configuration["hardware"]
+    like = load_profile(hardware) if isinstance(hardware, str) else None
+    target = target_for(device, source, like)
+    wanted: list[int | None] = [*nfe] or [*source.e2e]
+    return [predict(source, target, value) for value in wanted], [path, *map(str, source.e2e.items())]
+
+
+def _alone(source: MeasuredSource) -> bool:
+    size = source.configuration["batch_size"]
+    return bool(pd.isna(size)) or int(size) == 1
+
+
+def _from_architecture(name: str, device: HardwareProfile, nfe: Sequence[int]) -> tuple[list[Prediction], list[str]]:
+    architecture = load_architecture(name)
+    formats = tuple(dict.fromkeys(key for work in architecture.work() for key in work.flops_by_format))
+    target = target_device(device, formats, assumed=(1.0, 1.0))
+    wanted = list(nfe) or list(architecture.nfe)
+    predictions = [predict_architecture(architecture, target, value) for value in wanted]
+    return predictions, [architecture.model_dump_json()]

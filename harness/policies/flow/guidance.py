@@ -1,0 +1,85 @@
+"""Real-time chunking for `flow`: the sampler is guided so that the new chunk continues the old one.
+
+Black, Galliker & Levine 2025, arXiv:2506.07339: flow matching is steered by pseudo-inverse guidance towards the part of
+the old chunk that is still ahead. Actions that will be executed before the answer is in hand count fully (they are
+frozen), those after them less and less, those beyond the old chunk not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.policies.flow.network import Normalization
+from harness.spec.observation import Observation
+
+MAX_GUIDANCE = 5.0
+"""β of the paper, chosen there for 5 denoising steps: a step of 1/5 then goes the whole way and no further. With fewer
+steps their number takes its place, for the same reason."""
+
+
+class OldChunk(NamedTuple):
+    """What a batch of chunks is guided to."""
+
+    actions: Tensor
+    """Old actions, normalised, (B, T, 7); zeros where there is none."""
+    weights: Tensor
+    """How much each of them counts, (B, T, 1), in [0, 1]."""
+
+
+def target_of(
+    observations: Sequence[Observation], chunk_length: int, normalization: Normalization, device: torch.device
+) -> OldChunk | None:
+    """What the chunks have to continue; None where no observation has an old chunk."""
+    if all(observation.previous is None for observation in observations):
+        return None
+    actions = torch.zeros(len(observations), chunk_length, 7, device=device)
+    weights = torch.zeros(len(observations), chunk_length, 1, device=device)
+    for row, observation in enumerate(observations):
+        if observation.previous is not None:
+            left = len(observation.previous.actions)
+            old = torch.from_numpy(observation.previous.actions.copy()).to(device)
+            actions[row, :left] = normalization.actions(old)
+            weights[row, :left, 0] = prefix_weights(observation.previous.frozen, left).to(device)
+    return OldChunk(actions, weights)
+
+
+def prefix_weights(frozen: int, left: int) -> Tensor:
+    """Weight of each old action that is left, (left,): 1 for the frozen ones, then falling to 0 (equation 5)."""
+    ahead = torch.arange(left, dtype=torch.float32)
+    share = ((left - ahead) / (left - frozen + 1)).clamp(max=1.0)
+    falling = share * torch.expm1(share) / (math.e - 1)
+    return torch.where(ahead < frozen, torch.ones(left), falling)
+
+
+def guided(velocity: Callable[[Tensor], Tensor], x: Tensor, time: float, nfe: int, target: OldChunk) -> Tensor:
+    """The velocity at x (B, T, 7) with the guidance added.
+
+    Args:
+        velocity: x to its velocity; differentiated here.
+        x: Noisy chunk, normalised.
+        time: From 1 (noise) to 0 (actions).
+        nfe: Denoising steps.
+        target: Where to.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        v = velocity(x)
+        ahead = x - time * v
+        error = ((target.actions - ahead) * target.weights).detach()
+        (pull,) = torch.autograd.grad(ahead, x, error)
+    return v.detach() - guidance_weight(time, nfe) * pull
+
+
+def guidance_weight(time: float, nfe: int) -> float:
+    """How strongly the error pulls (equation 2), with 1 - `time` for the paper's τ."""
+    limit = min(MAX_GUIDANCE, float(nfe))
+    tau = 1.0 - time
+    if tau <= 0:
+        return limit
+    r2 = time**2 / (tau**2 + time**2)
+    return min(limit, time / (tau * r2)) if r2 > 0 else limit

@@ -1,0 +1,141 @@
+"""Success × device × NFE, beside the synchronous run of the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.analysis.devices import rank_changes
+from harness.analysis.summary import Summary
+from harness.report.format import (
+    NONE,
+    count,
+    known,
+    number,
+    percent,
+    percent_interval,
+    points,
+    probability,
+    text,
+    variant,
+)
+from harness.report.tables.table import Table, records
+from harness.spec.timing import SYNCHRONOUS
+
+
+def device_tables(summary: Summary) -> list[Table]:
+    """Success under each clock and source of delays, and how the robot moved; none in a synchronous ledger."""
+    cells = records(summary.devices)
+    if all(row["clock"] == SYNCHRONOUS for row in cells):
+        return []
+    names, key = _names(cells)
+    return [
+        Table(
+            "Success under the latency of devices",
+            (
+                "policy",
+                "clock",
+                "delays",
+                "steps",
+                "solved",
+                "rate",
+                "95 % interval",
+                "to synchronous",
+                "95 %",
+                "Holm p",
+            ),
+            tuple(_success_row(row, names) for row in cells),
+            3,
+            _note(summary),
+            key,
+        ),
+        Table(
+            "Motion under the latency of devices",
+            ("policy", "clock", "delays", "completion", "stale", "control rate", "hold", "jerk", "J a success"),
+            tuple(_motion_row(row, names) for row in cells if row["n"]),
+            3,
+            MOTION_NOTE,
+            key,
+        ),
+    ]
+
+
+SUCCESS_COLUMNS = (
+    *("policy", "clock", "delays", "steps", "solved", "rate", "95 % interval"),
+    *("to synchronous", "95 %", "Holm p"),
+)
+SUCCESS_NOTE = (
+    "steps: control steps from an observation to its action in hand, median over decisions (longest). 95 % interval: "
+    "Clopper-Pearson. to synchronous: points of success more than in the synchronous run, over the same episodes, with "
+    "Tango's score interval; p: exact McNemar, after Holm's correction over the table."
+)
+MOTION_NOTE = (
+    "completion: median simulated seconds of successes. stale: share of steps that executed an old chunk during a "
+    "decision. control rate: actions of the policy a simulated second, Hz. hold: mean seconds that an episode held. "
+    "jerk: median RMS of the end effector's, m/s³. J a success: energy of all decisions over the successes, where the "
+    "device's was measured."
+)
+
+
+def _note(summary: Summary) -> str:
+    notes = [SUCCESS_NOTE]
+    cells = summary.devices
+    timed = cells[(cells["clock"] != SYNCHRONOUS) & (cells["n"] > 0)]
+    if len(timed) and timed["pairs"].isna().any():
+        notes.append(
+            "Not all cells have a synchronous run to be paired with: add it with --clock synchronous --resume."
+        )
+    if changes := rank_changes(cells):
+        notes.append("The device changes which NFE is better: " + " ".join(changes))
+    return " ".join(notes)
+
+
+def _names(cells: list[dict[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Source of delays → name in rows, and the lines above that say what a name stands for."""
+    names: dict[str, str] = {}
+    for row in cells:
+        source = row["latency_source"]
+        if not known(source) or source in names:
+            continue
+        device = text(row["device"]) if known(row["device"]) else str(source)
+        band = f", {row['band']}" if known(row["band"]) else ""
+        label = f"{device}{band}"
+        names[str(source)] = label if label not in names.values() else str(source)
+    return names, tuple(f"{name}: {source}." for source, name in names.items() if name != source)
+
+
+def _place(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, str, str]:
+    source = row["latency_source"]
+    return (variant(row["policy_id"], row["nfe"]), text(row["clock"]), names[source] if known(source) else NONE)
+
+
+def _success_row(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, ...]:
+    if not row["n"]:
+        reason = text(row["reason"]) if known(row["reason"]) else "no scored episode"
+        return (*_place(row, names), count(row["delay_steps"]), reason, *[NONE] * 5)
+    steps = number(row["delay_steps"])
+    if known(row["delay_steps_max"]) and row["delay_steps_max"] != row["delay_steps"]:
+        steps += f" ({count(row['delay_steps_max'])})"
+    bounds = f"{points(row['difference_low'])} … {points(row['difference_high'])}" if known(row["difference"]) else NONE
+    return (
+        *_place(row, names),
+        steps,
+        f"{count(row['successes'])}/{count(row['n'])}",
+        percent(row["rate"]),
+        percent_interval(row["low"], row["high"]),
+        points(row["difference"]),
+        bounds,
+        probability(row["p_holm"]),
+    )
+
+
+def _motion_row(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        *_place(row, names),
+        f"{number(row['completion_s'])} s" if known(row["completion_s"]) else NONE,
+        percent(row["stale_share"]),
+        number(row["control_hz"]),
+        f"{number(row['hold_s'])} s" if known(row["hold_s"]) else NONE,
+        number(row["jerk_m_s3"]),
+        number(row["joules_per_success"]),
+    )

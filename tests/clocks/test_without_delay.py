@@ -1,0 +1,45 @@
+"""With no delay every clock equals the synchronous one, to the trajectory's hash: real policies, the real simulator."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.clocks import CLOCK_OF, DelaySamples, DelaySource, Timing
+from harness.policies.registry import make_policy
+from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
+from harness.schedule.keys import episode_key
+from harness.schedule.units import EpisodeUnit
+from harness.sim.base import sim_config
+from harness.sim.worlds import get_world
+from harness.spec import parse_policy
+from harness.spec.protocol import Protocol
+from harness.spec.suite import Limits
+
+PROTOCOL = Protocol.model_validate({"preset": "lerobot", "max_steps": {"libero_spatial": 24}, "replan_interval": 8})
+IN_NO_TIME = DelaySource("constant:0ms", any_variant=DelaySamples.constant(0))
+
+
+@pytest.mark.parametrize("name", ["scripted", "flow"])
+def test_a_real_episode_without_delay_is_the_same_under_every_clock(name):
+    policy = make_policy(parse_policy(name))
+    config = sim_config(PROTOCOL, policy.info.cameras, privileged=policy.info.privileged)
+    sim = get_world("libero").make("libero_spatial", 0, config)
+    nfe = 2 if policy.info.nfe_options else None
+    unit = EpisodeUnit(
+        name, nfe, "libero_spatial", 0, 0, 0, episode_key("ab" * 32, "libero_spatial", 0, 0, 0), "ab" * 32
+    )
+    alarm, clock = Alarm(), WallTime()
+    try:
+        found = {}
+        for timed in CLOCK_OF:
+            timing = Timing() if timed == "synchronous" else Timing(timed, IN_NO_TIME)
+            decider = LocalDecider(policy, alarm, clock)
+            limits = Limits()
+            result = run_episode(sim, decider, unit, PROTOCOL, policy.info, clock=clock, limits=limits, timing=timing)
+            assert result.error_message is None
+            found[timed] = (result.trajectory_sha256, result.steps, len(result.decisions), result.jerk_m_s3)
+        assert len(set(found.values())) == 1
+        assert found["blocking"][3] > 0
+    finally:
+        sim.close()
+        alarm.close()
