@@ -18,8 +18,8 @@ from harness.spec.manifest import manifest_sha256
 
 # A shell that starts tests in the background has them ignore SIGINT, and with them everything that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# One thread, as a run's workers have. What torch splits over two waits for the slower one at every step, and that is long
-# where another process holds the second core: a test of 0.5 s of CPU took 200 s.
+# One thread, as a run's workers have. What torch splits over two waits for the slower one at every step, and that is
+# long where another process holds the second core: a test of 0.5 s of CPU took 200 s.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
