@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from harness.spec.suite import Video
 
 if TYPE_CHECKING:
     from harness.cluster.run import RunResult
+    from harness.schedule.progress import Progress
 
 EXAMPLES = examples(
     "harness run demo",
@@ -140,7 +143,7 @@ def command(
             address=address,
             resume=resume,
             video=video,
-            on_progress=display,
+            on_progress=_Ahead(display),
             on_message=screen.say,
             early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
@@ -151,6 +154,21 @@ def command(
     if gated is not None and not result.interrupted:
         gated.conclude(result, screen)
     _conclude(result, screen, resume_command)
+
+
+class _Ahead:
+    """Imports what a run ends with, while its episodes go on: this process only watches them."""
+
+    def __init__(self, display: Callable[[Progress], None]) -> None:
+        """Pass progress on to `display`."""
+        self._display, self._begun = display, False
+
+    def __call__(self, progress: Progress) -> None:
+        """At the first progress, begin."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=importlib.import_module, args=("harness.report",), daemon=True).start()
+        self._display(progress)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def command(
     from harness.policies.registry import make_policy
     from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService
-    from harness.serve.sizing import asked_for, plan_batches
+    from harness.serve.sizing import asked_for, prepare_serving
     from harness.serve.websocket import require_token, run_server
 
     if token is not None and not token.strip():
@@ -58,12 +58,14 @@ def command(
     screen.say(f"Loading {spec.label}")
     served = make_policy(spec)
     asked_batch, asked_wait_s = asked_for(spec.options)
-    plan = plan_batches(
+    plan = prepare_serving(
         served,
         clock=clock,
         max_batch=max_batch or asked_batch,
         max_wait_s=asked_wait_s if max_wait_ms is None else max_wait_ms / 1e3,
     )
+    if plan.told:
+        screen.say(f"{spec.label}: {plan.told}")
     service = PolicyService(served, plan, clock=clock, hardware=named)
 
     def ready(address: object) -> None:

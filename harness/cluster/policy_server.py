@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.cluster.frames import FrameReader, FrameWriter, SharedFrames
 from harness.cluster.identity import require_same_policy
 from harness.cluster.isolation import Isolation
 from harness.cluster.ray_errors import cause_of, harness_error, reason_of
@@ -23,7 +25,7 @@ from harness.rollout.time_source import TimeSource
 from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
-from harness.serve.sizing import BatchPlan, asked_for, plan_batches
+from harness.serve.sizing import BatchPlan, asked_for, prepare_serving
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
@@ -44,15 +46,17 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(self, spec: PolicySpec, *, isolation: Isolation, clock: TimeSource) -> None:
+    def __init__(self, spec: PolicySpec, *, isolation: Isolation, clock: TimeSource, nfes: Sequence[int] = ()) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
             spec: The policy; its options may say how to batch it, else that is chosen from a few timed batches.
             isolation: What this process is limited to.
             clock: Time.
+            nfes: NFE values that it will be asked for; none: the policy's default.
         """
         self._isolation = isolation
+        self._nfes = tuple(nfes)
         self._isolation.apply()
         self._spec = spec
         self._plan: BatchPlan | None = None
@@ -62,6 +66,7 @@ class PolicyServer:
         self._batcher: Batcher | None = None
         self._n_clients: int | None = None
         self._hardware: str | None = None
+        self._frames = FrameReader()
         self._gpu: NvmlSource | Literal[False] | None = None
         """What is asked how busy the GPU is; None before it was looked for, False without one."""
 
@@ -98,6 +103,10 @@ class PolicyServer:
         busy_s = self._batcher.busy_s() if self._batcher is not None else 0.0
         return ServerUse(str(os.getpid()), self._clock.seconds(), busy_s, gpu_busy)
 
+    async def peek(self, frames: SharedFrames) -> bytes | None:
+        """What lies where a worker put it; None where this process cannot look."""
+        return self._frames.peek(frames)
+
     async def attach(self, n_clients: int, hardware: str | None) -> None:
         """Say how many workers ask, and what `hardware` to record."""
         self._n_clients, self._hardware = n_clients, hardware
@@ -110,8 +119,16 @@ class PolicyServer:
         noise: NDArray[np.float32] | None,
         nfe: int | None,
         identity: PolicyIdentity | None = None,
+        frames: SharedFrames | None = None,
     ) -> Decided:
         """Decide for one observation, in a batch with others.
+
+        Args:
+            observation: What the policy may see.
+            noise: Of this decision.
+            nfe: Number of function evaluations.
+            identity: Of the policy that is meant.
+            frames: Where the frames of `observation` lie, if not in it.
 
         Raises:
             PolicyChanged: This server was started again meanwhile, and what it loaded has another `identity`.
@@ -119,7 +136,7 @@ class PolicyServer:
         batcher = await self._ready()
         if identity is not None and self._policy is not None:
             require_same_policy(self._spec.label, identity, self._policy.info.stated_identity)
-        return await batcher.submit(observation, noise, nfe)
+        return await batcher.submit(self._frames.read(observation, frames), noise, nfe)
 
     async def end_episode(self, episode_key: str) -> None:
         """Let the policy forget an episode."""
@@ -151,6 +168,8 @@ class PolicyServer:
                     clock=self._clock,
                     n_clients=self._n_clients,
                     hardware=self._hardware,
+                    sizes=self._plan.sizes,
+                    adaptive=self._plan.adaptive,
                 )
         return self._batcher
 
@@ -159,7 +178,7 @@ class PolicyServer:
         if policy.info.placement != "server":
             # Only here to say what it is; it will run in the workers.
             return BatchPlan(policy.info.max_batch, 0.0)
-        return plan_batches(policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s)
+        return prepare_serving(policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s, nfes=self._nfes)
 
 
 def _open_gpu() -> NvmlSource | Literal[False]:
@@ -202,6 +221,8 @@ class ServerDecider:
         """Ask `server`, an actor handle of `PolicyServer`, for decisions of the policy of this `identity` alone."""
         self._server, self._policy_id, self._episodic = server, policy_id, episodic
         self._clock, self._identity = clock, identity
+        self._frames: FrameWriter | None = None
+        self._asked = False
 
     def decide(
         self, observation: Observation, noise: NDArray[np.float32] | None, nfe: int | None, limit_s: float
@@ -216,12 +237,17 @@ class ServerDecider:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
         decision = observation.decision
+        writer = self._writer()
         began = self._clock.seconds()
+        bare, frames = (observation, None) if writer is None else writer.write(observation)
         try:
             decided: Decided = ray.get(
-                self._server.decide.remote(observation, noise, nfe, self._identity), timeout=limit_s
+                self._server.decide.remote(bare, noise, nfe, self._identity, frames), timeout=limit_s
             )
         except GetTimeoutError:
+            if writer is not None:
+                # The server may still be reading them.
+                writer.renew()
             if self._restart_if_stalled(limit_s):
                 self._await_restart()
             raise timed_out(self._policy_id, decision, limit_s) from None
@@ -234,6 +260,23 @@ class ServerDecider:
             raise harness_error(error) or raised(self._policy_id, decision, cause_of(error)) from None
         round_trip_ms = (self._clock.seconds() - began) * 1e3
         return replace(decided, transport_ms=max(round_trip_ms - decided.queue_ms - decided.infer_ms, 0.0))
+
+    def _writer(self) -> FrameWriter | None:
+        """Where frames go that the server can map; None where it cannot, e.g. on another node. Tried once."""
+        import ray
+        from ray.exceptions import GetTimeoutError, RayError
+
+        if not self._asked:
+            writer, proof = FrameWriter(), os.urandom(16)
+            where = writer.write_proof(proof)
+            try:
+                found = None if where is None else ray.get(self._server.peek.remote(where), timeout=CALL_S)
+            except (RayError, GetTimeoutError):
+                # The decision itself finds out what is the matter.
+                return None
+            self._asked = True
+            self._frames = writer if found == proof else None
+        return self._frames
 
     def end_episode(self, episode_key: str) -> None:
         """Pass the word on, without waiting."""

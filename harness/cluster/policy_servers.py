@@ -43,6 +43,12 @@ class PolicyServers:
         """What policies warn of, each with its label."""
         return [f"{label}: {text}" for label, record in self.records.items() for text in record.get("warnings", ())]
 
+    @property
+    def prepared(self) -> list[str]:
+        """What was made ready before the first episode and what it took, each with its policy's label."""
+        told = ((label, record.get("serving", {}).get("prepared")) for label, record in self.records.items())
+        return [f"{label}: {text}" for label, text in told if text]
+
     def record_warning(self, label: str, warning: str) -> None:
         """Add to what a policy warns of: said with the rest, kept in `runs.policies` and shown in reports."""
         setup = self.setups[label]
@@ -106,6 +112,7 @@ def open_policies(
     specs: Sequence[PolicySpec],
     light: Mapping[str, PolicySetup],
     time: TimeSource,
+    nfes: Sequence[int] = (),
 ) -> PolicyServers:
     """Load every policy that is not light, each in its own servers, all at the same time.
 
@@ -115,6 +122,7 @@ def open_policies(
         specs: The policies of the run.
         light: Of them, those that workers build for themselves.
         time: What the servers time their decisions by.
+        nfes: NFE values that they will be asked for; none: each policy's default.
 
     Raises:
         UsageError: A policy refuses its path or options.
@@ -125,7 +133,7 @@ def open_policies(
     slots = place_servers(nodes, [spec.label for spec in heavy])
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
-        started[slot.policy].append(_start(session, by_label[slot.policy], slot, time))
+        started[slot.policy].append(_start(session, by_label[slot.policy], slot, time, nfes))
     try:
         described = {label: _ask(session, label, servers) for label, servers in started.items()}
     except BaseException:
@@ -146,7 +154,7 @@ def open_policies(
     return PolicyServers(session, {spec.label: setups[spec.label] for spec in specs}, kept)
 
 
-def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot, time: TimeSource) -> Any:
+def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot, time: TimeSource, nfes: Sequence[int]) -> Any:
     return (
         session.ray.remote(PolicyServer)
         .options(
@@ -156,7 +164,7 @@ def _start(session: RaySession, spec: PolicySpec, slot: ServerSlot, time: TimeSo
             max_restarts=MAX_RESTARTS,
             max_task_retries=0,
         )
-        .remote(spec, isolation=session.isolation, clock=time)
+        .remote(spec, isolation=session.isolation, clock=time, nfes=nfes)
     )
 
 

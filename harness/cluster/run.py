@@ -182,7 +182,9 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     heavy = [spec.label for spec in prepared.suite.policies if spec.label not in prepared.light]
     if heavy:
         listener.say(f"Loading {', '.join(heavy)}")
-    servers = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time)
+    servers = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time, prepared.suite.nfe)
+    for sentence in servers.prepared:
+        listener.say(sentence)
     for label, info in servers.infos.items():
         if (caution := frame_warning(info, prepared.suite.protocol.resolution)) is not None:
             servers.record_warning(label, caution)

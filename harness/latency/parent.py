@@ -13,7 +13,7 @@ from harness.latency.calibrate import Calibration
 from harness.latency.child import POLL_S, Configuration, IsolatedProbe
 from harness.latency.differences import Answers
 from harness.latency.probe import ConfigurationResult, ProbeFailure, ProbeResult
-from harness.latency.standby import GRACE_S, Imports, Standby, Waiting, interrupts_blocked
+from harness.latency.standby import GRACE_S, ChildProcess, Imports, Standby, interrupts_blocked
 from harness.ledger.schema import Row
 
 
@@ -151,7 +151,7 @@ class _Child:
             self.listener.finished(self.done[-1])
         self.open = False
 
-    def _receive(self, child: Waiting, standby: Standby, timeout_s: float) -> bool:
+    def _receive(self, child: ChildProcess, standby: Standby, timeout_s: float) -> bool:
         """Give the child its turn, and take messages until it is done; True when it had to be given up."""
         try:
             if not standby.settle(child, timeout_s):
@@ -167,7 +167,7 @@ class _Child:
             return False
         return self._listen(child, standby, timeout_s)
 
-    def _listen(self, child: Waiting, standby: Standby, timeout_s: float) -> bool:
+    def _listen(self, child: ChildProcess, standby: Standby, timeout_s: float) -> bool:
         """Take messages until the child is done; True when it had to be given up."""
         clock, connection = self.job.clock, child.connection
         deadline = clock.seconds() + timeout_s

@@ -58,7 +58,7 @@ class PolicyCode:
         POLICIES.load(self)
 
 
-class Waiting:
+class ChildProcess:
     """A process from its start to its end."""
 
     def __init__(self, imports: Imports | None) -> None:
@@ -108,7 +108,7 @@ class Standby:
         """Keep up to `ahead` children waiting; None for one per usable core, up to `MAX_AHEAD`."""
         self._ahead = min(usable_cores(), MAX_AHEAD) if ahead is None else ahead
         self._clock = clock or WallTime()
-        self._waiting: list[Waiting] = []
+        self._waiting: list[ChildProcess] = []
         self._upcoming: tuple[Imports | None, ...] = ()
 
     def __enter__(self) -> Self:
@@ -125,7 +125,7 @@ class Standby:
             child.end()
         self._waiting.clear()
 
-    def take(self, imports: Imports | None, then: Sequence[Imports | None] = ()) -> Waiting:
+    def take(self, imports: Imports | None, then: Sequence[Imports | None] = ()) -> ChildProcess:
         """The child whose turn it is. Nobody measures now.
 
         Args:
@@ -134,7 +134,7 @@ class Standby:
         """
         self._upcoming = (imports, *then)
         self.fill()
-        child = next((each for each in self._waiting if each.imports == imports), None) or Waiting(imports)
+        child = next((each for each in self._waiting if each.imports == imports), None) or ChildProcess(imports)
         if child in self._waiting:
             self._waiting.remove(child)
         self._upcoming = tuple(then)
@@ -153,9 +153,9 @@ class Standby:
         if self._waiting:
             return
         room = int(psutil.virtual_memory().available // ROOM_BYTES)
-        self._waiting += [Waiting(imports) for imports in wanted[: min(self._ahead, room)]]
+        self._waiting += [ChildProcess(imports) for imports in wanted[: min(self._ahead, room)]]
 
-    def settle(self, child: Waiting, timeout_s: float) -> bool:
+    def settle(self, child: ChildProcess, timeout_s: float) -> bool:
         """Wait until `child` and all others have imported, so that none of them disturbs a measurement.
 
         Returns:

@@ -84,6 +84,9 @@ def _check_version(part: pq.ParquetFile) -> None:
 
 def fill_missing(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring rows to a schema: columns that they lack become null, so that ledgers of before still read."""
+    if rows.schema.equals(schema):
+        # A run's parts are many and small: casting each of their columns would take longer than reading them.
+        return pa.Table.from_arrays(rows.columns, schema=schema)
     held = set(rows.column_names)
     columns = [
         rows.column(field.name).cast(field.type) if field.name in held else pa.nulls(rows.num_rows, field.type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WORTH = 1.1
@@ -11,6 +11,44 @@ WAIT_SHARE = 0.1
 """Share of a lone decision's own time that it may wait for company."""
 MAX_WAIT_S = 0.05
 """Longest wait, seconds: one control step at 20 Hz."""
+
+
+MIN_GAPS = 8
+"""Gaps between arrivals below which nothing is known of them."""
+
+
+def buckets(max_batch: int) -> tuple[int, ...]:
+    """Batch sizes that a server runs at when each has to be recorded first: powers of two, and the largest batch."""
+    sizes = [1]
+    while 2 * sizes[-1] < max_batch:
+        sizes.append(2 * sizes[-1])
+    return tuple(dict.fromkeys([*sizes, max_batch]))
+
+
+def bucket_of(n: int, sizes: Sequence[int]) -> int:
+    """The smallest of the `sizes` that holds `n` requests; `n` itself where none does, or there are none."""
+    return min((size for size in sizes if size >= n), default=n)
+
+
+def patience(gaps_s: Sequence[float], longest_s: float) -> float:
+    """How long a request should wait for another, from how requests came lately.
+
+    Waiting is worth it where at least every second request was followed by another within the longest wait; then nine
+    in ten of those are waited for. A request that would most likely wait in vain goes at once.
+
+    Args:
+        gaps_s: Seconds between arrivals, lately.
+        longest_s: Longest wait, seconds.
+
+    Returns:
+        Seconds, at most `longest_s`; that itself while too little is known.
+    """
+    if len(gaps_s) < MIN_GAPS:
+        return longest_s
+    near = sorted(gap for gap in gaps_s if gap <= longest_s)
+    if 2 * len(near) < len(gaps_s):
+        return 0.0
+    return near[min(len(near) - 1, int(0.9 * len(near)))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,13 @@ from harness.policies.base import Policy
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
 from harness.rollout.time_source import TimeSource
-from harness.schedule.batching import Waiting, next_batch
+from harness.schedule.batching import Waiting, bucket_of, next_batch, patience
 from harness.spec.observation import Observation
 
 Answer = TypeVar("Answer")
+
+KEPT_GAPS = 64
+"""Gaps between arrivals that are remembered."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,8 @@ class Batcher:
         clock: TimeSource,
         n_clients: int | None = None,
         hardware: str | None = None,
+        sizes: Sequence[int] = (),
+        adaptive: bool = False,
     ) -> None:
         """Serve `policy`.
 
@@ -61,9 +66,14 @@ class Batcher:
             clock: Time.
             n_clients: Workers that ask, if known.
             hardware: Where this runs, for the ledger.
+            sizes: Batch sizes that `policy` has recorded, ascending; a batch is filled up to one of them. Empty: any.
+            adaptive: Whether requests wait only as long as others lately came within, `max_wait_s` at most.
         """
         self._policy, self._clock, self._hardware = policy, clock, hardware
         self._max_batch, self._max_wait_s, self._n_clients = max_batch, max_wait_s, n_clients
+        self._sizes, self._adaptive = tuple(sizes), adaptive
+        self._gaps: deque[float] = deque(maxlen=KEPT_GAPS)
+        self._last_arrival: float | None = None
         self._groups: dict[int | None, deque[_Request]] = {}
         self._arrived = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
@@ -81,6 +91,9 @@ class Batcher:
             self._serving = asyncio.get_running_loop().create_task(self._serve())
         answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
         request = _Request(observation, noise, self._clock.seconds(), answer)
+        if self._last_arrival is not None:
+            self._gaps.append(request.since - self._last_arrival)
+        self._last_arrival = request.since
         self._groups.setdefault(nfe, deque()).append(request)
         self._arrived.set()
         return await answer
@@ -136,7 +149,7 @@ class Batcher:
                     {key: Waiting(group[0].since, len(group)) for key, group in self._groups.items()},
                     self._clock.seconds(),
                     max_batch=self._max_batch,
-                    max_wait_s=self._max_wait_s,
+                    max_wait_s=patience(self._gaps, self._max_wait_s) if self._adaptive else self._max_wait_s,
                     n_clients=self._n_clients,
                 )
                 if wait_s == 0:
@@ -160,10 +173,12 @@ class Batcher:
 
     def _act(self, requests: Sequence[_Request], nfe: int | None) -> list[Decided]:
         began = self._clock.seconds()
-        noises = [request.noise for request in requests if request.noise is not None]
+        # Company for the last one, whose answer nobody reads, where a batch of another size would be recorded first.
+        filled = [*requests, *[requests[-1]] * (bucket_of(len(requests), self._sizes) - len(requests))]
+        noises = [request.noise for request in filled if request.noise is not None]
         noise = np.stack(noises) if noises else None
-        chunks = self._policy.act([request.observation for request in requests], noise, nfe=nfe)
-        actions = np.asarray(first_of(chunks, len(requests)))
+        chunks = self._policy.act([request.observation for request in filled], noise, nfe=nfe)
+        actions = np.asarray(first_of(chunks, len(filled)))
         infer_ms = (self._clock.seconds() - began) * 1e3
         return [
             Decided(actions[i], (began - request.since) * 1e3, infer_ms, len(requests), self._hardware)

@@ -47,7 +47,13 @@ class PolicyService:
         """Serve `policy`, batched as `plan` says; `hardware` is what answers say of this machine."""
         self._policy, self._hardware = policy, hardware
         self._batcher = Batcher(
-            policy, max_batch=plan.max_batch, max_wait_s=plan.max_wait_s, clock=clock, hardware=hardware
+            policy,
+            max_batch=plan.max_batch,
+            max_wait_s=plan.max_wait_s,
+            clock=clock,
+            hardware=hardware,
+            sizes=plan.sizes,
+            adaptive=plan.adaptive,
         )
         self._clock = clock
         self._open: set[Conversation] = set()

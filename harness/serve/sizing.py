@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.latency.inputs import synthetic_observations
-from harness.policies.base import Policy
+from harness.policies.base import EpisodicPolicy, Policy
 from harness.policies.registry import serving_options
 from harness.rollout.time_source import TimeSource
-from harness.schedule.batching import choose_batch
+from harness.schedule.batching import buckets, choose_batch
 from harness.schedule.keys import decision_noise
+from harness.spec.observation import Observation
 
 BUDGET_S = 10.0
 """No larger batch is tried once measuring has taken this long, seconds."""
 CALLS = 2
 """Timed calls of a batch size; the faster one counts, since whatever disturbs makes calls slower."""
+PREPARE_S = 60.0
+"""No larger batch is recorded once recording has taken this long, seconds."""
 DEFAULT_WAIT_S = 0.005
 """Longest wait where nothing was measured, seconds."""
 NOISE_KEY = "0" * 64
@@ -33,10 +37,28 @@ class BatchPlan:
     """Batch size → latency, milliseconds, where it was measured."""
     why: str = ""
     """One clause for people: where the numbers are from."""
+    adaptive: bool = False
+    """Whether the wait was chosen here, so that what is learned of arrivals may shorten it."""
+    sizes: tuple[int, ...] = ()
+    """Batch sizes that were recorded before anybody asked; empty where a policy takes any size as it comes."""
+    prepared_s: float = 0.0
+    """What recording them took, beyond the timed batches, seconds."""
+    graphs: str = ""
+    """Whether CUDA graphs are replayed, and why (not); empty where there is nothing to say."""
+
+    @property
+    def told(self) -> str:
+        """What was prepared and what it took, in words; empty where nothing was."""
+        sizes = ", ".join(map(str, self.sizes))
+        prepared = f"batches of {sizes} recorded as CUDA graphs in {self.prepared_s:.1f} s" if sizes else ""
+        return "; ".join(filter(None, [prepared, f"graphs {self.graphs}" if self.graphs else ""]))
 
     def record(self) -> dict[str, object]:
         """Plain data for the ledger."""
+        sizes = {"sizes": list(self.sizes), "prepared_s": round(self.prepared_s, 3)} if self.sizes else {}
         return {
+            **sizes,
+            **({"prepared": self.told} if self.told else {}),
             "max_batch": self.max_batch,
             "max_wait_ms": round(self.max_wait_s * 1e3, 3),
             "why": self.why,
@@ -74,15 +96,92 @@ def plan_batches(
         return BatchPlan(limit, fallback_s, why="as asked")
     if limit == 1:
         return BatchPlan(1, 0.0 if max_wait_s is None else max_wait_s, why="one observation at a time")
+    adaptive = max_wait_s is None
     if policy.info.privileged:
-        return BatchPlan(limit, fallback_s, why="not measured: it reads object poses, which cannot be invented")
+        why = "not measured: it reads object poses, which cannot be invented"
+        return BatchPlan(limit, fallback_s, why=why, adaptive=adaptive)
     measured = measure_batches(policy, clock=clock, largest=limit)
     shown = {size: seconds * 1e3 for size, seconds in measured.items()}
     if len(measured) < 2:
-        return BatchPlan(limit, fallback_s, shown, "not measured: two batches would take too long, or failed")
+        why = "not measured: two batches would take too long, or failed"
+        return BatchPlan(limit, fallback_s, shown, why, adaptive)
     size, wait_s = choose_batch(measured)
     wait_s = wait_s if max_wait_s is None else max_wait_s
-    return BatchPlan(limit if max_batch else size, wait_s, shown, "chosen from measured batches")
+    return BatchPlan(limit if max_batch else size, wait_s, shown, "chosen from measured batches", adaptive)
+
+
+def prepare_serving(
+    policy: Policy,
+    *,
+    clock: TimeSource,
+    max_batch: int | None = None,
+    max_wait_s: float | None = None,
+    nfes: Sequence[int] = (),
+) -> BatchPlan:
+    """Get a policy ready to be served, so that nothing is left for its first decisions: graphs, sizes, warm-up.
+
+    Args:
+        policy: What will be served. One that can replay CUDA graphs and was not told whether to does so if its answers
+            stay equal to the bit.
+        clock: Stopwatch.
+        max_batch: As for `plan_batches`.
+        max_wait_s: As for `plan_batches`.
+        nfes: NFE values that will be asked for, besides the policy's default.
+
+    Raises:
+        UsageError: An NFE that the policy does not offer.
+    """
+    graphs = settle_graphs(policy)
+    plan = replace(plan_batches(policy, clock=clock, max_batch=max_batch, max_wait_s=max_wait_s), graphs=graphs)
+    if not getattr(policy, "records_sizes", False) or isinstance(policy, EpisodicPolicy):
+        return plan
+    asked = [policy.info.default_nfe, *(nfes if policy.info.nfe_options else [])]
+    steps = tuple(dict.fromkeys(policy.info.resolve_nfe(nfe) for nfe in asked))
+    began = clock.seconds()
+    sizes: list[int] = []
+    for size in buckets(plan.max_batch):
+        try:
+            for nfe in steps:
+                policy.act(*_invented(policy, size), nfe=nfe)
+        except Exception as error:
+            graphs = f"{graphs or 'on'}; a batch of {size} failed: {error}"
+            break
+        sizes.append(size)
+        if clock.seconds() - began > PREPARE_S:
+            break
+    if not sizes:
+        return replace(plan, graphs=graphs)
+    # No larger batch than was recorded: one that comes in the middle of a run would hold everybody up.
+    prepared_s = clock.seconds() - began
+    return replace(plan, max_batch=sizes[-1], sizes=tuple(sizes), prepared_s=prepared_s, graphs=graphs)
+
+
+def settle_graphs(policy: Policy, size: int = 2) -> str:
+    """Let a policy replay CUDA graphs if nobody said whether to, it can, and its answers stay equal.
+
+    Args:
+        policy: May have `use_graphs`, `drop_graphs` and `graphs_asked`, as `flow` has.
+        size: Batch to compare.
+
+    Returns:
+        What was done and why, for people; empty where there was nothing to decide.
+    """
+    use = getattr(policy, "use_graphs", None)
+    on_cuda = getattr(getattr(policy, "device", None), "type", None) == "cuda"
+    if use is None or not on_cuda or policy.graphs_asked is not None:  # type: ignore[attr-defined]
+        return ""
+    inputs = _invented(policy, min(size, policy.info.max_batch))
+    expected = policy.act(*inputs).actions
+    try:
+        use()
+        found = [policy.act(*inputs).actions for _ in range(2)]
+    except Exception as error:
+        policy.drop_graphs()  # type: ignore[attr-defined]
+        return f"off: {error}"
+    if all(np.array_equal(expected, actions) for actions in found):
+        return "on: answers are equal to the bit"
+    policy.drop_graphs()  # type: ignore[attr-defined]
+    return f"off: answers differ by up to {max(float(np.abs(expected - actions).max()) for actions in found):.2g}"
 
 
 def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s: float = BUDGET_S) -> dict[int, float]:
@@ -113,14 +212,19 @@ def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s
 
 def _time(policy: Policy, size: int, clock: TimeSource) -> float:
     """Seconds of one batch, after a call that warms it up."""
-    info = policy.info
-    observations = synthetic_observations(size, cameras=info.cameras)
-    noise = None
-    if info.noise_shape is not None:
-        noise = np.stack([decision_noise(NOISE_KEY, n, info.noise_shape) for n in range(size)])
+    observations, noise = _invented(policy, size)
     times = []
     for _ in range(CALLS + 1):
         start = clock.seconds()
         policy.act(observations, noise)
         times.append(clock.seconds() - start)
     return min(times[1:])
+
+
+def _invented(policy: Policy, size: int) -> tuple[list[Observation], NDArray[np.float32] | None]:
+    """Observations and noise for a batch of `size`."""
+    info = policy.info
+    observations = synthetic_observations(size, cameras=info.cameras)
+    if info.noise_shape is None:
+        return observations, None
+    return observations, np.stack([decision_noise(NOISE_KEY, n, info.noise_shape) for n in range(size)])

@@ -107,3 +107,32 @@ def test_a_batch_that_computes_too_long_can_be_seen_from_outside(hangs):
     during, after = asyncio.run(main())
     assert (during > 0.05) == hangs
     assert after == 0.0
+
+
+def test_a_batch_is_filled_up_to_a_recorded_size_and_nobody_notices():
+    class Counts(Served):
+        sizes: tuple[int, ...] = ()
+
+        def act(self, observations, noise, *, nfe=None):
+            self.sizes = (*self.sizes, len(observations))
+            return super().act(observations, noise, nfe=nfe)
+
+    policy = Counts()
+    requests = [(seen(), noise_of(k), 4) for k in range(5)]
+    answers = serve(policy, requests, max_wait_s=0.05, sizes=(1, 2, 4, 8))
+    assert policy.sizes == (8,)
+    assert [answer.batch_size for answer in answers] == [5] * 5
+    for (_, noise, _), answer in zip(requests, answers, strict=True):
+        np.testing.assert_array_equal(answer.actions, np.clip(noise * 4, -1, 1))
+
+
+@pytest.mark.parametrize(("adaptive", "waits"), [(True, False), (False, True)])
+def test_a_request_that_would_wait_in_vain_goes_at_once(adaptive, waits):
+    async def main():
+        batcher = Batcher(Served(), max_batch=8, max_wait_s=0.15, clock=WallTime(), n_clients=2, adaptive=adaptive)
+        for k in range(9):
+            await batcher.submit(seen(), noise_of(k), 4)
+            await asyncio.sleep(0.02 if waits else 0.16)
+        return await batcher.submit(seen(), noise_of(9), 4)
+
+    assert (asyncio.run(main()).queue_ms > 75) == waits

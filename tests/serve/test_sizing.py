@@ -8,7 +8,7 @@ from served_policies import Served
 
 from harness.errors import UsageError
 from harness.policies.registry import make_policy
-from harness.serve.sizing import BatchPlan, asked_for, measure_batches, plan_batches
+from harness.serve.sizing import BatchPlan, asked_for, measure_batches, plan_batches, prepare_serving, settle_graphs
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, PolicyInfo
 
@@ -97,3 +97,84 @@ def test_serving_options_are_checked(option):
 def test_a_plan_is_plain_data_for_the_ledger():
     record = plan_batches(Served(), clock=Timed(lambda size: 0.0)).record()
     assert set(record) == {"max_batch", "max_wait_ms", "why", "measured_ms"}
+
+
+class Records(Timed):
+    """Records each (batch size, NFE) at its first call, which takes 2 s; as a policy with CUDA graphs does."""
+
+    records_sizes = True
+
+    def __init__(self, limit=64, **info) -> None:  # noqa: D107
+        super().__init__(lambda size: 0.01, nfe_options=(1, 2, 10), default_nfe=10, **info)
+        self.limit = limit
+        self.recorded: list[tuple[int, int]] = []
+
+    def act(self, observations, noise, *, nfe=None):
+        key = len(observations), nfe or 10
+        if key[0] > self.limit:
+            raise MemoryError("out of memory")
+        if key not in self.recorded:
+            self.recorded.append(key)
+            self.now += 2.0
+        return super().act(observations, noise, nfe=nfe)
+
+
+def test_every_size_that_a_batch_can_have_is_recorded_before_the_first_decision_and_its_cost_is_said():
+    policy = Records()
+    plan = prepare_serving(policy, clock=policy, max_batch=6, max_wait_s=0.0, nfes=(1, 10))
+    assert plan.sizes == (1, 2, 4, 6)
+    assert set(policy.recorded) == {(size, nfe) for size in (1, 2, 4, 6) for nfe in (1, 10)}
+    assert plan.prepared_s == pytest.approx(16, abs=1)
+    assert plan.told == "batches of 1, 2, 4, 6 recorded as CUDA graphs in 16.1 s"
+    assert plan.record()["prepared"] == plan.told
+
+
+def test_no_larger_batch_is_served_than_was_recorded():
+    small = Records(limit=4)
+    plan = prepare_serving(small, clock=small, max_batch=16, max_wait_s=0.0)
+    assert (plan.max_batch, plan.sizes) == (4, (1, 2, 4))
+    assert "a batch of 8 failed: out of memory" in plan.told
+    slow = Records()
+    slow.formula = lambda size: 10.0 * size
+    assert prepare_serving(slow, clock=slow, max_batch=64, max_wait_s=0.0).max_batch == 4
+
+
+def test_a_policy_that_takes_batches_as_they_come_is_left_alone():
+    policy, other = Timed(lambda size: 0.01), Timed(lambda size: 0.01)
+    assert prepare_serving(policy, clock=policy) == plan_batches(other, clock=other)
+
+
+class Graphs(Timed):
+    """Can replay graphs, which change its answers by `shift` or cannot be recorded."""
+
+    device = type("Device", (), {"type": "cuda"})
+
+    def __init__(self, shift=0.0, fault=None, asked=None) -> None:  # noqa: D107
+        super().__init__(lambda size: 0.01)
+        self.shift, self.fault, self.graphs_asked, self.records_sizes = shift, fault, asked, False
+
+    def use_graphs(self):
+        self.records_sizes = True
+
+    def drop_graphs(self):
+        self.records_sizes = False
+
+    def act(self, observations, noise, *, nfe=None):
+        if self.records_sizes and self.fault is not None:
+            raise self.fault
+        return ActionChunks(super().act(observations, noise).actions + self.shift * self.records_sizes)
+
+
+@pytest.mark.parametrize(
+    ("policy", "uses", "said"),
+    [
+        (Graphs(), True, "on: answers are equal to the bit"),
+        (Graphs(shift=1e-7), False, "off: answers differ by up to 1e-07"),
+        (Graphs(fault=RuntimeError("not permitted")), False, "off: not permitted"),
+        (Graphs(asked=False), False, ""),
+    ],
+    ids=["equal", "not equal", "cannot be recorded", "asked not to"],
+)
+def test_graphs_are_replayed_where_nobody_said_whether_to_if_answers_stay_equal(policy, uses, said):
+    assert settle_graphs(policy) == said
+    assert policy.records_sizes == uses

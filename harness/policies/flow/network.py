@@ -350,13 +350,20 @@ class FlowNetwork(nn.Module):
 
     def encode_vision(self, batch: Batch) -> Tensor:
         """Images of the batch to vision tokens."""
-        tokens: Tensor = self.vision(self.normalization.images(batch.images).to(self.dtype))
+        return self.encode_images(batch.images)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Images (B, cameras, 3, image_size, image_size) in [0, 1] to vision tokens."""
+        tokens: Tensor = self.vision(self.normalization.images(images).to(self.dtype))
         return tokens
 
     def encode_prefix(self, vision: Tensor, batch: Batch) -> Cache:
         """Vision tokens, text and state of the batch to the cache."""
-        state = self.normalization.state(batch.state).to(self.dtype)
-        cache: Cache = self.prefix(vision, batch.tokens, batch.text_mask, state)
+        return self.fill_cache(vision, batch.tokens, batch.text_mask, batch.state)
+
+    def fill_cache(self, vision: Tensor, tokens: Tensor, text_mask: Tensor, state: Tensor) -> Cache:
+        """Vision tokens with the other parts of a `Batch` to the cache."""
+        cache: Cache = self.prefix(vision, tokens, text_mask, self.normalization.state(state).to(self.dtype))
         return cache
 
     def forward(self, batch: Batch, noisy: Tensor, time: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ class FlowOptions(PolicyOptions):
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Parameter dtype."""
+    graphs: bool | None = None
+    """Replay vision, prefix and denoise step as CUDA graphs: the same kernels without the host's work between them.
+    None: a policy server on CUDA does, if its answers stay equal."""
     weights: Literal["random"] | None = None
     """"random": build with random weights instead of loading any."""
     seed: Seed | None = None

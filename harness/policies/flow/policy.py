@@ -23,6 +23,7 @@ from harness.policies.flow.guidance import OldChunk, guided, target_of
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
 from harness.policies.flow.options import parse_options
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
+from harness.policies.graphs import CudaRecorder, GraphPool, Recorder
 from harness.policies.registry import PolicyRequest
 from harness.spec.identity import NOTHING, PolicyIdentity, digest_of
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
@@ -44,6 +45,7 @@ class FlowPolicy:
         weights_sha256: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
+        graphs: bool | None = None,
     ) -> None:
         """Place the network.
 
@@ -54,15 +56,20 @@ class FlowPolicy:
             weights_sha256: Digest of their file.
             device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
             dtype: "float32" or "bfloat16".
+            graphs: Whether to replay its parts as CUDA graphs; None: not yet, see `use_graphs`.
 
         Raises:
-            UsageError: Unknown dtype, or a device that is not here.
+            UsageError: Unknown dtype, a device that is not here, or graphs on a CPU.
         """
         if dtype not in DTYPES:
             raise UsageError(f"flow: dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
         self.device = _resolve_device(device)
         self.network = network.cast(DTYPES[dtype]).to(self.device).eval().requires_grad_(False)
         self.span: SpanTimer = no_span
+        self.graphs_asked = graphs
+        self._graphs: _Graphs | None = None
+        if graphs:
+            self.use_graphs()
         config = network.config
         self.info = PolicyInfo(
             policy_id=policy_id,
@@ -78,6 +85,33 @@ class FlowPolicy:
             dtype=dtype,
             identity=_identity(network, weights_sha256, dtype) if weights_sha256 else None,
         )
+
+    @property
+    def records_sizes(self) -> bool:
+        """Whether each batch size is recorded at its first call: as CUDA graphs, which it then replays."""
+        return self._graphs is not None
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How it runs, where that is not how it was written."""
+        return {"compile": "eager+graphs"} if self.records_sizes else {}
+
+    def use_graphs(self, recorder: Recorder | None = None) -> None:
+        """Replay its parts from now on.
+
+        Args:
+            recorder: What records them; None for CUDA.
+
+        Raises:
+            UsageError: It runs on a CPU.
+        """
+        if recorder is None and self.device.type != "cuda":
+            raise UsageError(f"flow: graphs needs a CUDA device, and this policy runs on {self.device}; remove graphs.")
+        self._graphs = _Graphs(self.network, recorder or CudaRecorder(self.device))
+
+    def drop_graphs(self) -> None:
+        """Run its parts one kernel at a time again; what was recorded is freed."""
+        self._graphs = None
 
     def act(
         self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
@@ -99,9 +133,14 @@ class FlowPolicy:
                 batch = self.preprocess(observations)
                 x = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(self.device)
             with self.span("vision"):
-                vision = self.network.encode_vision(batch)
+                # What guidance differentiates cannot be replayed.
+                graphs = self._graphs if target is None else None
+                vision = self.network.encode_vision(batch) if graphs is None else graphs.vision(batch.images)
             with self.span("prefix"):
-                cache = self.network.encode_prefix(vision, batch)
+                if graphs is None:
+                    cache = self.network.encode_prefix(vision, batch)
+                else:
+                    cache = Cache(*graphs.prefix(vision, batch.tokens, batch.text_mask, batch.state))
             x = self.integrate(x, cache, steps, target)
             with self.span("postprocess"):
                 actions = self.network.normalization.unnormalize_actions(x).cpu().numpy()
@@ -114,10 +153,12 @@ class FlowPolicy:
         With a target each step is guided towards it.
         """
         jump = torch.zeros(len(x), device=x.device) if nfe == 1 else None
+        graphs = self._graphs if target is None else None
+        expert = self.network.expert if graphs is None else graphs.velocity
         for step in range(nfe):
             with self.span("denoise_step"):
                 time = torch.full((len(x),), 1.0 - step / nfe, device=x.device)
-                velocity = partial(self.network.expert, time=time, cache=cache, target=jump)
+                velocity = partial(expert, time=time, cache=cache, target=jump)
                 guided_by = velocity(x) if target is None else guided(velocity, x, 1.0 - step / nfe, nfe, target)
                 x = x - guided_by / nfe
         return x
@@ -146,6 +187,24 @@ class FlowPolicy:
     def save_pretrained(self, path: str | Path) -> None:
         """Write `model.safetensors` (float32) and `config.json` into folder `path`, made if absent."""
         save_network(self.network, Path(path))
+
+
+class _Graphs:
+    """The parts of a network, each recorded once per batch size. Noise goes in from outside and is never recorded."""
+
+    def __init__(self, network: FlowNetwork, recorder: Recorder) -> None:
+        pool = GraphPool(recorder)
+        self.vision = pool.graphed(lambda images: network.encode_images(images), "flow's vision")
+        self.prefix = pool.graphed(lambda *inputs: tuple(network.fill_cache(*inputs)), "flow's prefix")
+        self._expert = pool.graphed(
+            lambda x, time, keys, values, mask, jump: network.expert(x, time, Cache(keys, values, mask), jump),
+            "flow's denoise step",
+        )
+
+    def velocity(self, noisy: Tensor, time: Tensor, cache: Cache, target: Tensor | None = None) -> Tensor:
+        """The velocity field, as the expert of the network gives it."""
+        velocity: Tensor = self._expert(noisy, time, cache.keys, cache.values, cache.mask, target)
+        return velocity
 
 
 def _identity(network: FlowNetwork, weights_sha256: str, dtype: str) -> PolicyIdentity:
@@ -204,12 +263,19 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         PolicyError: There is no such checkpoint, or it does not load whole.
     """
     options = parse_options(spec)
-    device, dtype = options.device, options.dtype
+    device, dtype, graphs = options.device, options.dtype, options.graphs
     if options.weights is not None:
         seed = options.seed or 0
         network = random_network(FlowConfig(), seed)
         digest = hashlib.sha256(serialize(network)).hexdigest()
-        return FlowPolicy(network, checkpoint=f"random:seed={seed}", weights_sha256=digest, device=device, dtype=dtype)
+        return FlowPolicy(
+            network,
+            checkpoint=f"random:seed={seed}",
+            weights_sha256=digest,
+            device=device,
+            dtype=dtype,
+            graphs=graphs,
+        )
     path, checkpoint = find_checkpoint(spec.path or DEFAULT)
     network, digest = load_network(path)
     return FlowPolicy(
@@ -219,4 +285,5 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         weights_sha256=digest,
         device=device,
         dtype=dtype,
+        graphs=graphs,
     )

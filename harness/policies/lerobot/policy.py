@@ -89,6 +89,11 @@ class LeRobotPolicy:
         """Where the policy runs."""
         return self.reader.device
 
+    @property
+    def records_sizes(self) -> bool:
+        """Whether each batch size is recorded at its first call: as CUDA graphs, which it then replays."""
+        return self.provenance.get("compile") == "eager+graphs"
+
     def act(
         self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
     ) -> ActionChunks:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import PolicyError, UsageError
+from harness.policies.graphs import CudaRecorder, GraphPool, Recorder
 from harness.policies.lerobot.families import Family, Site
-from harness.policies.lerobot.graphs import CudaRecorder, GraphPool, Recorder
 from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.spans import resolve
 

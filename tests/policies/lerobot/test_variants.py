@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from harness.errors import PolicyError, UsageError
 from harness.latency.inputs import synthetic_observations, with_cameras
 from harness.policies.ability import require_able
+from harness.policies.graphs import GraphPool, KeptConstants
 from harness.policies.lerobot.families import family_of
-from harness.policies.lerobot.graphs import GraphPool, KeptConstants
 from harness.policies.lerobot.variants import record_parts
 
 GENERATIVE = ("pi05", "pi0", "smolvla")
