@@ -56,6 +56,21 @@ class EpisodicPolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class PreparingPolicy(Policy, Protocol):
+    """A policy of whose work a part can be done for one observation before it is known with which it shares a batch."""
+
+    def prepare(self, observation: Observation) -> Observation:
+        """Do that part.
+
+        Called from another thread while `act` runs, so it touches nothing that `act` changes.
+
+        Returns:
+            An observation that `act` takes in place of the one given, and answers to the bit alike.
+        """
+        ...
+
+
+@runtime_checkable
 class TimedPolicy(Policy, Protocol):
     """A policy whose components can be timed: it wraps them in `self.span(name)`."""
 

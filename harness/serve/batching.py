@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.policies.base import Policy
+from harness.policies.base import Policy, PreparingPolicy
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
 from harness.rollout.time_source import TimeSource
@@ -31,6 +32,8 @@ class _Request:
     noise: NDArray[np.float32] | None
     since: float
     answer: asyncio.Future[Decided]
+    prepared: asyncio.Future[Observation] | None = None
+    """The observation as `PreparingPolicy.prepare` leaves it; None: `act` does it all."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,8 @@ class _Batch:
 class Batcher:
     """Collects decisions, groups them by NFE, and runs them in batches, the oldest request's group first.
 
-    When a batch starts is for `harness.schedule.batching` to say. While one batch computes, the next one collects.
+    When a batch starts is for `harness.schedule.batching` to say. While one batch computes, the next one collects, and
+    a policy that can (`PreparingPolicy`) already works at what comes in, in a thread of its own.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Batcher:
         """Serve `policy`.
 
         Args:
-            policy: What decides; only ever called from one thread.
+            policy: What decides; its `act` is only ever called from one thread.
             max_batch: Largest batch.
             max_wait_s: Longest time that a request waits for others, seconds.
             clock: Time.
@@ -77,6 +81,7 @@ class Batcher:
         self._groups: dict[int | None, deque[_Request]] = {}
         self._arrived = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._serving: asyncio.Task[None] | None = None
         self._computing_since: float | None = None
         self._computed_s = 0.0
@@ -94,6 +99,9 @@ class Batcher:
         if self._last_arrival is not None:
             self._gaps.append(request.since - self._last_arrival)
         self._last_arrival = request.since
+        if self._computing_since is not None and isinstance(self._policy, PreparingPolicy):
+            loop = asyncio.get_running_loop()
+            request.prepared = loop.run_in_executor(self._ahead, self._policy.prepare, observation)
         self._groups.setdefault(nfe, deque()).append(request)
         self._arrived.set()
         return await answer
@@ -111,6 +119,7 @@ class Batcher:
         if self._serving is not None:
             self._serving.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._ahead.shutdown(wait=False, cancel_futures=True)
 
     def stalled_s(self) -> float:
         """How long the running batch has been computing, seconds; 0 when none is."""
@@ -128,6 +137,11 @@ class Batcher:
             if not group:
                 del self._groups[nfe]
             self._computing_since = self._clock.seconds()
+            for request in batch.requests:
+                if request.prepared is not None:
+                    # What cannot be prepared is left to `act`, whose errors have a place.
+                    with contextlib.suppress(Exception):
+                        request.observation = await request.prepared
             answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
             self._computed_s += self.stalled_s()
             self._computing_since = None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -335,6 +336,18 @@ def test_the_identity_says_which_part_of_a_checkpoint_differs(tmp_path: Path) ->
     config.write_text(json.dumps({**json.loads(config.read_text()), "replan_interval": 1}))
     other = make(parse_policy(f"flow:{tmp_path / 'copy'}?device=cpu")).info.stated_identity
     assert base.compare(other).differ == ("configuration",)
+
+
+def test_prepared_observations_are_answered_bit_by_bit_alike_and_mix_with_others(policy: FlowPolicy) -> None:
+    observations = [observation(k, instruction=f"put bowl {k} there") for k in range(3)]
+    expected = policy.act(observations, noise(3), nfe=2).actions
+    prepared = [policy.prepare(each) for each in observations]
+    # What was prepared is not read again.
+    blank = [replace(each, images=dict.fromkeys(each.images), instruction="") for each in prepared]
+    for given in (prepared, blank, [observations[0], *blank[1:]]):
+        np.testing.assert_array_equal(policy.act(given, noise(3), nfe=2).actions, expected)
+    bare = replace(observations[0], images={})
+    assert policy.prepare(bare) is bare
 
 
 class Replays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,46 @@ def test_a_request_that_would_wait_in_vain_goes_at_once(adaptive, waits):
         return await batcher.submit(seen(), noise_of(9), 4)
 
     assert (asyncio.run(main()).queue_ms > 75) == waits
+
+
+class Prepares(Served):
+    """Takes half of its time before the batch is known, and notes when."""
+
+    def __init__(self, fault=None) -> None:  # noqa: D107
+        super().__init__()
+        self.fault = fault
+        self.computing = False
+        self.while_computing: list[int] = []
+
+    def prepare(self, observation):
+        if self.computing:
+            self.while_computing.append(observation.decision)
+        if self.fault is not None:
+            raise self.fault
+        return replace(observation, instruction="prepared")
+
+    def act(self, observations, noise, *, nfe=None):
+        self.computing = True
+        time.sleep(0.1)
+        self.computing = False
+        return super().act(observations, noise, nfe=nfe)
+
+
+@pytest.mark.parametrize("fault", [None, ValueError("no such bowl")], ids=["prepared", "cannot be prepared"])
+def test_what_comes_while_a_batch_computes_is_prepared_meanwhile_and_answered_alike(fault):
+    policy = Prepares(fault)
+
+    async def main():
+        batcher = Batcher(policy, max_batch=8, max_wait_s=0.0, clock=WallTime(), n_clients=1)
+        first = asyncio.create_task(batcher.submit(seen(0), noise_of(0), 4))
+        await asyncio.sleep(0.03)
+        answers = await asyncio.gather(first, *(batcher.submit(seen(k), noise_of(k), 4) for k in (1, 2)))
+        batcher.close()
+        return answers
+
+    for k, answer in enumerate(asyncio.run(main())):
+        np.testing.assert_array_equal(answer.actions, np.clip(noise_of(k) * 4, -1, 1))
+    # The first comes when nothing computes: it is not made to pass through another thread.
+    assert policy.while_computing == [1, 2]
+    words = [observation.instruction for observation in policy.seen]
+    assert [word == "prepared" for word in words] == [False, *[fault is None] * 2]

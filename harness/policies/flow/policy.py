@@ -6,7 +6,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,16 @@ from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks,
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Start value of the word hash, chosen so that every word of LIBERO's instructions gets a row of its own among 1,024.
 WORD_SALT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Observation):
+    """An observation with what of its preprocessing needs no batch."""
+
+    stacked: NDArray[np.uint8] | None = None
+    """Its frames, (cameras, H, W, 3)."""
+    rows: NDArray[np.int64] | None = None
+    """Its instruction as `tokenize` gives it."""
 
 
 class FlowPolicy:
@@ -163,6 +173,15 @@ class FlowPolicy:
                 x = x - guided_by / nfe
         return x
 
+    def prepare(self, observation: Observation) -> Observation:
+        """Stack the frames and hash the words, ahead of the batch; see `harness.policies.base.PreparingPolicy`."""
+        if any(camera not in observation.images for camera in CAMERAS):
+            # `act` says so.
+            return observation
+        given = {field.name: getattr(observation, field.name) for field in fields(Observation)}
+        stacked = np.stack([observation.images[camera] for camera in CAMERAS])
+        return _Prepared(**given, stacked=stacked, rows=self._rows(observation))
+
     def preprocess(self, observations: Sequence[Observation]) -> Batch:
         """Resize the frames, hash the words and move everything to the device.
 
@@ -171,7 +190,7 @@ class FlowPolicy:
         """
         config = self.network.config
         frames = torch.stack([self._frames(observation) for observation in observations])
-        rows = [tokenize(o.instruction, config.text_tokens, config.text_buckets) for o in observations]
+        rows = [self._rows(observation) for observation in observations]
         tokens = torch.from_numpy(np.stack(rows)).to(self.device)
         state = torch.from_numpy(np.stack([o.state for o in observations]).astype(np.float32)).to(self.device)
         images = frames.to(self.device).float().div_(255.0)
@@ -181,8 +200,16 @@ class FlowPolicy:
         missing = [camera for camera in CAMERAS if camera not in observation.images]
         if missing:
             raise PolicyError(f"flow: an observation lacks camera {', '.join(missing)}; it reads {', '.join(CAMERAS)}.")
-        stacked = np.stack([observation.images[camera] for camera in CAMERAS])
+        stacked = observation.stacked if isinstance(observation, _Prepared) else None
+        if stacked is None:
+            stacked = np.stack([observation.images[camera] for camera in CAMERAS])
         return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+    def _rows(self, observation: Observation) -> NDArray[np.int64]:
+        if isinstance(observation, _Prepared) and observation.rows is not None:
+            return observation.rows
+        config = self.network.config
+        return tokenize(observation.instruction, config.text_tokens, config.text_buckets)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write `model.safetensors` (float32) and `config.json` into folder `path`, made if absent."""
