@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import harness
 from harness.cli import (
+    audit,
     baseline,
     compare,
     doctor,
@@ -62,6 +63,7 @@ app.command("serve", epilog=serve.EXAMPLES)(serve.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("compare", epilog=compare.EXAMPLES)(compare.command)
 app.command("gate", epilog=gate.EXAMPLES)(gate.command)
+app.command("audit", epilog=audit.EXAMPLES)(audit.command)
 app.add_typer(baseline.app, name="baseline")
 app.command("import", epilog=import_.EXAMPLES)(import_.command)
 app.command("list", epilog=listing.EXAMPLES)(listing.command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
 from harness.screen import Screen
-from harness.spec.protocol import Placements
+from harness.spec.protocol import Instruction, Placements
 
 if TYPE_CHECKING:
     from harness.cluster.recording import Recording
@@ -40,6 +40,7 @@ def record_request(
     record: Path | None,
     failures: Failures,
     noise: float,
+    instruction: Instruction | None = None,
 ) -> RecordRequest:
     """Apply the options to a suite.
 
@@ -52,11 +53,12 @@ def record_request(
 
     if record is None and (noise or failures != "drop"):
         raise UsageError("--record-noise and --record-failures say how to record: say where with --record DIR.")
-    changes = SuiteChanges(episodes=episodes, placements=placements, action_noise=noise)
+    changes = SuiteChanges(episodes=episodes, placements=placements, action_noise=noise, instruction=instruction)
     target = Recording(str(record), failures == "keep") if record is not None else None
     given = {
         "--episodes": episodes,
         "--placements": placements,
+        "--instruction": instruction,
         "--record": record,
         "--record-failures": failures if target and target.keep_failures else None,
         "--record-noise": noise or None,

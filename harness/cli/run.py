@@ -20,7 +20,7 @@ from harness.cli.timing import TimingOptions, look_up
 from harness.cli.values import parse_nfe, parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
-from harness.spec.protocol import Placements
+from harness.spec.protocol import Instruction, Placements
 from harness.spec.suite import Video
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ def command(
         str | None, typer.Option(help="Added to each decision: constant:20ms or samples:FILE (ms, one a line).")
     ] = None,
     sensor: Annotated[str | None, typer.Option(help="Age of an observation, written as --network is.")] = None,
+    instruction: Annotated[
+        Instruction | None,
+        typer.Option(help="Tell policies the task's own words, none, or another task's.", show_default="the suite's"),
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Record the episodes as a LeRobot dataset in this new directory.")
     ] = None,
@@ -114,7 +118,7 @@ def command(
     given = latency or (), latency_from or ()
     timing = TimingOptions(clock, *given, device, device_from, latency_as, network, sensor)
     plain = timing.apply(load_suite(suite))
-    recording = record_request(plain, episodes, placements, record, record_failures, record_noise)
+    recording = record_request(plain, episodes, placements, record, record_failures, record_noise, instruction)
     loaded = recording.suite
     policies = parse_policies(policy) if policy else None
     if not (policies or loaded.policies) and loaded.tasks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.spec.observation import ControlMode, Observation
-from harness.spec.protocol import ImageOrientation, Placements, PlacementSeeding
+from harness.spec.protocol import ImageOrientation, Instruction, Placements, PlacementSeeding
 from harness.spec.protocol import Protocol as Rules
 
 
@@ -40,6 +40,8 @@ class SimConfig:
     placements: Placements = "init_states"
     """"init_states": `reset(n)` sets the task's n-th stored init state; "sampled": the n-th of endless placements drawn
     from the task's regions, fixtures too, none of them a stored one. For demonstrations."""
+    instruction: Instruction = "own"
+    """What policies are told; see `Protocol.instruction`."""
 
 
 def sim_config(protocol: Rules, cameras: Iterable[str], *, privileged: bool) -> SimConfig:
@@ -61,7 +63,25 @@ def sim_config(protocol: Rules, cameras: Iterable[str], *, privileged: bool) -> 
         placement_seed=protocol.placement_seed,
         placement_seeding=protocol.placement_seeding,
         placements=protocol.placements,
+        instruction=protocol.instruction,
     )
+
+
+def told_instruction(instructions: Sequence[str], task_id: int, which: Instruction) -> str:
+    """The words that policies are told in a task.
+
+    Args:
+        instructions: The words of every task of the suite, by task id.
+        task_id: The task.
+        which: See `Protocol.instruction`. Shuffled words are those of the next task whose words differ.
+    """
+    if which == "blank":
+        return ""
+    own = instructions[task_id]
+    if which == "own":
+        return own
+    following = [*instructions[task_id + 1 :], *instructions[:task_id]]
+    return next((words for words in following if words != own), own)
 
 
 @dataclass(frozen=True, slots=True)

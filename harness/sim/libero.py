@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError
-from harness.sim.base import Credit, SimConfig, SimTimings, StepResult
+from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, told_instruction
 from harness.sim.cameras import Renderer
 from harness.sim.credit import GoalWatch
 from harness.sim.disk_cache import open_cache
@@ -55,7 +55,11 @@ class LiberoSim:
         resources = resources or Resources(find_package())
         task = resources.task(suite, task_id)
         self.suite, self.task_id, self.task = suite, task_id, task.name
-        self.instruction = resources.instruction(task)
+        if self.config.instruction == "own":
+            self.instruction = resources.instruction(task)
+        else:
+            words = [resources.instruction(other) for other in resources.tasks(suite)]
+            self.instruction = told_instruction(words, task_id, self.config.instruction)
         self.timings = SimTimings()
         self.cameras = self.config.cameras
         """Cameras that observations show from now on; a recorder looks only now and then."""

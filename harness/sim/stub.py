@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError, unknown_name
-from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription
+from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription, told_instruction
 from harness.spec.observation import ACTION_DIM, Observation
 from harness.spec.stages import STAGES
 
 N_TASKS = 10
 N_INIT_STATES = 50
+INSTRUCTIONS = tuple(f"count to the target of task {i}" for i in range(N_TASKS))
 SUITES: Mapping[str, float] = {"stub": 0.0, "stub_slow": 0.02}
 """Suite → seconds that each control step sleeps."""
 
@@ -38,7 +39,7 @@ class StubSim:
     ) -> None:
         """Build the counter; `sleep` takes the seconds that a step of a slow suite lasts."""
         self.suite, self.task_id, self.config = suite, task_id, config
-        self.instruction = f"count to the target of task {task_id}"
+        self.instruction = told_instruction(INSTRUCTIONS, task_id, config.instruction)
         self.timings = SimTimings()
         self.cameras = config.cameras
         self._sleep, self._step_s = sleep, SUITES[suite]
@@ -115,7 +116,7 @@ class StubWorld:
         return SuiteDescription(
             suite=suite,
             tasks=tasks,
-            instructions=tuple(f"count to the target of task {i}" for i in range(N_TASKS)),
+            instructions=INSTRUCTIONS,
             n_init_states=(N_INIT_STATES,) * N_TASKS,
             init_states_sha256="0" * 64,
             versions={"stub": "1"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.spec.policy import PolicySpec
-from harness.spec.protocol import Placements
+from harness.spec.protocol import Instruction, Placements
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite, Video
 from harness.spec.timing import ClockName, Latency
@@ -26,6 +26,8 @@ class SuiteChanges:
     """Init states of each task, from the first, in place of the suite's."""
     placements: Placements | None = None
     """See `Protocol.placements`."""
+    instruction: Instruction | None = None
+    """See `Protocol.instruction`."""
     action_noise: float = 0.0
     """See `Protocol.action_noise`; 0 leaves the suite's."""
     clock: tuple[ClockName, ...] = ()
@@ -46,7 +48,11 @@ class SuiteChanges:
         given: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
         given |= {"clock": self.clock or None, "latency": latency or None}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        rules = {"placements": self.placements, "action_noise": self.action_noise or None}
+        rules = {
+            "placements": self.placements,
+            "instruction": self.instruction,
+            "action_noise": self.action_noise or None,
+        }
         if ruled := {name: value for name, value in rules.items() if value is not None}:
             protocol = suite.protocol.model_dump()
             if self.placements == "sampled" and suite.protocol.placement_seeding != "fixed":

@@ -31,6 +31,8 @@ Placements = Literal["init_states", "sampled"]
 """Where the movable objects of an episode begin."""
 PlacementSeeding = Literal["fixed", "per_episode", "per_task"]
 """When LIBERO's sampler is seeded."""
+Instruction = Literal["own", "blank", "shuffled"]
+"""Which words a policy is told."""
 ImageOrientation = Literal["rotated_180", "raw"]
 """How a frame is turned."""
 
@@ -71,6 +73,9 @@ class Protocol(SpecModel):
     same regions, for demonstrations and training. Init state n then means placement n, of endlessly many."""
     action_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Standard deviation of smooth noise on executed actions, in bursts, for demonstrations that cover more states."""
+    instruction: Instruction = "own"
+    """What policies are told: "own": the task's words; "blank": nothing; "shuffled": the words of the next task of the
+    suite. A score that stands either is not about language."""
     success_rule: Literal["goal_predicates"] = "goal_predicates"
     """LIBERO's BDDL goal, checked after every control step; the episode ends at the first step that meets it."""
     clock: Literal["synchronous"] = "synchronous"
@@ -158,6 +163,7 @@ class Protocol(SpecModel):
             "clock": self.clock,
             "renderer": renderer,
             **({"action_noise": self.action_noise} if self.action_noise else {}),
+            **({"instruction": self.instruction} if self.instruction != "own" else {}),
             **({"placement_seeding": self.placement_seeding} if self.placement_seeding != "fixed" else {}),
             **{f"version.{name}": version for name, version in sorted(versions.items())},
         }
