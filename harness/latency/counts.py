@@ -198,5 +198,9 @@ def _uncompiled() -> Iterator[None]:
     """Let compiled functions run as they were written: inside a compiled graph no operator can be seen."""
     import torch
 
+    if "torch._dynamo" not in sys.modules:
+        # Nothing was compiled; setting the stance would import the compiler, for a second.
+        yield
+        return
     with torch.compiler.set_stance("force_eager"):
         yield

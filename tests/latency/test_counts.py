@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import probe_stubs
 import pytest
@@ -200,3 +203,16 @@ def test_rates_by_format_reach_the_ledger() -> None:
     stored = to_table("nodes", [row]).to_pylist()[0]
     assert dict(stored["matmul_by_format"]) == {"fp32": 0.2, "bf16": 0.8}
     assert stored["python_us"] == 0.9
+
+
+def test_counting_an_eager_policy_imports_no_compiler() -> None:
+    """That would take a second, in every process that counts; so would building `flow`."""
+    code = (
+        "import sys; from harness.latency.counts import count; from harness.latency import synthetic_observations\n"
+        "from harness.policies.registry import make_policy; from harness.spec.policy import parse_policy\n"
+        "policy = make_policy(parse_policy('flow?device=cpu'))\n"
+        "rows = count(policy, synthetic_observations(1), nfe=1, batch_size=1)\n"
+        "print(rows[0]['operators'] > 200, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["True", "False"]
