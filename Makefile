@@ -24,9 +24,9 @@ demo: setup ## Five minutes: real LIBERO, two controls, two learned policies, th
 
 test: setup ## The whole test suite
 	@scripts/system_libraries.sh --optional chromium
-	@# Two processes: most tests hold one core, and each file stays in one process, with its Ray cluster. Long files begin
-	@# first (tests/conftest.py), which xdist would otherwise order by their number of tests.
-	@$(RUN) $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not bench and not slow"
+	@# Two processes of one thread (numpy reads it when it is imported, before tests/conftest.py says it), each file in one
+	@# process, with its Ray cluster. Long files begin first (tests/conftest.py); xdist would order by number of tests.
+	@OMP_NUM_THREADS=1 $(RUN) $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not bench and not slow"
 
 test-slow: setup ## The tests that take minutes each: every task of the five suites, long simulations
 	@$(RUN) $(PY) -m pytest -q -m slow
