@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.schedule.units import EpisodeUnit
+
+Filming = Literal["never", "always", "on_failure"]
+"""Whether an episode is filmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +18,8 @@ class WorkItem:
     unit: EpisodeUnit
     attempt: int
     """Which attempt this is, from 1, over all runs of the ledger."""
-    video: str = "never"
-    """"never"; "always"; "on_failure": if it times out and the controller agrees."""
+    video: Filming = "never"
+    """"on_failure": if it times out and the controller agrees."""
 
 
 @dataclass(frozen=True, slots=True)

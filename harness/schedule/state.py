@@ -15,6 +15,7 @@ from harness.schedule.result import EpisodeResult, lost_episode
 from harness.schedule.retry import Decision, decide
 from harness.schedule.units import EpisodeIdentity, EpisodeUnit
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.suite import Video
 
 TARGET_LEASE_S = 1.0
 """Work in one lease. LIBERO episodes last longer and go one by one; a stub episode is shorter than a round trip."""
@@ -67,7 +68,7 @@ class RunState:
         max_attempts: int,
         lease_limit_s: float,
         n_workers: int,
-        video: str = "none",
+        video: Video = "none",
         filmed: Iterable[tuple[PolicyAtNfe, TaskId]] = (),
         started: datetime,
         rounds: Iterable[Iterable[EpisodeUnit]] | None = None,
