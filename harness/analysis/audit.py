@@ -124,7 +124,7 @@ def _condition(manifest: Mapping[str, Any]) -> Condition:
         )
     if sampled:
         return "sampled placements"
-    return {"own": BENCHMARK, "blank": "blank instruction", "shuffled": "shuffled instruction"}[words]  # type: ignore[return-value]
+    return {"own": BENCHMARK, "blank": "blank instruction", "shuffled": "shuffled instruction"}[words]
 
 
 def audit(sides: Sequence[Side], choice: ClaimChoice | None = None, alpha: float = 0.05) -> Audit:

@@ -257,7 +257,8 @@ def _score(result: EpisodeResult) -> float:
     if result.outcome == "error" or result.goals is None:
         return float("nan")
     solved = result.outcome == "success"
-    return float(scores([solved], [result.goals], [result.goals_held_best], [result.stage])[0])
+    told: list[Any] = [[result.goals], [result.goals_held_best], [result.stage]]
+    return float(scores([solved], *told)[0])
 
 
 def _outcomes(side: Side) -> dict[str, Scored]:

@@ -51,7 +51,7 @@ class ScoreEvidence:
     def drop(self, alpha: float) -> bool:
         """Whether a real drop is shown."""
         if self.anytime:
-            return log_evidence(-self.differences, 0.0) >= np.log(1 / alpha)
+            return bool(log_evidence(-self.differences, 0.0) >= np.log(1 / alpha))
         return shown_drop([on_lattice(one) for one in self.looks], self.sizes, alpha)
 
     def above(self, bound: float, alpha: float) -> bool:

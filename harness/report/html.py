@@ -193,7 +193,7 @@ def _times(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
 
 def _busy(summary: Summary) -> list[dict[str, str]]:
     """Per run and node: who was busy over its time; the first `MAX_BUSY`."""
-    plots = []
+    plots: list[dict[str, str]] = []
     usage = busy_shares(summary.ledger.usage)
     for (run_id, node_id), samples in islice(usage.groupby(["run_id", "node_id"], sort=False), MAX_BUSY):
         if len(samples) < 2:
