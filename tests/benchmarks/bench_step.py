@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_step.py [--processes 1,2] [--steps 300]
 
-Before every control step its state, the solver's warm start included, is copied twice, so that three things start from the
-same one:
+Before every control step its state, the solver's warm start included, is copied twice, so that three things start from
+the same one:
 
 - bare: 25 `mj_step`, what any simulator of this model must do;
 - same bits: the calls to MuJoCo that robosuite's bits demand and nothing else: in each of the 25 substeps its
