@@ -46,6 +46,12 @@ class NoLedgerError(LedgerError):
     exit_code = EXIT_USAGE
 
 
+class OtherLedgerError(LedgerError):
+    """A ledger stands there, but it is another suite's or protocol's than the one asked for. Exit code 64."""
+
+    exit_code = EXIT_USAGE
+
+
 class OutputError(HarnessError):
     """What was to be written to a file or to standard output is lost."""
 
@@ -60,6 +66,12 @@ class RenderError(SimulatorError):
 
 class PolicyError(HarnessError):
     """A policy cannot be built, raised, hung, or returned something that is no action."""
+
+
+class NoPolicyError(PolicyError):
+    """No policy stands where one was asked for: an unknown path, repository or module. Exit code 64."""
+
+    exit_code = EXIT_USAGE
 
 
 class PolicyServerDied(PolicyError):

@@ -39,16 +39,22 @@ class Screen:
         """Whether somebody watches: else lines are as long as they need to be, and nothing is cut or folded."""
         return self.console.is_terminal
 
+    @property
+    def width(self) -> int | None:
+        """Columns to keep within: the terminal's, or those that COLUMNS asks for; None where any length will do."""
+        asked = os.environ.get("COLUMNS", "")
+        return self.console.width if self.is_terminal or (asked.isdecimal() and int(asked)) else None
+
     def say(self, *parts: Part, prose: bool = False) -> None:
-        """Print one line (or several), verbatim; with `prose`, wrapped at words where somebody watches."""
-        self.console.print(verbatim(*parts), soft_wrap=not (prose and self.is_terminal))
+        """Print one line (or several), verbatim; with `prose`, wrapped at words where lines have a width."""
+        self.console.print(verbatim(*parts), soft_wrap=not (prose and self.width is not None))
 
     def rows(self, rows: Sequence[Sequence[Part]]) -> None:
-        """Print rows in columns: wrapped on a terminal, aligned with spaces and never cut elsewhere."""
+        """Print rows in columns: wrapped where lines have a width, else aligned with spaces and never cut."""
         cells = [[verbatim(part) for part in row] for row in rows]
         if not cells:
             return
-        if self.is_terminal:
+        if self.width is not None:
             grid = Table.grid(padding=(0, 1))
             for row in cells:
                 grid.add_row(*row)

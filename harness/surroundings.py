@@ -14,7 +14,7 @@ LONGEST_SOCKET = "/ray/session_2026-11-26_12-00-00_000000_4194304/sockets/plasma
 """What Ray appends to its temporary directory (ray 2.50, `_private/node.py`), with the longest process id of Linux."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 SHARED_MEMORY_BYTES = 256 * 2**20
-"""What a run's object store takes (`harness.cluster.ray_session.OBJECT_STORE_BYTES`)."""
+"""What a run's object store takes: frames of a few dozen decisions; Ray's default would be a third of the memory."""
 
 
 def ray_directory(env: Mapping[str, str]) -> Path:

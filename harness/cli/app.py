@@ -28,6 +28,7 @@ from harness.cli import (
     validate,
     watch,
 )
+from harness.cli.verb import Verb, without_flag_types
 from harness.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, UsageError
 from harness.screen import Screen
 
@@ -37,6 +38,9 @@ ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name
 
 class _Verbs(TyperGroup):
     """The verbs; an interruption is said, where typer alone would end without a word."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_flag_types(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -55,23 +59,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-app.command("run", epilog=run.EXAMPLES)(run.command)
-app.command("probe", epilog=probe.EXAMPLES)(probe.command)
-app.command("prefix", epilog=prefix.EXAMPLES)(prefix.command)
-app.command("predict", epilog=predict.EXAMPLES)(predict.command)
-app.command("serve", epilog=serve.EXAMPLES)(serve.command)
-app.command("report", epilog=report.EXAMPLES)(report.command)
-app.command("compare", epilog=compare.EXAMPLES)(compare.command)
-app.command("gate", epilog=gate.EXAMPLES)(gate.command)
-app.command("audit", epilog=audit.EXAMPLES)(audit.command)
+app.command("run", cls=Verb, epilog=run.EXAMPLES)(run.command)
+app.command("probe", cls=Verb, epilog=probe.EXAMPLES)(probe.command)
+app.command("prefix", cls=Verb, epilog=prefix.EXAMPLES)(prefix.command)
+app.command("predict", cls=Verb, epilog=predict.EXAMPLES)(predict.command)
+app.command("serve", cls=Verb, epilog=serve.EXAMPLES)(serve.command)
+app.command("report", cls=Verb, epilog=report.EXAMPLES)(report.command)
+app.command("compare", cls=Verb, epilog=compare.EXAMPLES)(compare.command)
+app.command("gate", cls=Verb, epilog=gate.EXAMPLES)(gate.command)
+app.command("audit", cls=Verb, epilog=audit.EXAMPLES)(audit.command)
 app.add_typer(baseline.app, name="baseline")
-app.command("import", epilog=import_.EXAMPLES)(import_.command)
-app.command("list", epilog=listing.EXAMPLES)(listing.command)
-app.command("validate", epilog=validate.EXAMPLES)(validate.command)
-app.command("watch", epilog=watch.EXAMPLES)(watch.command)
-app.command("nightly", epilog=nightly.EXAMPLES)(nightly.command)
+app.command("import", cls=Verb, epilog=import_.EXAMPLES)(import_.command)
+app.command("list", cls=Verb, epilog=listing.EXAMPLES)(listing.command)
+app.command("validate", cls=Verb, epilog=validate.EXAMPLES)(validate.command)
+app.command("watch", cls=Verb, epilog=watch.EXAMPLES)(watch.command)
+app.command("nightly", cls=Verb, epilog=nightly.EXAMPLES)(nightly.command)
 app.add_typer(ledger.app, name="ledger")
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
+app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.command)
 
 
 def _print_version(wanted: bool) -> None:

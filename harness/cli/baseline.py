@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.verb import Verb
 from harness.errors import EXIT_FAILED
 from harness.screen import Screen
 
@@ -21,7 +22,9 @@ app = typer.Typer(
 Root = Annotated[str, typer.Option(help="Directory or bucket that holds the ledgers.")]
 
 
-@app.command("set", epilog=examples("harness baseline set reports/night-0301 --root reports --note 'release 1.4'"))
+@app.command(
+    "set", cls=Verb, epilog=examples("harness baseline set reports/night-0301 --root reports --note 'release 1.4'")
+)
 def set_command(
     ledger: Annotated[str, typer.Argument(help="Ledger to accept, or its name inside --root.")],
     root: Root = "reports",
@@ -38,7 +41,7 @@ def set_command(
         Screen().say(f"{record.name}: {record.ledger} ({' + '.join(record.suites)}{nfe_text})")
 
 
-@app.command("show", epilog=examples("harness baseline show --root reports"))
+@app.command("show", cls=Verb, epilog=examples("harness baseline show --root reports"))
 def show_command(
     root: Root = "reports",
     every: Annotated[bool, typer.Option("--all", help="Earlier acceptances too.")] = False,
@@ -55,7 +58,7 @@ def show_command(
     print_table(baseline_table(records if every else current_baselines(records)), Screen())
 
 
-@app.command("history", epilog=examples("harness baseline history --root reports --plot history.svg"))
+@app.command("history", cls=Verb, epilog=examples("harness baseline history --root reports --plot history.svg"))
 def history_command(
     root: Root = "reports",
     plot: Annotated[Path | None, typer.Option(help="Draw it: a file ending in .svg, .png or .pdf.")] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.values import parse_policies
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 
@@ -67,10 +68,10 @@ def _check(text: str, probe: Path | None, write_probe: Path | None) -> Sequence[
     from harness.doctor.expectations import make_expectations, read_expectations, write_expectations
     from harness.doctor.policies import probe_folder, without_expectations
     from harness.doctor.policy_checks import check_policy
-    from harness.policies.registry import make_policy
-    from harness.spec import parse_policy
+    from harness.policies.registry import POLICIES, make_policy
 
-    spec = parse_policy(text)
+    (spec,) = parse_policies([text])
+    POLICIES.check(spec)
     built = make_policy(spec)
     if write_probe is not None:
         made = make_expectations(built)

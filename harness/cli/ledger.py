@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.verb import Verb
 from harness.errors import EXIT_FAILED
 from harness.screen import Screen
 
@@ -22,6 +23,7 @@ def _verbs() -> None:
 
 @app.command(
     "copy",
+    cls=Verb,
     epilog=examples(
         "harness ledger copy reports/night /mnt/archive/night",
         "harness ledger copy reports/night s3://bucket/night  # the same again goes on where it stopped",
@@ -48,7 +50,7 @@ def copy_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command("compact", epilog=examples("harness ledger compact reports/night reports/night-compact"))
+@app.command("compact", cls=Verb, epilog=examples("harness ledger compact reports/night reports/night-compact"))
 def compact_command(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI; it is not changed.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="A new directory or URI.")],

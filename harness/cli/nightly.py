@@ -59,6 +59,14 @@ def command(
     meets absolute rules (floor of success, share of errors), else it ends with 2. A night that could not run or be
     judged ends with 3, and --notify tells it with the verdict ERROR.
     """
+    from harness.policies.registry import POLICIES
+    from harness.spec.suite import load_suite
+
+    # What a typing mistake is told by, before pandas and Ray are loaded.
+    loaded = load_suite(suite)
+    for spec in parse_policies([policy]) if policy is not None else ():
+        POLICIES.check(spec, local=False)
+
     from harness.cli.live import ProgressDisplay
     from harness.evaluation import run
     from harness.ledger.storage import Location
@@ -74,7 +82,6 @@ def command(
     from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
     from harness.spec.changes import SuiteChanges
-    from harness.spec.suite import load_suite
 
     if notify is not None:
         check_template(notify)
@@ -94,7 +101,7 @@ def command(
     if nfe or record is None:
         values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()
-    planned = SuiteChanges(episodes=episodes).apply(load_suite(suite))
+    planned = SuiteChanges(episodes=episodes).apply(loaded)
     require_room(root)
     out = open_night(night, spec.label, datetime.now(UTC))
     if Location.of(out).exists():

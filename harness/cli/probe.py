@@ -81,13 +81,7 @@ def command(
     answers are compared with those of its reference: the policy without dtype, compile, graphs, quantize, vision,
     merge_cameras and tf32.
     """
-    from harness.analysis.summary import Summary
-    from harness.latency import SCOPE
-    from harness.latency.node import hardware_of_node
-    from harness.latency.to_ledger import probe_to_ledger
-    from harness.ledger import read
-    from harness.report import render_terminal, write_summary
-    from harness.rollout.time_source import WallTime
+    from harness.policies.registry import POLICIES
     from harness.spec.resolve import parse
     from harness.spec.suite import Suite
 
@@ -122,6 +116,16 @@ def command(
     suite = parse(
         Suite, {"name": "probe", "description": "harness probe", "protocol": "lerobot", "probe": plan}, "probe"
     )
+    for variant in suite.probe.variants if suite.probe else ():
+        POLICIES.check(variant.spec)
+    from harness.analysis.summary import Summary
+    from harness.latency import SCOPE
+    from harness.latency.node import hardware_of_node
+    from harness.latency.to_ledger import probe_to_ledger
+    from harness.ledger import read
+    from harness.report import render_terminal, write_summary
+    from harness.rollout.time_source import WallTime
+
     target = out or f"reports/probe-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     screen = Screen()
     screen.say(f"e2e: {SCOPE}")

@@ -112,15 +112,18 @@ def command(
 
     Every finished episode is in the ledger at once; after an interruption, --resume runs only what is missing.
     """
-    from harness.cli.live import ProgressDisplay
+    from harness.policies.registry import POLICIES
     from harness.spec import load_suite
 
     given = latency or (), latency_from or ()
     timing = TimingOptions(clock, *given, device, device_from, latency_as, network, sensor)
     plain = timing.apply(load_suite(suite))
+    policies = parse_policies(policy) if policy else None
+    for spec in policies or plain.policies:
+        # Kind and options, before pandas and Ray are loaded; where its files are is looked at after.
+        POLICIES.check(spec, local=False)
     recording = record_request(plain, episodes, placements, record, record_failures, record_noise, instruction)
     loaded = recording.suite
-    policies = parse_policies(policy) if policy else None
     if not (policies or loaded.policies) and loaded.tasks:
         raise UsageError(
             f"Suite {loaded.name!r} names no policy. Give one, e.g. `--policy scripted` or `--policy lerobot:REPO`; "
@@ -130,6 +133,8 @@ def command(
         raise UsageError("--resume continues a ledger: name it with --out.")
     target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     gated = prepare_gate(gate_against, rules, target, resume=resume)
+    from harness.cli.live import ProgressDisplay
+
     screen = Screen()
     options = timing.arguments + recording.options + (gated.options if gated else "")
     values = parse_nfe(nfe) if nfe else None

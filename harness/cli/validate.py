@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.examples import examples
+from harness.errors import HarnessError, UsageError
 from harness.screen import Screen
+
+if TYPE_CHECKING:
+    from harness.spec import Suite
 
 EXAMPLES = examples("harness validate suites/mine.yaml", "harness validate libero_pro:libero_spatial_swap")
 
@@ -16,26 +24,57 @@ def command(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Names or paths of suites.")],
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the suite with everything filled in.")] = False,
 ) -> None:
-    """Check suite files, their policies and their protocols, without running anything."""
-    from harness.policies.ability import require_able
-    from harness.policies.registry import POLICIES
+    """Check suite files, their policies and their protocols, without running anything; every problem is told."""
     from harness.spec import load_suite
 
+    problems: list[HarnessError] = []
     for name in suites:
-        suite = load_suite(name)
-        # Imported here, so that a mistake in the file is told before anything heavy loads.
-        from harness.cluster.prepare import check_tasks
-
-        check_tasks(suite)
-        for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
-            # A suite is valid wherever its checkpoints lie; whether they are here is asked before a run.
-            POLICIES.check(policy, local=False)
-        asked = {each.suite: None if each.tasks == "all" else each.tasks for each in suite.tasks}
-        for policy in suite.policies:
-            info = POLICIES.stated_info(policy)
-            if info is not None:
-                require_able(policy.label, info, asked, suite.protocol.control_mode)
+        try:
+            suite = load_suite(name)
+            found = _problems(suite)
+        except HarnessError as error:
+            found = [error]
+        problems += found
+        if found:
+            continue
         if resolved:
             Screen().write(suite.to_yaml())
         else:
             Screen().say(f"{name}: valid ({suite.description})")
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        told = UsageError("\n  ".join([f"{len(problems)} problems:", *map(str, problems)]))
+        told.exit_code = max(problem.exit_code for problem in problems)
+        raise told
+
+
+def _problems(suite: Suite) -> list[HarnessError]:
+    """Everything that is wrong with a suite: tasks that do not exist, policies that are unknown or cannot do them."""
+    # Imported here, so that a mistake in the file is told before anything heavy loads.
+    from harness.cluster.prepare import check_tasks
+    from harness.policies.ability import require_able
+    from harness.policies.registry import POLICIES
+
+    found: list[HarnessError] = []
+
+    def check(what: Callable[[], object]) -> None:
+        try:
+            what()
+        except HarnessError as error:
+            if str(error) not in map(str, found):
+                found.append(error)
+
+    for task_set in suite.tasks:
+        check(partial(check_tasks, suite.model_copy(update={"tasks": (task_set,)})))
+    for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
+        # A suite is valid wherever its checkpoints lie; whether they are here is asked before a run.
+        check(partial(POLICIES.check, policy, local=False))
+    for policy, task_set in product(suite.policies, suite.tasks):
+        # An unknown kind or option is told above.
+        with suppress(HarnessError):
+            info = POLICIES.stated_info(policy)
+            if info is not None:
+                asked = {task_set.suite: None if task_set.tasks == "all" else task_set.tasks}
+                check(partial(require_able, policy.label, info, asked, suite.protocol.control_mode))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,26 +92,32 @@ def command(
     ledger, and may be killed at any time: the same command goes on with what is missing, and a checkpoint that has its
     result is never evaluated again. Without --once it runs until Ctrl-C.
     """
-    from harness.interrupts import Interrupts
     from harness.notify import check_template
-    from harness.rollout.time_source import WallTime
     from harness.spec import load_suite
     from harness.spec.rules import load_rules
-    from harness.watch.evaluation.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
-    from harness.watch.evaluation.process import ProcessEvaluator
-    from harness.watch.evaluation.request import EvaluationOptions
-    from harness.watch.service import Settings, Watcher
 
     if directory is None and outbox is None:
         raise UsageError("Name the folder that training writes to, or the --outbox of its EvalClient.")
+    if directory is not None and os.path.isfile(directory):
+        raise UsageError(f"{directory!r} is a file; name the folder that training writes its checkpoints to.")
     if base is not None and rules is None:
         raise UsageError("--base belongs to --rules: they say what a checkpoint is judged by.")
     if notify is not None:
         check_template(notify)
     parse_policies([policy_kind])
+    loaded = load_suite(suite)
+
+    # Now that no name or file is mistaken, what takes seconds to load.
+    from harness.interrupts import Interrupts
+    from harness.rollout.time_source import WallTime
+    from harness.watch.evaluation.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
+    from harness.watch.evaluation.process import ProcessEvaluator
+    from harness.watch.evaluation.request import EvaluationOptions
+    from harness.watch.service import Settings, Watcher
+
     evaluation = EvaluationOptions(
         out=out or f"reports/watch-{_name(directory, outbox)}",
-        suite=load_suite(suite).to_yaml(),
+        suite=loaded.to_yaml(),
         policy=policy_kind,
         marker=done_marker,
         nfe=nfe,

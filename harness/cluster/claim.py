@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +20,7 @@ from harness.cluster.provenance import run_versions
 from harness.cluster.recording import check_parts
 from harness.errors import UsageError
 from harness.ledger import LedgerWriter
+from harness.ledger.parts import read_rows
 from harness.ledger.provenance import git_revision
 from harness.rollout.time_source import TimeSource
 from harness.schedule.early_stopping import EarlyStopping
@@ -127,6 +130,9 @@ def build_manifests(
     reads_frames = any(info.cameras for info in servers.infos.values())
     backends = [report.backend for report in reports.values() if report.backend is not None]
     renderer = backends[0].renderer if reads_frames and backends else "none"
+    if not reads_frames and prepared.request.resume:
+        # What looks at no frame plays alike under every renderer: it joins the episodes of those that look.
+        renderer = held_renderer(prepared.out) or renderer
     return {
         suite: prepared.suite.protocol.manifest(
             suite,
@@ -136,6 +142,18 @@ def build_manifests(
         )
         for suite, description in prepared.descriptions.items()
     }
+
+
+def held_renderer(out: str) -> str | None:
+    """The renderer under which a ledger's episodes were keyed; None where it holds no run."""
+    location = LedgerWriter(out).location
+    for row in read_rows(location, "runs", ["protocol"]) if location.exists() else ():
+        with suppress(ValueError):
+            for manifest in json.loads(row["protocol"] or "{}").values():
+                renderer = manifest.get("renderer") if isinstance(manifest, dict) else None
+                if isinstance(renderer, str):
+                    return renderer
+    return None
 
 
 def only_keys(plan: Sequence[EpisodeUnit], keys: Collection[str]) -> tuple[EpisodeUnit, ...]:

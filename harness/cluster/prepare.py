@@ -243,4 +243,4 @@ def _check_out(suite: Suite, out: str, resume: bool) -> None:
     runs = read_rows(location, "runs", ["protocol_sha256"]) if location.exists() else []
     held = str(runs[0]["protocol_sha256"]) if runs else ""
     check_claim(location, suite.to_yaml(), "{}", held, resume=resume)
-    location.make_dir(location.root)
+    location.try_make()

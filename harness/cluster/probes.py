@@ -37,6 +37,8 @@ class ProbeJob:
     """Empty: the policy's default."""
     batch_sizes: tuple[int, ...]
     budget: Budget
+    resolution: int = 256
+    """Of the frames, pixels."""
     variant: str | None = None
     """What sets it apart from its reference."""
     share_process: bool = False
@@ -67,13 +69,16 @@ class ProbesEnd:
     interrupted: bool = False
 
 
-def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration]) -> tuple[ProbeJob, ...]:
+def missing_jobs(
+    plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration], resolution: int = 256
+) -> tuple[ProbeJob, ...]:
     """What of a plan a node still has to measure: every policy once, then every one again.
 
     Args:
         plan: The suite's probes.
         node_id: The node, by its name in ledgers.
         held: What the ledger has already.
+        resolution: Of the frames, pixels.
     """
     jobs = []
     for launch, variant in itertools.product(range(plan.launches), plan.variants):
@@ -92,6 +97,7 @@ def missing_jobs(plan: ProbePlan, node_id: str, held: Collection[ProbedConfigura
                     tuple(lacking) if looped else (),
                     plan.batch_sizes,
                     plan.budget,
+                    resolution=resolution,
                     variant=variant.text or None,
                     share_process=plan.process_per == "variant",
                     allow_shared=plan.allow_shared,
@@ -137,7 +143,7 @@ class ProbeLease:
         skip = self._failed.setdefault(job.spec.label, set())
         result = run_isolated(
             partial(make_policy, job.spec),
-            observations=probe_observations(job.batch_sizes),
+            observations=probe_observations(job.batch_sizes, resolution=job.resolution),
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
             budget=job.budget,
@@ -192,6 +198,7 @@ def run_probes(
     *,
     run_id: str,
     held: Collection[ProbedConfiguration],
+    resolution: int,
     interrupts: Interrupts,
     say: Callable[[str], None],
 ) -> ProbesEnd:
@@ -201,7 +208,9 @@ def run_probes(
         HarnessError: A request is wrong, or a policy cannot be built.
     """
     pending = {
-        node.node_id: list(missing_jobs(plan, places[node.node_id].node_id, held)) for node in nodes if node.cpus
+        node.node_id: list(missing_jobs(plan, places[node.node_id].node_id, held, resolution))
+        for node in nodes
+        if node.cpus
     }
     actors = {
         node.node_id: _start(session, node, places[node.node_id], run_id, controller)

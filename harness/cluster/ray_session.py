@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
-from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token, socket_fault
+from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token
 from harness.cores import usable_cores
 from harness.errors import NodeError
 from harness.interrupts import SIGNALS, give_back
 from harness.schedule.placement import NodeResources
+from harness.surroundings import SHARED_MEMORY_BYTES, long_path_fault
 
-OBJECT_STORE_BYTES = 256 * 2**20
-"""Frames of a few dozen decisions; Ray's default would reserve a third of the memory."""
 CONNECT_S = 5.0
 
 QUIET: Mapping[str, str] = {
@@ -120,8 +119,8 @@ def _variables(address: str | None) -> Mapping[str, str]:
 
 
 def _start(ray: Any, n_cpus: int) -> None:
-    if (fault := socket_fault(os.environ)) is not None:
-        raise NodeError(fault)
+    if (fault := long_path_fault(os.environ)) is not None:
+        raise NodeError(f"{fault}.")
     for last in (False, True):
         try:
             ray.init(
@@ -130,7 +129,7 @@ def _start(ray: Any, n_cpus: int) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
+                object_store_memory=SHARED_MEMORY_BYTES,
             )
             return
         except Exception as error:
@@ -138,7 +137,7 @@ def _start(ray: Any, n_cpus: int) -> None:
             ray.shutdown()
             if last or "timed out" not in str(error):
                 said = _first_line(error)
-                why = explain_start(said, os.environ, OBJECT_STORE_BYTES)
+                why = explain_start(said, os.environ)
                 raise NodeError(f"A local Ray cluster could not be started: {said}. {why}") from error
 
 

@@ -9,50 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.cores import usable_cores
+from harness.surroundings import SHARED_MEMORY, long_path_fault, ray_directory, shared_memory_fault
 
-SOCKET_BYTES = 107
-"""Longest path of a Unix socket on Linux, bytes (unix(7)): Ray's lie in its temporary directory."""
 MIN_TEMP_BYTES = 500 * 10**6
 """Free space in the temporary directory that Ray's logs and spilled objects need."""
 SLOW = ("timed out", "did not start", "failed to start", "took too long")
 
 
-def temp_dir(environ: Mapping[str, str]) -> str:
-    """Where Ray keeps its session: RAY_TMPDIR, else TMPDIR, else /tmp."""
-    return environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp"  # noqa: S108
-
-
-def socket_fault(environ: Mapping[str, str]) -> str | None:
-    """What is wrong with the length of the temporary directory's path, and the remedy; None when it fits."""
-    folder = temp_dir(environ)
-    tail = f"/ray/session_0000-00-00_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
-    room = SOCKET_BYTES - len(tail)
-    if len(os.fsencode(folder)) <= room:
-        return None
-    name = "RAY_TMPDIR" if environ.get("RAY_TMPDIR") else "TMPDIR"
-    return (
-        f"{name} is {folder!r}, {len(os.fsencode(folder))} bytes long, and Ray's sockets in it would be longer than "
-        f"the {SOCKET_BYTES} bytes that Linux allows. Set RAY_TMPDIR to a shorter path (at most {room}), e.g. /tmp."
-    )
-
-
-def space_fault(environ: Mapping[str, str], object_store_bytes: int, shm: str = "/dev/shm") -> str | None:  # noqa: S108
+def space_fault(environ: Mapping[str, str], shm: Path = SHARED_MEMORY) -> str | None:
     """What is too small of shared memory and temporary directory, with figures and the remedy; None when both do."""
-    folder = temp_dir(environ)
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        return f"The temporary directory {folder!r} is not a writable folder. Set RAY_TMPDIR to one."
-    free, shared = shutil.disk_usage(folder).free, _free(shm)
+    folder = ray_directory(environ)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return f"The temporary directory {str(folder)!r} is not a writable folder. Set RAY_TMPDIR to one."
+    free = shutil.disk_usage(folder).free
     if free < MIN_TEMP_BYTES:
         return (
-            f"Only {free / 1e6:.0f} MB are free in the temporary directory {folder!r}; Ray needs "
+            f"Only {free / 1e6:.0f} MB are free in the temporary directory {str(folder)!r}; Ray needs "
             f"{MIN_TEMP_BYTES / 1e6:.0f} MB. Free some, or set RAY_TMPDIR to a folder that has them."
         )
-    if shared is not None and shared < object_store_bytes:
-        return (
-            f"Only {shared / 1e6:.0f} MB are free in {shm}; Ray's object store needs {object_store_bytes / 1e6:.0f}. "
-            "Delete what lies there, or give the container more (`docker run --shm-size=1g`)."
-        )
-    return None
+    return shared_memory_fault(shm)
 
 
 def home_is_writable() -> bool:
@@ -83,17 +58,16 @@ def joining_token(environ: Mapping[str, str]) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token"} if stored or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ) else {}
 
 
-def explain_start(error: str, environ: Mapping[str, str], object_store_bytes: int) -> str:
+def explain_start(error: str, environ: Mapping[str, str]) -> str:
     """Name the likeliest cause of a failed start, and its remedy.
 
     Args:
         error: First line of what Ray said.
         environ: The environment that it started in.
-        object_store_bytes: What was asked for.
     """
-    known = socket_fault(environ) or space_fault(environ, object_store_bytes)
+    known = long_path_fault(environ) or space_fault(environ)
     if known is not None:
-        return known
+        return f"{known[0].upper()}{known[1:]}" + ("" if known.endswith(".") else ".")
     load, cores = os.getloadavg()[0], usable_cores()
     if any(word in error for word in SLOW):
         return (
@@ -111,10 +85,3 @@ def explain_join(error: str, address: str) -> str | None:
         f"The Ray cluster at {address!r} wants a token, and this driver's is missing or wrong. Copy the head node's "
         "~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN to its contents (RAY_AUTH_MODE=token)."
     )
-
-
-def _free(folder: str) -> int | None:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None

@@ -332,6 +332,7 @@ def work(
                 controller,
                 run_id=claimed.run_id,
                 held=read_probed(claimed.prepared.out) if claimed.prepared.request.resume else set(),
+                resolution=claimed.suite.protocol.resolution,
                 interrupts=interrupts,
                 say=listener.say,
             )

@@ -127,7 +127,7 @@ def measure(job: IsolatedProbe, wanted: Sequence[Configuration], connection: Con
     shared = None if neighbours is None else bool(neighbours)
     labels = replace(job.labels, compile=job.labels.compile or built, shared=shared)
     labels, relabelled = _label_device(labels, on_cpu)
-    job = replace(job, observations=with_cameras(job.observations, policy.info.cameras))
+    job = replace(job, observations=with_cameras(job.observations, policy.info.cameras, policy.info.frame_size))
     measuring = _Measuring(job, policy, labels, device, before, connection, stop)
     asked = [(nfe if nfe in steps else steps[0], batch) for nfe, batch in wanted]
     for configuration in dict.fromkeys(asked):

@@ -57,19 +57,37 @@ def synthetic_observations(
     ]
 
 
-def probe_observations(batch_sizes: Sequence[int], words: int | None = None) -> list[Observation]:
-    """Inputs of a probe: at least `N_OBSERVATIONS`, and as many as the largest of `batch_sizes`."""
-    return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes), words=words)
+def probe_observations(
+    batch_sizes: Sequence[int], words: int | None = None, *, resolution: int = 256
+) -> list[Observation]:
+    """Inputs of a probe: at least `N_OBSERVATIONS`, and as many as the largest of `batch_sizes`.
+
+    Args:
+        batch_sizes: Observations in one decision.
+        words: Length of the instructions; None for LIBERO's own.
+        resolution: Of the protocol's frames, pixels.
+    """
+    return synthetic_observations(max(N_OBSERVATIONS, *batch_sizes), words=words, resolution=resolution)
 
 
-def with_cameras(observations: Sequence[Observation], cameras: Sequence[str]) -> tuple[Observation, ...]:
-    """Add a synthetic frame for each camera that the observations lack: a policy may look through any number."""
+def with_cameras(
+    observations: Sequence[Observation], cameras: Sequence[str], size: tuple[int, int] | None = None
+) -> tuple[Observation, ...]:
+    """Give observations what a policy looks at: it may look through any number of cameras, at frames of its own size.
+
+    Args:
+        observations: As drawn.
+        cameras: What the policy looks through; a synthetic frame is added for each that is lacking.
+        size: (height, width) that its checkpoint declares, pixels; None for the size that the frames have.
+    """
     rng = np.random.default_rng(len(observations))
     found = []
     for observation in observations:
-        resolution = next((len(image) for image in observation.images.values()), 256)
-        lacking = [camera for camera in cameras if camera not in observation.images]
-        frames = {camera: _picture(rng, resolution) for camera in lacking}
+        drawn = next((image.shape[:2] for image in observation.images.values()), (256, 256))
+        wanted = drawn if size is None else size
+        kept = {camera: image for camera, image in observation.images.items() if image.shape[:2] == wanted}
+        lacking = [camera for camera in dict.fromkeys((*observation.images, *cameras)) if camera not in kept]
+        frames = {camera: _picture(rng, max(wanted))[: wanted[0], : wanted[1]].copy() for camera in lacking}
         found.append(replace(observation, images={**observation.images, **frames}) if frames else observation)
     return tuple(found)
 

@@ -68,8 +68,6 @@ def probe_to_ledger(
         UsageError: A policy does not offer an NFE or batch size that the plan asks for.
         LedgerError: `out` cannot take the rows.
     """
-    plan = suite.probe_plan
-    assert plan is not None  # noqa: S101 - the caller builds the plan
     writer = LedgerWriter(out)
     digest = manifest_sha256({})
     if warning := writer.location.partition_warning:
@@ -89,7 +87,7 @@ def probe_to_ledger(
     status = "failed"
     results: tuple[ProbeResult, ...] = ()
     try:
-        results = tuple(_probe_policies(plan, writer, run_id, hardware, clock, on_message))
+        results = tuple(_probe_policies(suite, writer, run_id, hardware, clock, on_message))
         status = "interrupted" if any(result.interrupted for result in results) else "finished"
     finally:
         writer.append("runs", [{**run, "status": status, "ended_at": clock.now()}])
@@ -97,7 +95,7 @@ def probe_to_ledger(
 
 
 def _probe_policies(
-    plan: ProbePlan,
+    suite: Suite,
     writer: LedgerWriter,
     run_id: str,
     hardware: str | None,
@@ -105,12 +103,14 @@ def _probe_policies(
     on_message: Callable[[str], None],
 ) -> list[ProbeResult]:
     """Launch every configuration once, then every one again: a drift of the machine hits all alike."""
+    plan = suite.probe_plan
+    assert plan is not None  # noqa: S101 - the caller builds the plan
     jobs = tuple((variant, words) for words in plan.prompt_words or (None,) for variant in plan.variants)
     measured: list[list[ConfigurationResult]] = [[] for _ in jobs]
     progress = ProbeProgress.of(plan, len(jobs), clock)
     on_message(progress.price)
     with Standby(clock=clock) as standby:
-        session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs, standby)
+        session = _Session(plan, writer, run_id, hardware, clock, on_message, jobs, standby, suite.protocol.resolution)
         turns = list(itertools.product(range(plan.launches), range(len(jobs))))
         for (launch, n), after in zip(turns, [*turns[1:], None], strict=True):
             if launch and not n:
@@ -147,6 +147,8 @@ class _Session:
     on_message: Callable[[str], None]
     jobs: tuple[tuple[ProbeVariant, int | None], ...]
     standby: Standby
+    resolution: int
+    """Of the frames, pixels, where a checkpoint declares no size of its own."""
     described: bool = False
     answers: dict[tuple[str, Configuration], Answers] = field(default_factory=dict)
     """Answers of references, by name and configuration."""
@@ -209,7 +211,7 @@ class _Session:
         plan = self.plan
         if launch and not any(result.rows for result in before):
             return IsolatedResult(ProbeResult(()), None)
-        observations = probe_observations(plan.batch_sizes, words)
+        observations = probe_observations(plan.batch_sizes, words, resolution=self.resolution)
         text = ",".join(filter(None, [variant.text, "" if words is None else f"words={words}"]))
         labels = Labels(
             run_id=self.run_id,
@@ -307,7 +309,7 @@ class _Session:
         try:
             found = answers_of(
                 partial(make_policy, reference),
-                observations=probe_observations(plan.batch_sizes, words),
+                observations=probe_observations(plan.batch_sizes, words, resolution=self.resolution),
                 configurations=sorted(every, key=str),
             )
         except HarnessError as error:

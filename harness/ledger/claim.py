@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 
-from harness.errors import LedgerError, UsageError
+from harness.errors import OtherLedgerError, UsageError
 from harness.ledger.parts import read_rows
 from harness.ledger.schema import TABLES
 from harness.ledger.storage import Location
+from harness.spec.manifest import BLIND
 from harness.strict_json import read_object
 
 SUITE_IDENTITY = ("name", "world", "tasks")
@@ -22,7 +23,7 @@ def check_claim(location: Location, suite_yaml: str, protocol_json: str, protoco
 
     Raises:
         UsageError: A ledger of the same suite and protocol, and `resume` is False.
-        LedgerError: A ledger of another suite or protocol (names both).
+        OtherLedgerError: A ledger of another suite or protocol (names both).
     """
     if not location.exists():
         return
@@ -32,9 +33,11 @@ def check_claim(location: Location, suite_yaml: str, protocol_json: str, protoco
     for run in read_rows(location, "runs", ["run_id", "suite", "protocol", "protocol_sha256"]):
         _require_same_suite(location, run, suite_yaml)
         if run["protocol_sha256"] != protocol_sha256:
-            raise LedgerError(
+            differences = _differences(run["protocol"], protocol_json)
+            raise OtherLedgerError(
                 f"{location.label!r} holds run {run['run_id']!r} under protocol {_short(run['protocol_sha256'])}, not "
-                f"{_short(protocol_sha256)}: {_differences(run['protocol'], protocol_json)}. Give another --out."
+                f"{_short(protocol_sha256)}: {differences}. Give another --out."
+                + (f" {BLIND}" if "renderer: 'none' against" in differences else "")
             )
     if not resume:
         raise UsageError(
@@ -42,7 +45,7 @@ def check_claim(location: Location, suite_yaml: str, protocol_json: str, protoco
             "Continue it with --resume, or give another --out."
         )
     if "runs" not in held:
-        raise LedgerError(
+        raise OtherLedgerError(
             f"{location.label!r} holds {', '.join(held)} but no table 'runs', so nobody knows which suite they belong "
             "to. Give another --out."
         )
@@ -54,7 +57,7 @@ def _require_same_suite(location: Location, run: dict[str, Any], suite_yaml: str
     if not differing:
         return
     names = [str(suite.get("name", "without a name")) for suite in (held, wanted)]
-    raise LedgerError(
+    raise OtherLedgerError(
         f"{location.label!r} holds run {run['run_id']!r} of suite {names[0]!r}, not of suite {names[1]!r} "
         f"(they differ in: {differing}). Give another --out."
     )

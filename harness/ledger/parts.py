@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import LedgerError, NoLedgerError
 from harness.ledger.schema import SCHEMA_VERSION, TABLES
-from harness.ledger.storage import Location
+from harness.ledger.storage import PART, Location
 
 VERSION_KEY = b"vla_harness.schema_version"
 """Key of the schema version in a part's file metadata."""
@@ -105,11 +106,27 @@ def locate_ledger(path: str | Path) -> Location:
         NoLedgerError: No such directory, or it holds no table.
     """
     location = Location.of(path)
+    if location.exists() and any(location.parts(table) for table in TABLES):
+        return location
+    around = _around(str(path).rstrip("/"))
+    if around is not None:
+        raise NoLedgerError(f"{str(path)!r} is only a part of the ledger {around!r}: give that directory.")
+    if location.is_local and os.path.isfile(location.root):
+        raise NoLedgerError(f"{str(path)!r} is a file; a ledger is a directory: the --out of a run or probe.")
     if not location.exists():
         raise NoLedgerError(f"There is no ledger at {str(path)!r}: no such directory. Check the path.")
-    if not any(location.parts(table) for table in TABLES):
-        raise NoLedgerError(
-            f"There is no ledger at {str(path)!r}: it holds none of the tables {', '.join(TABLES)}. "
-            "Give the --out directory of a run or probe."
-        )
-    return location
+    raise NoLedgerError(
+        f"There is no ledger at {str(path)!r}: it holds none of the tables {', '.join(TABLES)}. "
+        "Give the --out directory of a run or probe."
+    )
+
+
+def _around(path: str) -> str | None:
+    """The ledger that a path leads into, where it names one of its tables or parts; None of any other path."""
+    folder, _, last = path.rpartition("/")
+    if PART.match(last):
+        folder, _, last = folder.rpartition("/")
+    if last not in (*TABLES, "summary"):
+        return None
+    holder = Location.of(folder or (os.curdir if "/" not in path else "/"))
+    return (folder or os.curdir) if any(holder.parts(table) for table in TABLES) else None

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,22 @@ class Location:
         self.make_dir(path.rpartition("/")[0])
         self.write_whole(path, pa.py_buffer(data.encode()) if isinstance(data, str) else data)
         return path
+
+    def try_make(self) -> None:
+        """Make sure that the directory can be there; one that was not is taken away again.
+
+        Raises:
+            LedgerError: It cannot be made; names the location and the remedy.
+        """
+        if self.exists():
+            return
+        absent = [Path(self.root), *Path(self.root).parents] if self.is_local else []
+        absent = [place for place in absent if not place.exists()]
+        self.make_dir(self.root)
+        for place in absent:
+            with suppress(OSError):
+                # Not empty: somebody else has begun to write there.
+                place.rmdir()
 
     def write_whole(self, path: str, data: pa.Buffer) -> None:
         """Write a file so that readers see it whole or not at all, also after a crash or power loss.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from harness.errors import PolicyError, UsageError, unknown_name
+from harness.errors import NoPolicyError, UsageError, unknown_name
 from harness.policies.registry import PolicyRequest
 
 
@@ -17,7 +17,7 @@ def check(spec: PolicyRequest, local: bool) -> None:
 
     Raises:
         UsageError: Another form, or the module defines no such name.
-        PolicyError: There is no such module.
+        NoPolicyError: There is no such module.
     """
     module, _, attribute = (spec.path or "").partition(":")
     if not (module and attribute):
@@ -30,7 +30,7 @@ def check(spec: PolicyRequest, local: bool) -> None:
     loaded = sys.modules.get(module)
     found = loaded.__spec__ if loaded is not None else _find(module)
     if found is None and loaded is None:
-        raise PolicyError(
+        raise NoPolicyError(
             f"Policy 'python:{spec.path}' needs the module {module!r}, which is not on the path; install it, or run "
             "where it lies with PYTHONPATH=."
         )

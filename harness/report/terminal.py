@@ -19,7 +19,8 @@ def render_terminal(content: Ledger | Summary, screen: Screen) -> None:
 
     Args:
         content: From `harness.read`, or its summary.
-        screen: Where to print. When it is no terminal, lines are as long as they need to be: nothing is cut or folded.
+        screen: Where to print. When it is no terminal and COLUMNS is not set, lines are as long as they need to be:
+            nothing is cut or folded.
     """
     summary = Summary.of(content)
     said = opening(summary)
@@ -33,12 +34,12 @@ def render_terminal(content: Ledger | Summary, screen: Screen) -> None:
 
 
 def print_table(table: Table, screen: Screen) -> None:
-    """Print one table, its columns aligned with spaces; on a terminal within its width, so that no number is cut."""
+    """Print one table, its columns aligned with spaces and within the screen's width, so that no number is cut."""
     screen.say()
     screen.say((table.title, "bold"), prose=True)
     for line in table.key:
         screen.say(line, prose=True)
-    for place, block in enumerate(lay_out(table, screen.console.width if screen.is_terminal else None)):
+    for place, block in enumerate(lay_out(table, screen.width)):
         if place:
             screen.say()
         for number, line in enumerate(block.lines):

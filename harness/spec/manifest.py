@@ -9,6 +9,12 @@ from typing import Any
 
 from harness.errors import UsageError
 
+BLIND = (
+    "A run whose policies look at no frame has renderer 'none'. To pair such a policy with one that looks, add it to "
+    "that one's ledger (`harness run SUITE --policy BLIND --out LEDGER --resume`), or run both in one command."
+)
+"""What to do where the renderer is none on one side: what does not look plays alike under any."""
+
 
 def canonical_json(value: Mapping[str, Any]) -> str:
     """Serialise with sorted keys and no white space, so that equal manifests give equal text."""
@@ -30,4 +36,6 @@ def require_equal_manifests(base: Mapping[str, Any], other: Mapping[str, Any]) -
     differing = [key for key in keys if base.get(key) != other.get(key)]
     if differing:
         listing = "; ".join(f"{key}: {base.get(key)!r} against {other.get(key)!r}" for key in differing)
-        raise UsageError(f"The two protocols differ, so their episodes cannot be compared: {listing}.")
+        blind = differing == ["renderer"] and "none" in (base.get("renderer"), other.get("renderer"))
+        hint = f" {BLIND}" if blind else ""
+        raise UsageError(f"The two protocols differ, so their episodes cannot be compared: {listing}.{hint}")

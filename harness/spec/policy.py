@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
@@ -56,6 +57,9 @@ class PolicySpec(SpecModel):
     def _default_label(self) -> PolicySpec:
         if not self.kind:
             raise ValueError("a policy needs a kind, e.g. scripted or lerobot:REPO")
+        for text in (self.kind, self.path or "", self.label, *map(str, self.options.values())):
+            if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+                raise ValueError(f"{text!r} holds a line break or another control character; leave it out")
         if not self.label:
             object.__setattr__(self, "label", self.text)
         return self

@@ -30,7 +30,7 @@ MAX_REFUSALS = 2
 MAX_TROUBLE = 3
 """How often in a row a watch that is to end may meet trouble of the machine before it ends without."""
 
-OWN_FAULT = frozenset({"PolicyError", "UsageError", "SpecError"})
+OWN_FAULT = frozenset({"PolicyError", "NoPolicyError", "UsageError", "SpecError"})
 """Errors that lie in the checkpoint or in how it is to be loaded."""
 DEATHS = frozenset({"EvaluationDied"})
 

@@ -147,25 +147,6 @@ def test_ctrl_c_says_what_is_done_and_the_command_it_prints_runs_the_rest(tmp_pa
     assert read(out).runs["status"].tolist() == ["interrupted"]
 
 
-def test_a_wrong_suite_is_reported_at_once(tmp_path: Path) -> None:
-    """Neither pandas nor pyarrow nor Ray is loaded to read a YAML file: they are seconds on a cold disk."""
-    path = tmp_path / "twice.yaml"
-    path.write_text("name: a\nname: b\n")
-    code = (
-        "import sys, resource; from harness.cli.app import invoke; code = invoke(['validate', sys.argv[1]])\n"
-        "print(code, *[name for name in ('pandas', 'pyarrow', 'ray') if name in sys.modules])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False, timeout=120
-    )
-    loaded, seconds = done.stdout.splitlines()
-    assert loaded == "64"
-    bare = "import resource, typer, rich.console, pydantic; print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
-    baseline = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True, timeout=120)
-    assert float(seconds) < 3 * float(baseline.stdout) + 0.5
-
-
 def test_validate_refuses_init_states_that_the_suite_does_not_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,50 +11,51 @@ import pytest
 
 from harness.cluster import ray_start
 from harness.cluster.ray_session import open_session
-from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token, socket_fault, temp_dir
+from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token
 from harness.errors import NodeError
+from harness.surroundings import long_path_fault, ray_directory, shared_memory_fault
 
 USAGE = namedtuple("usage", "total used free")
 
 
 def test_the_temporary_directory_is_the_one_that_ray_follows():
-    assert temp_dir({"RAY_TMPDIR": "/a", "TMPDIR": "/b"}) == "/a"
-    assert temp_dir({"TMPDIR": "/b"}) == "/b"
-    assert temp_dir({}) == "/tmp"
+    assert ray_directory({"RAY_TMPDIR": "/a", "TMPDIR": "/b"}) == Path("/a")
+    assert ray_directory({"TMPDIR": "/b"}) == Path("/b")
+    assert ray_directory({}) == Path("/tmp")
 
 
-@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
-def test_a_path_too_long_for_sockets_is_named_with_the_remedy(name):
-    fault = socket_fault({name: "/" + "x" * 83})
-    assert f"{name} is '/xxx" in fault
-    assert "Set RAY_TMPDIR to a shorter path" in fault
-    assert socket_fault({name: "/tmp"}) is None
-
-
-def test_a_long_path_is_refused_before_ray_starts(monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * 83)
-    with pytest.raises(NodeError, match="Set RAY_TMPDIR to a shorter path"), open_session(None):
-        pass
+@pytest.mark.parametrize("length", [39, 40])
+def test_a_run_refuses_the_paths_that_the_doctor_refuses(length, monkeypatch):
+    """One bound, whatever this process's id is, and before Ray starts."""
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * (length - 1))
+    fault = long_path_fault(os.environ)
+    assert (fault is None) == (length == 39)
+    if fault is not None:
+        with pytest.raises(NodeError) as refused, open_session(None):
+            pass
+        assert str(refused.value) == f"{fault}."
+        assert "set RAY_TMPDIR to a path of at most 39 characters" in fault
 
 
 def test_little_shared_memory_is_named_as_such(monkeypatch, tmp_path):
-    free = {"/dev/shm": 64 * 10**6}
+    free = {"/dev/shm": 64 * 2**20}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: USAGE(0, 0, free.get(str(path), 10**12)))
-    told = explain_start("plasma store died", {"TMPDIR": "/tmp"}, 256 * 2**20)
-    assert "Only 64 MB are free in /dev/shm" in told
+    told = explain_start("plasma store died", {"TMPDIR": "/tmp"})
+    assert told == f"{shared_memory_fault()}.", "as the doctor says it"
+    assert "/dev/shm has 64 MiB free" in told
     assert "--shm-size" in told
     assert "memory is free" not in told
 
 
 def test_a_full_temporary_directory_is_named_as_such(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: USAGE(0, 0, 10**7))
-    assert "Only 10 MB are free in the temporary directory '/tmp'" in explain_start("died", {}, 0)
+    assert "Only 10 MB are free in the temporary directory '/tmp'" in explain_start("died", {})
 
 
 def test_a_slow_start_is_blamed_on_load_and_not_on_memory(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (21.7, 9.0, 9.0))
     monkeypatch.setattr(ray_start, "space_fault", lambda *_: None)
-    told = explain_start("The current node timed out during startup", {}, 0)
+    told = explain_start("The current node timed out during startup", {})
     assert "load of this machine is 21.7" in told
     assert "RAY_raylet_start_wait_time_s" in told
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from harness import surroundings
-from harness.cluster.ray_session import OBJECT_STORE_BYTES
 from harness.doctor import CHECKS, Check, CheckStatus, checks, run_checks
 
 Usage = namedtuple("Usage", "total used free")
@@ -116,10 +115,6 @@ def test_shared_memory_too_small_for_the_object_store_is_found(monkeypatch: pyte
     assert "has 64 MiB free, a run needs 256" in fault
     assert "--shm-size" in fault
     assert surroundings.shared_memory_fault(tmp_path / "absent") is None
-
-
-def test_what_a_run_takes_of_shared_memory_is_what_the_doctor_looks_for() -> None:
-    assert surroundings.SHARED_MEMORY_BYTES == OBJECT_STORE_BYTES
 
 
 def test_a_home_that_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

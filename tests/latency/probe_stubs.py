@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,12 @@ class ThreeCameras(Sleepy):
         for observation in observations:
             assert len({observation.images[camera].shape for camera in self.info.cameras}) == 1
         return super().act(observations, noise, nfe=nfe)
+
+
+def looks_through(spec: Any) -> Sleepy:
+    """What `python:probe_stubs:looks_through?cameras=N` builds."""
+    further = [f"camera{number}" for number in range(3, spec.options["cameras"] + 1)]
+    return ThreeCameras(cameras=("agentview", "robot0_eye_in_hand", *further), frame_size=(48, 64))
 
 
 def looks_through_three() -> Sleepy:

@@ -10,14 +10,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import probe_stubs
 import pytest
 
+from harness.cli.app import invoke
 from harness.errors import PolicyError, UsageError
-from harness.latency import Budget, IsolatedResult, run_isolated, synthetic_observations
-from harness.latency.inputs import with_cameras
+from harness.latency import Budget, IsolatedResult, run_isolated, synthetic_observations, to_ledger
+from harness.latency.inputs import probe_observations, with_cameras
 from harness.latency.probe import Row
+from harness.ledger import read
 from harness.ledger.conform import to_table
 from harness.policies.base import Policy
 
@@ -27,6 +30,10 @@ OBSERVATIONS = synthetic_observations(2, resolution=8)
 
 def isolated(make: Callable[[], Policy], nfes: tuple[int, ...], **options: object) -> IsolatedResult:
     return run_isolated(make, **{"observations": OBSERVATIONS, "nfes": nfes, "budget": TINY, **options})  # type: ignore[arg-type]
+
+
+def isolated_as(make: Callable[[], Policy], asked: dict[str, Any]) -> IsolatedResult:
+    return run_isolated(make, **{**asked, "calibrate": False})
 
 
 @pytest.mark.parametrize(
@@ -155,3 +162,24 @@ def test_a_policy_may_look_through_more_cameras_than_a_simulator_has() -> None:
     assert list(shown.images) == ["agentview", "robot0_eye_in_hand", "camera3"]
     assert shown.images["camera3"].shape == (8, 8, 3)
     assert (shown.images["camera3"] != shown.images["agentview"]).any()
+
+
+def test_a_policy_is_timed_on_frames_of_the_size_that_its_checkpoint_declares() -> None:
+    (shown, _) = with_cameras(OBSERVATIONS, ("agentview", "camera3"), (48, 64))
+    assert {image.shape for image in shown.images.values()} == {(48, 64, 3)}
+    assert list(with_cameras(OBSERVATIONS, ("agentview",))) == list(OBSERVATIONS), "else frames stay as they are"
+    assert {image.shape for image in probe_observations((1,), resolution=32)[0].images.values()} == {(32, 32, 3)}
+
+
+def test_a_probe_through_three_cameras_as_a_command_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Measuring the node's ceilings takes most of a minute where two cores are shared.
+    monkeypatch.setattr(to_ledger, "run_isolated", lambda make, **asked: isolated_as(make, asked))
+    budget = ["--launches", "1", "--min-seconds", "0.01", "--min-samples", "3", "--warmup-seconds", "0.1"]
+    policy = "python:probe_stubs:looks_through"
+    assert invoke(["probe", "-p", policy, "--cameras", "2,3", "--nfe", "2", *budget, "--out", str(tmp_path / "L")]) == 0
+    timed = read(tmp_path / "L").latency
+    assert set(timed["policy_id"]) == {f"{policy}?cameras=2", f"{policy}?cameras=3"}
+    assert (timed["component"] == "e2e").sum() >= 6
+    assert "cameras=3" in capsys.readouterr().out

@@ -73,8 +73,8 @@ class LatencyComparison:
     candidate: Samples
     median: QuantileRatio
     p99: QuantileRatio
-    slower: float
-    """Probability that a random sample of the candidate exceeds a random one of the base."""
+    slower: float | None
+    """Probability that a random sample of the candidate exceeds a random one of the base; None from too few."""
 
     @property
     def energy_ratio(self) -> float | None:

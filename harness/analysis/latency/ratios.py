@@ -157,8 +157,13 @@ def quantile_bounds(samples: Floats, quantile: float, alpha: float) -> Interval:
     return Interval(float(below), float(above))
 
 
-def slower_probability(base: Floats, candidate: Floats) -> float:
-    """Probability that a random candidate sample exceeds a random base sample, ties counting half (Mann-Whitney)."""
+def slower_probability(base: Floats, candidate: Floats) -> float | None:
+    """Probability that a random candidate sample exceeds a random base sample, ties counting half (Mann-Whitney).
+
+    None where a side has fewer than `MIN_EFFECTIVE` samples: two of them would read "100 %".
+    """
+    if min(base.size, candidate.size) < MIN_EFFECTIVE:
+        return None
     found = stats.mannwhitneyu(candidate, base, alternative="two-sided", method="asymptotic")
     return float(found.statistic) / (candidate.size * base.size)
 

@@ -231,6 +231,12 @@ def _carry(part: MeasuredCall, rates: Rates, target: Target) -> Cost:
     ideal = ideal_ms(part.demand, part.elementwise_bytes, rates)
     expected = ideal_ms(part.demand, part.elementwise_bytes, target.rates)
     if ideal is None or expected is None:
+        if target.rates.copy_gb_s is None and not target.rates.tflop_s:
+            raise UsageError(
+                f"Hardware profile {target.name!r} states neither bandwidth nor matmul rates: nothing can be predicted "
+                "for it. Measure there (`harness probe`), or name a profile that has them: a YAML file with that "
+                "machine's figures in hardware_profiles/."
+            )
         raise UsageError(
             f"{target.name}: a rate for {', '.join(part.demand.flops_by_format)} or a bandwidth is missing, here or on "
             "the source; add it to the hardware profile, or calibrate the source again."

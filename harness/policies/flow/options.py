@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.errors import PolicyError, UsageError
+from harness.errors import NoPolicyError, UsageError
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
 from harness.policies.options import Device, PolicyOptions, Seed, read_options
 from harness.policies.registry import PolicyRequest
@@ -48,7 +48,7 @@ def check(spec: PolicyRequest, local: bool) -> None:
 
     Raises:
         UsageError: See `parse_options`.
-        PolicyError: No such checkpoint, or a file is missing.
+        NoPolicyError: No such checkpoint, or a file is missing.
     """
     options = parse_options(spec)
     if options.weights is not None or not (local or spec.path is None):
@@ -56,4 +56,4 @@ def check(spec: PolicyRequest, local: bool) -> None:
     folder, _ = find_checkpoint(spec.path or DEFAULT)
     missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (folder / name).is_file()]
     if missing:
-        raise PolicyError(f"{folder} is no flow checkpoint: {' and '.join(missing)} missing.")
+        raise NoPolicyError(f"{folder} is no flow checkpoint: {' and '.join(missing)} missing.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.errors import PolicyError
+from harness.errors import NoPolicyError
 from harness.spec.resolve import resource_dirs
 
 DEFAULT = "teacher"
@@ -30,14 +30,14 @@ def find_checkpoint(name: str) -> tuple[Path, str]:
         The folder, and how ledgers name the checkpoint: the same on every machine for a shipped one.
 
     Raises:
-        PolicyError: Neither; the message names the shipped ones.
+        NoPolicyError: Neither; the message names the shipped ones.
     """
     path = Path(name).expanduser()
     known = {} if path.is_dir() or "/" in name else shipped()
     if name in known:
         return known[name], f"vla-harness/flow-{name}"
     if not path.is_dir():
-        raise PolicyError(
+        raise NoPolicyError(
             f"flow: there is no folder {path} and no shipped checkpoint of that name (shipped: "
             f"{', '.join(sorted(shipped())) or 'none'}). Random weights: flow?weights=random."
         )

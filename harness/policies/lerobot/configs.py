@@ -8,10 +8,18 @@ from typing import Any
 
 import torch
 
-from harness.errors import PolicyError, UsageError, unknown_name
+from harness.errors import NoPolicyError, PolicyError, UsageError, unknown_name
 from harness.policies.lerobot.batch import STATE_KEY
 from harness.policies.lerobot.families import LIBERO_KEYS, Family
-from harness.policies.lerobot.hub import CONFIG_FILE, TRAIN_CONFIG_FILE, Checkpoint, declared_version, first_line
+from harness.policies.lerobot.hub import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    NO_CHECKPOINT,
+    TRAIN_CONFIG_FILE,
+    Checkpoint,
+    declared_version,
+    first_line,
+)
 from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.processors import ACTION_KEY, Processors, statistic_size
 from harness.policies.lerobot.versions import installed_version
@@ -91,16 +99,14 @@ def read_stored(checkpoint: Checkpoint) -> dict[str, Any]:
     """Read a checkpoint's `config.json` as it is.
 
     Raises:
-        PolicyError: It is a PEFT adapter, or no LeRobot checkpoint.
+        NoPolicyError: It is no LeRobot checkpoint.
+        PolicyError: It is a PEFT adapter.
     """
-    if (checkpoint.folder / "adapter_config.json").is_file():
+    if (checkpoint.folder / ADAPTER_FILE).is_file():
         raise PolicyError(f"{checkpoint.name} is a PEFT adapter; merge it into its base policy and give the result.")
     stored = checkpoint.json(CONFIG_FILE)
     if stored is None or "type" not in stored:
-        raise PolicyError(
-            f"{checkpoint.name} has no {CONFIG_FILE} with a policy type: it is no LeRobot checkpoint. Checkpoints of "
-            "openpi are served by openpi (openpi://HOST:PORT) or converted first."
-        )
+        raise NoPolicyError(NO_CHECKPOINT.format(checkpoint.name))
     return stored
 
 

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import PolicyError, UsageError
+from harness.errors import NoPolicyError, PolicyError, UsageError
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What a checkpoint may need: configuration, weights, processor state, tokenizer."""
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ADAPTER_FILE = "adapter_config.json"
+NO_CHECKPOINT = (
+    f"{{}} has no {CONFIG_FILE} with a policy type: it is no LeRobot checkpoint. Checkpoints of openpi are served by "
+    "openpi (openpi://HOST:PORT) or converted first."
+)
 TRAIN_CONFIG_FILE = "train_config.json"
 LFS_HEADER = b"version https://git-lfs.github.com/spec"
 """How the file begins that stands in for another where `git lfs` has not fetched it."""
@@ -100,8 +105,8 @@ def find_local(path: str, revision: str | None = None) -> Checkpoint:
 
     Raises:
         UsageError: A revision, which a folder has none of.
-        PolicyError: No such folder, one that holds no checkpoint (names the one beneath it that does), or files that
-            Git LFS has not fetched.
+        NoPolicyError: No such folder, or one that holds no checkpoint (names the one beneath it that does).
+        PolicyError: Files that Git LFS has not fetched.
     """
     folder = Path(path).expanduser().resolve()
     if revision is not None:
@@ -109,13 +114,15 @@ def find_local(path: str, revision: str | None = None) -> Checkpoint:
     if folder.is_file():
         holder = folder.parent
         held = holder if (holder / CONFIG_FILE).is_file() else _beneath(holder) or _beneath(holder.parent) or holder
-        raise PolicyError(f"{folder} is a file; a checkpoint is a folder, here lerobot:{held}")
+        raise NoPolicyError(f"{folder} is a file; a checkpoint is a folder, here lerobot:{held}")
     if not folder.is_dir():
-        raise PolicyError(f"There is no checkpoint folder {folder}; give a folder, or OWNER/NAME for the hub.")
+        raise NoPolicyError(f"There is no checkpoint folder {folder}; give a folder, or OWNER/NAME for the hub.")
     if not (folder / CONFIG_FILE).exists():
         beneath = _beneath(folder)
         if beneath is not None:
-            raise PolicyError(f"{folder} holds checkpoints, but is none itself; name one: lerobot:{beneath}")
+            raise NoPolicyError(f"{folder} holds checkpoints, but is none itself; name one: lerobot:{beneath}")
+        if not (folder / ADAPTER_FILE).exists():
+            raise NoPolicyError(NO_CHECKPOINT.format(folder))
     _refuse_pointers(folder)
     return Checkpoint(folder, asked=path, served=str(folder))
 
@@ -269,9 +276,9 @@ def _clear_errors(repository: str, revision: str | None) -> Iterator[None]:
             "or set HF_TOKEN)."
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise PolicyError(f"{where} does not exist: the repository has no such branch, tag or commit.") from error
+        raise NoPolicyError(f"{where} does not exist: the repository has no such branch, tag or commit.") from error
     except errors.RepositoryNotFoundError as error:
-        raise PolicyError(
+        raise NoPolicyError(
             f"The hub has no repository {where}, or it is private: check the spelling, or log in (`hf auth login`, or "
             "set HF_TOKEN)."
         ) from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.analysis.intervals import Interval
 from harness.analysis.latency.comparison import LatencyComparison
 from harness.analysis.latency.launches import WITHIN
-from harness.analysis.latency.ratios import QuantileRatio
+from harness.analysis.latency.ratios import MIN_EFFECTIVE, QuantileRatio
 from harness.analysis.paired.attribution import Attribution, Flake
 from harness.analysis.paired.compare import Comparison, Flip, GroupComparison, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
@@ -100,7 +100,8 @@ def latency_rows(latency: Sequence[LatencyComparison]) -> Table:
             f"launches like these. {WITHIN.capitalize()}: a side has one launch, and the interval (bootstrap, "
             "effective number of samples) holds for these very processes; another launch may differ by more. "
             "p: of the median, over launches. "
-            "Slower: probability that a sample of the candidate exceeds one of the base (Mann-Whitney)."
+            "Slower: probability that a sample of the candidate exceeds one of the base (Mann-Whitney), from "
+            f"{MIN_EFFECTIVE} samples a side."
         ),
     )
 
@@ -265,7 +266,7 @@ def _latency(item: LatencyComparison) -> tuple[str, ...]:
         _ratio(item.median),
         f"{number(item.p99.base)} → {number(item.p99.candidate)}",
         _ratio(item.p99),
-        percent(item.slower),
+        NONE if item.slower is None else percent(item.slower),
         probability(item.median.p),
         _change(item.base.energy_j, item.candidate.energy_j, 1, "J"),
         _change(item.base.memory_bytes, item.candidate.memory_bytes, 2**30, "GiB"),
