@@ -20,9 +20,11 @@ def harness_error(error: BaseException) -> HarnessError | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line that says why: of a lost process, how it ended."""
+    """One line that says why: of a lost process, how it ended; of one that could not begin, what it raised."""
     cause = cause_of(error)
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    if "creation task" in lines[0]:
+        return f"it could not begin: {lines[-1].strip().rstrip('.')}"
     return next((line for line in lines if "exit detail" in line), lines[0]).strip().rstrip(".")
 
 

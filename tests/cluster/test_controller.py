@@ -12,6 +12,7 @@ from stub_runs import make_unit
 from harness.cluster.controller import Controller
 from harness.cluster.drive import fatal_error
 from harness.cluster.group import explain_end
+from harness.cluster.ray_errors import reason_of
 from harness.cluster.simulators import SimulatorCache
 from harness.errors import LedgerError, NodeError, PolicyError
 from harness.interrupts import Interrupts
@@ -92,6 +93,15 @@ def test_the_end_of_a_worker_is_told_in_one_line():
     assert explain_end(wrapped) == ("NodeError", "no EGL here")
     kind, message = explain_end(RayTaskError("work", "traceback", KeyError("task")))
     assert (kind, message) == ("WorkerDied", "The rollout worker raised KeyError: 'task'")
+
+
+def test_what_a_worker_raised_when_it_was_made_is_told_not_that_it_died():
+    died = (
+        "The actor died because of an error raised in its creation task, \x1b[36mray::RolloutWorker.__init__()\x1b[39m"
+    )
+    error = RuntimeError(f"{died} (pid=1)\n  File 'worker.py', line 9\nTypeError: no argument 'timing'.")
+    assert reason_of(error) == "it could not begin: TypeError: no argument 'timing'"
+    assert explain_end(error)[1].endswith("it could not begin: TypeError: no argument 'timing'")
 
 
 def test_interrupts_are_counted_and_afterwards_raised_again():
