@@ -181,7 +181,8 @@ class ProbeLease:
             for c in result.probe.configurations
             if c.failure is not None
         )
-        return ProbeReport(tuple(result.probe.warnings), failed, row)
+        notes = result.calibration.notes if result.calibration is not None else ()
+        return ProbeReport((*result.probe.warnings, *notes), failed, row)
 
     def _append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         import ray

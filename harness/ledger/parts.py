@@ -86,14 +86,16 @@ def _check_version(part: pq.ParquetFile) -> None:
 def fill_missing(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring rows to a schema: columns that they lack become null, so that ledgers of before still read."""
     if rows.schema.equals(schema):
-        # A run's parts are many and small: casting each of their columns would take longer than reading them.
-        return pa.Table.from_arrays(rows.columns, schema=schema)
-    held = set(rows.column_names)
-    columns = [
-        rows.column(field.name).cast(field.type) if field.name in held else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+        # A run's parts are many and small: taking each of them apart would take longer than reading them.
+        return rows.replace_schema_metadata(schema.metadata)
+    held = {name: rows.column(name) for name in rows.column_names}
+    return pa.table([_as_type(held.get(field.name), field.type, rows.num_rows) for field in schema], schema=schema)
+
+
+def _as_type(column: pa.ChunkedArray | None, kind: pa.DataType, n: int) -> pa.ChunkedArray | pa.Array:
+    if column is None:
+        return pa.nulls(n, kind)
+    return column if column.type == kind else column.cast(kind)
 
 
 def locate_ledger(path: str | Path) -> Location:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -288,3 +289,19 @@ def test_a_run_goes_on_when_nobody_reads(suite_file: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert len(read(tmp_path / "out").episodes) == 2
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_what_a_run_ends_with_is_imported_once_while_its_episodes_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.cli import run
+
+    shown: list[object] = []
+    imported: list[str] = []
+    monkeypatch.setattr(run.importlib, "import_module", imported.append)
+    ahead = run._Ahead(shown.append)
+    assert imported == []
+    ahead("first")  # type: ignore[arg-type]
+    ahead("second")  # type: ignore[arg-type]
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread.daemon:
+            thread.join(1)
+    assert (shown, imported) == (["first", "second"], ["harness.report"])
