@@ -55,9 +55,11 @@ def _read_part(location: Location, table: str, path: str, columns: list[str]) ->
     try:
         with location.filesystem.open_input_file(path) as source:
             part = pq.ParquetFile(source)
-            _check_version(part)
-            held = set(part.schema_arrow.names)
-            rows = part.read(columns=[name for name in columns if name in held])
+            held = part.schema_arrow
+            _check_version(held)
+            names = set(held.names)
+            wanted = [name for name in columns if name in names]
+            rows = part.read(columns=None if wanted == held.names else wanted)
         return fill_missing(rows, pa.schema([TABLES[table].field(name) for name in columns]))
     except LedgerError as error:
         raise LedgerError(f"Cannot read {path!r}. {error}") from error
@@ -69,8 +71,8 @@ def _read_part(location: Location, table: str, path: str, columns: list[str]) ->
         ) from error
 
 
-def _check_version(part: pq.ParquetFile) -> None:
-    metadata = part.schema_arrow.metadata or {}
+def _check_version(schema: pa.Schema) -> None:
+    metadata = schema.metadata or {}
     if VERSION_KEY not in metadata:
         raise LedgerError(
             "It states no ledger schema version, so this harness did not write it. Move it out of the ledger."
