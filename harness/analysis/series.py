@@ -8,11 +8,25 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.signal import lfilter
 
 from harness.analysis.intervals import Floats, Ints
 
 PERMUTATIONS = 1999
 """Permutations of a test: the smallest p value is 1 / 2000."""
+
+SIMULATED = 999
+"""Autocorrelated series that never changed, with which a step is compared as well."""
+
+CORRELATIONS = np.arange(0.0, 0.95, 0.1)
+"""Autocorrelations of neighbouring nights that are tried."""
+
+DOUBT = 0.25
+"""Nights are taken as autocorrelated as they can be without so few of them being surprising: the share of series of an
+autocorrelation whose residuals are less alike than those seen. Measured: see docs/results.md."""
+
+BURN_IN = 100
+"""Nights that a simulated series runs before it counts."""
 
 MIN_NIGHTS = 6
 """With fewer nights no split can be surprising at 5 %: there are too few orders to compare with."""
@@ -39,9 +53,11 @@ def find_steps(
 
     Two questions, each at half of alpha: which single change of level, and which run of nights, explains most? Either
     is compared with the best of the same nights in random order; if one holds, its ends are steps, and the parts are
-    searched in turn. When nothing ever changed, the probability of any step is at most `alpha`, whatever the nights'
-    distribution and spread. A night or two at the end can be told from chance only in a long series (two among 13 at
-    5 %, three among ten): the last night is what a gate is for.
+    searched in turn. When nothing ever changed and nights are independent, the probability of any step is at most
+    `alpha`, whatever the nights' distribution and spread. Nights that are like their neighbours (a machine that is warm
+    for a week) wander without any change: a step has to be surprising among autocorrelated series as well, with what is
+    left of the nights beside the step telling how autocorrelated they are. A night or two at the end can be told from
+    chance only in a long series (two among 13 at 5 %, three among ten): the last night is what a gate is for.
 
     Args:
         values: One figure per night, in order of time: a success rate, or a logarithm of a latency. Shape (n,).
@@ -55,7 +71,8 @@ def find_steps(
     Raises:
         ValueError: Shapes differ, or a value is not finite.
 
-    Source: circular binary segmentation, Olshen, Venkatraman, Lucito and Wigler, Biostatistics 5 (2004).
+    Sources: circular binary segmentation, Olshen, Venkatraman, Lucito and Wigler, Biostatistics 5 (2004);
+    bootstrap of an autoregression, Davison and Hinkley, Bootstrap Methods (1997), chapter 8.
     """
     series, mass = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
     if series.shape != mass.shape or series.ndim != 1:
@@ -87,6 +104,8 @@ def _segment(
         at_least = int((permuted >= gain[0] * (1 - 1e-9)).sum())
         tests.append((2 * (1 + at_least) / (PERMUTATIONS + 1), int(first[0]), int(last[0])))
     p, begin, stop = min(tests)
+    if p <= alpha:
+        p = max(p, _wandering_p(part, mass, rng))
     if p > alpha:
         return []
     edges = [start, *(start + edge for edge in (begin, stop) if 0 < edge < part.size), end]
@@ -94,6 +113,52 @@ def _segment(
     for left, right in pairwise(edges):
         found += _segment(values, weights, left, right, rng, alpha / (len(edges) - 1))
     return found
+
+
+def _wandering_p(values: Floats, weights: Floats, rng: np.random.Generator) -> float:
+    """P value of the best step among series that only wander: of as much autocorrelation as these nights may have."""
+    likeness = _likeness(values[None], weights[None])[0]
+    some = np.broadcast_to(weights, (PERMUTATIONS // 20, values.size))
+    fitting = [
+        rho for rho in CORRELATIONS if np.quantile(_likeness(_wandering(some.shape, rho, rng), some), DOUBT) <= likeness
+    ]
+    many = np.broadcast_to(weights, (SIMULATED, values.size))
+    series = _wandering(many.shape, max(fitting, default=0.0), rng)
+    found = []
+    for at_an_end in (True, False):
+        seen = _explained(values[None], weights[None], at_an_end=at_an_end)[0]
+        at_least = int((_explained(series, many, at_an_end=at_an_end) >= seen * (1 - 1e-9)).sum())
+        found.append(2 * (1 + at_least) / (SIMULATED + 1))
+    return min(found)
+
+
+def _wandering(shape: tuple[int, ...], rho: float, rng: np.random.Generator) -> Floats:
+    """Series of a first-order autoregression in its steady state, of variance 1."""
+    drawn = rng.standard_normal((shape[0], shape[1] + BURN_IN))
+    series: Floats = lfilter([np.sqrt(1 - rho**2)], [1, -rho], drawn, axis=1)[:, BURN_IN:]
+    return series
+
+
+def _likeness(values: Floats, weights: Floats) -> Floats:
+    """Autocorrelation of neighbouring nights once the best run and a steady slide are taken out, shape (m,)."""
+    _, first, last = _best_run(values, weights, at_an_end=False)
+    place = np.arange(values.shape[1])
+    inside = (place >= first[:, None]) & (place < last[:, None])
+    slide = np.broadcast_to(place - place.mean(), values.shape)
+    design = np.stack([np.ones(values.shape), inside, slide], axis=2)
+    across = np.swapaxes(design, 1, 2)
+    fitted = np.linalg.solve(across @ design + 1e-9 * np.eye(3), across @ values[..., None])
+    rest = values - (design @ fitted)[..., 0]
+    alike: Floats = (rest[:, 1:] * rest[:, :-1]).sum(axis=1) / np.maximum((rest**2).sum(axis=1), 1e-300)
+    return alike
+
+
+def _explained(values: Floats, weights: Floats, *, at_an_end: bool) -> Floats:
+    """Share of the weighted sum of squares that the best run explains, shape (m,)."""
+    gain, _, _ = _best_run(values, weights, at_an_end=at_an_end)
+    mean = (weights * values).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
+    share: Floats = gain / np.maximum((weights * (values - mean) ** 2).sum(axis=1), 1e-300)
+    return share
 
 
 def _best_run(values: Floats, weights: Floats, *, at_an_end: bool) -> tuple[Floats, Ints, Ints]:

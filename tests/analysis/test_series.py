@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.analysis import series
 from harness.analysis.series import MIN_NIGHTS, find_steps
 
 
@@ -22,8 +23,9 @@ def test_a_drop_is_found_on_its_night_with_both_levels() -> None:
 
 
 def test_a_slow_slide_that_no_single_night_shows_is_found() -> None:
-    values = 0.97 - 0.002 * np.arange(16) + 0.004 * rng().standard_normal(16)
-    assert find_steps(values, np.full(16, 400.0), rng())
+    """Over a few weeks: in fewer nights a slide is like a series that wanders."""
+    values = 0.97 - 0.002 * np.arange(24) + 0.004 * rng().standard_normal(24)
+    assert find_steps(values, np.full(24, 400.0), rng())
 
 
 def test_down_and_up_again_are_two_steps() -> None:
@@ -46,6 +48,17 @@ def test_series_that_never_changed_show_a_step_at_most_as_often_as_alpha() -> No
     nights = source.binomial(400, 0.97, size=(300, 15)) / 400
     found = sum(bool(find_steps(night, np.full(15, 400.0), source)) for night in nights)
     assert found / 300 <= 0.05 + 0.025
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.6])
+def test_nights_that_wander_show_a_step_at_most_as_often_as_alpha(rho: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty nights, each like the one before; without the comparison with such series 30 and 80 % of them show one."""
+    monkeypatch.setattr(series, "PERMUTATIONS", 399)
+    monkeypatch.setattr(series, "SIMULATED", 399)
+    source = np.random.default_rng(33)
+    nights = series._wandering((40, 60), rho, source)
+    found = sum(bool(find_steps(night, np.ones(60), source)) for night in nights)
+    assert found / 40 <= 0.05 + 0.05
 
 
 def test_constant_and_short_series_have_no_steps() -> None:
