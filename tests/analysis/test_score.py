@@ -72,6 +72,14 @@ def test_a_drop_is_shown_once_and_for_all_looks_after_it() -> None:
     assert not shown_drop([np.zeros(20, dtype=np.int64)], (20, 40), 0.05)
 
 
+def test_a_few_small_losses_are_no_drop_before_the_first_large_gain_could_come() -> None:
+    """Losses of a quarter that one gain of a whole makes up for: signs alone would call five of five a drop."""
+    few = on_lattice(np.r_[np.full(5, -0.25), np.zeros(45)])
+    assert drop_p(few / LATTICE) < 0.05
+    assert not shown_drop([few], (50,), 0.05)
+    assert shown_drop([np.tile(few, 10)], (500,), 0.05)
+
+
 def test_quarters_of_up_to_six_goals_fall_on_the_lattice() -> None:
     for goals in range(1, 7):
         assert LATTICE % (4 * goals) == 0

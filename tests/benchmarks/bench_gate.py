@@ -1,8 +1,8 @@
 """How often the statistics err, measured: coverage, false alarms, power, and the size that they take.
 
-    python tests/benchmarks/bench_gate.py [--quick] [--json FILE] [--only PART,PART]
+    python tests/benchmarks/bench_gate.py [--quick] [--seed N] [--json FILE] [--only PART,PART]
 
-Seeds are fixed, so the figures come out the same. One core; a few minutes, of which `scale` takes one.
+Seeds are fixed, so the figures come out the same; `--seed` takes fresh ones. One core; some ten minutes.
 """
 
 from __future__ import annotations
@@ -54,6 +54,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Row = dict[str, Any]
 
+FRESH: list[int] = []
+"""What --seed adds to every seed."""
+
+
+def generator(seed: int) -> np.random.Generator:
+    """The generator of a part: its own, or with --seed another one."""
+    return np.random.default_rng([seed, *FRESH] if FRESH else seed)
+
+
 RATES = (0.5, 0.9, 0.97, 0.99, 1.0)
 CORRELATIONS = (0.0, 0.5, 0.9, 0.98)
 SIZES = (20, 100, 500, 2000)
@@ -79,7 +88,7 @@ def coverage(quick: bool) -> Iterator[Row]:
 
 def tails(quick: bool) -> Iterator[Row]:
     """Worst coverage and worst tail of 95 % intervals of a paired difference, over rates, drops and correlations."""
-    rng = np.random.default_rng(20260301)
+    rng = generator(20260301)
     draws = 5_000 if quick else 20_000
     for n in SIZES:
         worst: dict[str, dict[str, float]] = {}
@@ -127,7 +136,7 @@ NIGHTS = GateRules(
 
 def nights(quick: bool) -> Iterator[Row]:
     """False alarms of the whole gate when nothing changed, over tasks of which half flip more and half less."""
-    rng = np.random.default_rng(20260302)
+    rng = generator(20260302)
     n_nights = 100 if quick else 500
     for n in (100, 500):
         for flips in (0.01, 0.04, 0.1, 0.2, 0.4):
@@ -269,7 +278,7 @@ def _cross_check(lost: Ints, gained: Ints, n: int, alarms: NDArray[np.bool_]) ->
 
 def passes(quick: bool) -> Iterator[Row]:
     """False passes: success truly dropped by the margin of 3 points."""
-    rng = np.random.default_rng(20260303)
+    rng = generator(20260303)
     n_nights = 2_000 if quick else 40_000
     for n in (100, 500, 2000):
         sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
@@ -288,7 +297,7 @@ def passes(quick: bool) -> Iterator[Row]:
 
 def verdicts(quick: bool) -> Iterator[Row]:
     """PASS and FAIL of the two designs at 2,000 pairs, margin 3 points, alarm at 5 %: no drop, and tolerated ones."""
-    rng = np.random.default_rng(20260308)
+    rng = generator(20260308)
     n, n_nights = 2_000, 200 if quick else 1_000
     sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
     cells = [(flips, 0.0) for flips in (0.04, 0.1, 0.2, 0.3)]
@@ -314,7 +323,7 @@ def shares(found: list[Verdict]) -> Row:
 
 def cliffs(quick: bool) -> Iterator[Row]:
     """The cliff rule, cliff 30 points, ten tasks: one collapsed from 1.0 to 0.5, or none; 4 % flips elsewhere."""
-    rng = np.random.default_rng(20260309)
+    rng = generator(20260309)
     n_nights = 20 if quick else 100
     rules = GateRules(per_task=TaskRule(cliff=0.3))
     for trials, collapsed in ((5, True), (10, True), (50, True), (5, False), (50, False)):
@@ -335,7 +344,7 @@ def cliffs(quick: bool) -> Iterator[Row]:
 
 def clusters(quick: bool) -> Iterator[Row]:
     """Clusters: coverage of a rate for new init states, and false alarms when trials or tasks move together."""
-    rng = np.random.default_rng(20260310)
+    rng = generator(20260310)
     repeats = 100 if quick else 1_000
     for states, trials in ((10, 5), (5, 10), (50, 5)):
         for rate in (0.5, 0.8, 0.9, 0.97):
@@ -367,7 +376,7 @@ def clusters(quick: bool) -> Iterator[Row]:
 
 def errors(quick: bool) -> Iterator[Row]:
     """Infrastructure errors that hide outcomes on purpose, nothing changed: verdicts of a whole gate, 500 pairs."""
-    rng = np.random.default_rng(20260311)
+    rng = generator(20260311)
     n_nights = 50 if quick else 400
     rules = GateRules(success=SuccessRule(margin=0.03))
     for hidden in ("base failures", "candidate successes", "candidate failures"):
@@ -392,11 +401,11 @@ def errors(quick: bool) -> Iterator[Row]:
 
 def power(quick: bool) -> Iterator[Row]:
     """Episodes until a real drop of 3 points is shown, as a share of the fixed design's: alpha 5 %, power 80 %."""
-    rng = np.random.default_rng(20260304)
+    rng = generator(20260304)
     n_nights = 300 if quick else 1_500
     for flips in (0.04, 0.1, 0.2):
         fixed = pairs_needed(0.03, flips) or 0
-        for inflated in (1.0, 1.04, 1.08, 1.12, 1.2):
+        for inflated in np.arange(1.0, 1.31, 0.02):
             n = int(np.ceil(fixed * inflated))
             sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
             steps = np.diff([0, *sizes])
@@ -418,7 +427,7 @@ def power(quick: bool) -> Iterator[Row]:
 
 def anytime(quick: bool) -> Iterator[Row]:
     """The e-process, looked at every 20 pairs up to 8,000: false alarms, and how much evidence no change gathers."""
-    rng = np.random.default_rng(20260312)
+    rng = generator(20260312)
     n_nights = 200 if quick else 2_000
     sizes = np.arange(20, 8_001, 20)
     for flips in (0.01, 0.04, 0.1, 0.3):
@@ -508,7 +517,7 @@ def weigh_scores(differences: Floats, alpha: float, margin: float) -> tuple[Verd
 
 def credit(quick: bool) -> Iterator[Row]:
     """Partial credit: pairs until a drop of success of 3 points shows in the score, over those of a fixed McNemar."""
-    rng = np.random.default_rng(20260313)
+    rng = generator(20260313)
     n_nights = 100 if quick else 500
     for chain in CHAINS:
         lower = lowering(chain, 0.03)
@@ -538,7 +547,7 @@ def credit(quick: bool) -> Iterator[Row]:
 
 def credit_nulls(quick: bool) -> Iterator[Row]:
     """Partial credit at 500 pairs: false alarms of the three designs when the mean did not change, and false PASSes."""
-    rng = np.random.default_rng(20260314)
+    rng = generator(20260314)
     n_nights, n = 200 if quick else 1_000, 500
     sizes = tuple(n * (look + 1) // LOOKS for look in range(LOOKS))
     laws: dict[str, Callable[[], tuple[Floats, Floats]]] = {
@@ -579,7 +588,7 @@ def traded_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Floats,
 
 def steps(quick: bool) -> Iterator[Row]:
     """Step changes of a nightly series: false ones, and a drop of 3 points found after a few nights of 400 episodes."""
-    rng = np.random.default_rng(20260307)
+    rng = generator(20260307)
     repeats = 50 if quick else 400
     for nights_before in (10, 20, 30):
         for nights_after in (0, 1, 2, 3, 5):
@@ -596,7 +605,7 @@ def steps(quick: bool) -> Iterator[Row]:
 
 def latency(quick: bool) -> Iterator[Row]:
     """Coverage of latency ratios, and alarms when the ratio is exactly at its limit; log-normal, autocorrelated."""
-    rng = np.random.default_rng(20260305)
+    rng = generator(20260305)
     repeats = 100 if quick else 500
     for rho in (0.0, 0.5, 0.9):
         for n in (20, 100, 500, 2000, 8000):
@@ -739,8 +748,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the nights")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--seed", type=int, help="fresh draws: those that nothing was tuned on")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     options = parser.parse_args()
+    FRESH[:] = [] if options.seed is None else [options.seed]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     results: dict[str, list[Row]] = {}
     for name in options.only.split(","):
