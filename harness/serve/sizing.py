@@ -150,6 +150,9 @@ def prepare_serving(
         if clock.seconds() - began > PREPARE_S:
             break
     if not sizes:
+        # What nobody asked for must not be tried again at every decision.
+        if graphs_are_ours(policy):
+            policy.drop_graphs()  # type: ignore[attr-defined]
         return replace(plan, graphs=graphs)
     # No larger batch than was recorded: one that comes in the middle of a run would hold everybody up.
     prepared_s = clock.seconds() - began
@@ -166,14 +169,13 @@ def settle_graphs(policy: Policy, size: int = 2) -> str:
     Returns:
         What was done and why, for people; empty where there was nothing to decide.
     """
-    use = getattr(policy, "use_graphs", None)
     on_cuda = getattr(getattr(policy, "device", None), "type", None) == "cuda"
-    if use is None or not on_cuda or policy.graphs_asked is not None:  # type: ignore[attr-defined]
+    if not on_cuda or not graphs_are_ours(policy):
         return ""
     inputs = _invented(policy, min(size, policy.info.max_batch))
     expected = policy.act(*inputs).actions
     try:
-        use()
+        policy.use_graphs()  # type: ignore[attr-defined]
         found = [policy.act(*inputs).actions for _ in range(2)]
     except Exception as error:
         policy.drop_graphs()  # type: ignore[attr-defined]
@@ -182,6 +184,11 @@ def settle_graphs(policy: Policy, size: int = 2) -> str:
         return "on: answers are equal to the bit"
     policy.drop_graphs()  # type: ignore[attr-defined]
     return f"off: answers differ by up to {max(float(np.abs(expected - actions).max()) for actions in found):.2g}"
+
+
+def graphs_are_ours(policy: Policy) -> bool:
+    """Whether a policy can replay CUDA graphs, and nobody said whether to."""
+    return hasattr(policy, "use_graphs") and getattr(policy, "graphs_asked", None) is None
 
 
 def measure_batches(policy: Policy, *, clock: TimeSource, largest: int, budget_s: float = BUDGET_S) -> dict[int, float]:

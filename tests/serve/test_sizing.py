@@ -178,3 +178,13 @@ class Graphs(Timed):
 def test_graphs_are_replayed_where_nobody_said_whether_to_if_answers_stay_equal(policy, uses, said):
     assert settle_graphs(policy) == said
     assert policy.records_sizes == uses
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, False), (True, True)], ids=["our choice", "asked for"])
+def test_graphs_of_which_no_size_can_be_recorded_are_given_up_unless_asked_for(asked, kept, monkeypatch):
+    policy = Graphs(fault=RuntimeError("not permitted"), asked=asked)
+    # They were recorded once, to be compared, and cannot be again.
+    monkeypatch.setattr("harness.serve.sizing.settle_graphs", lambda policy: policy.use_graphs() or "on")
+    plan = prepare_serving(policy, clock=policy)
+    assert "a batch of 1 failed: not permitted" in plan.graphs
+    assert (plan.sizes, policy.records_sizes) == ((), kept)
