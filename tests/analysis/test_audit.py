@@ -115,6 +115,7 @@ def test_the_shipped_ledger_shows_what_is_proven_and_the_commands_for_what_is_mi
     assert invoke([*argv, "--base-nfe", "10", "--nfe", "1"]) == 2, "provable, and nobody ran it elsewhere"
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 of 1 claims are provable" in printed
+    assert "Claim Under Pairs" in printed
     assert "harness run learned -p flow:student --nfe 1 --placements sampled --episodes 50" in printed
     assert "harness run learned -p flow --nfe 10 --instruction blank" in printed
     assert invoke([*argv, "--base-nfe", "1", "--nfe", "1"]) == 1, "16 lost, 17 gained prove nothing"

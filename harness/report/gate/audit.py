@@ -69,7 +69,7 @@ def _claims(found: Audit) -> Table:
 def _trials(found: Audit) -> Table:
     return Table(
         title="Does it survive?",
-        columns=("GainClaim", "Under", "Pairs", "Difference", "Lost / gained", "Outcome"),
+        columns=("Claim", "Under", "Pairs", "Difference", "Lost / gained", "Outcome"),
         rows=tuple(
             (_named(claim), trial.condition, *_trial_figures(trial), trial.outcome)
             for claim in found.claims
