@@ -120,10 +120,12 @@ def _wandering_p(values: Floats, weights: Floats, rng: np.random.Generator) -> f
     likeness = _likeness(values[None], weights[None])[0]
     some = np.broadcast_to(weights, (PERMUTATIONS // 20, values.size))
     fitting = [
-        rho for rho in CORRELATIONS if np.quantile(_likeness(_wandering(some.shape, rho, rng), some), DOUBT) <= likeness
+        rho
+        for rho in CORRELATIONS
+        if np.quantile(_likeness(_wandering(some.shape, float(rho), rng), some), DOUBT) <= likeness
     ]
     many = np.broadcast_to(weights, (SIMULATED, values.size))
-    series = _wandering(many.shape, max(fitting, default=0.0), rng)
+    series = _wandering(many.shape, float(max(fitting, default=0.0)), rng)
     found = []
     for at_an_end in (True, False):
         seen = _explained(values[None], weights[None], at_an_end=at_an_end)[0]
