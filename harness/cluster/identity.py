@@ -34,9 +34,9 @@ def require_same_policies(out: str, infos: Mapping[str, PolicyInfo]) -> None:
         differ = differing_parts([*held[label], now.sha256], known)
         if differ:
             raise PolicyChanged(
-                f"{out!r} holds {len(held[label])} episodes of policy {label!r}, of which since then changed: "
-                f"{', '.join(differ)}. One rate would be of two policies. Put the checkpoint back as it was, or "
-                "evaluate the changed one in another --out."
+                f"{out!r} holds {len(held[label])} episodes of policy {label!r}, whose {' and '.join(differ)} have "
+                "changed since: one rate would be of two policies. Put the checkpoint back as it was, or evaluate the "
+                "changed one in another --out."
             )
 
 
