@@ -14,7 +14,7 @@ class Budget(SpecModel):
 
     min_seconds: Annotated[float, Field(ge=0)] = 10.0
     """Least measuring time, seconds; the measurement ends when this *and* `min_samples` are reached."""
-    min_samples: Annotated[int, Field(ge=1)] = 50
+    min_samples: Annotated[int, Field(ge=1, le=10**9)] = 50
     """Least number of end-to-end samples."""
     max_seconds: float = 300.0
     """Measuring ends here even if a criterion is unmet, with a warning that names it; where it is not given, no sooner

@@ -43,6 +43,7 @@ def test_an_axis_that_cannot_be_read_says_how_to_write_it(named: dict[str, str],
         (["--process-per", "node"], "process_per"),
         (["--components-every", "0"], "components_every"),
         (["--nfe", "0"], "--nfe has 0"),
+        (["--min-samples", "9" * 30], "min_samples"),
     ],
 )
 def test_a_wrong_axis_is_one_message_and_leaves_nothing_behind(
