@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote
 
 from pydantic import Field, model_validator
 
-from harness.spec.resolve import SpecModel
+from harness.spec.resolve import SpecModel, parse
 
 OptionValue = str | int | float | bool
 
@@ -77,9 +77,9 @@ def parse_policy(text: str) -> PolicySpec:
     """Parse the text form of a policy.
 
     Raises:
-        pydantic.ValidationError: Never for a non-empty kind; whether the kind exists is the registry's business.
+        SpecError: No kind, or a control character; whether the kind exists is the registry's business.
     """
-    return PolicySpec.model_validate(text)
+    return parse(PolicySpec, text, "policy")  # type: ignore[arg-type]  # the text form is read as a mapping is
 
 
 def _split(text: str) -> dict[str, Any]:
