@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},
     "delays": {"errors", "spec", "clocks", "ledger", "analysis"},
+    "delay_search": {"errors", "spec", "schedule", "clocks", "ledger", "analysis", "cluster"},
     "evaluation": {"ledger", "delays", "spec", "clocks", "cluster", "analysis", "report"},
     "watch": {
         "errors", "strict_json", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout", "latency",
@@ -49,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "errors", "cores", "interrupts", "screen", "notify", "spec", "schedule", "sim", "ledger", "policies", "rollout",
         "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate", "report", "evaluation", "nightly",
-        "watch", "doctor",
+        "watch", "doctor", "delay_search",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does

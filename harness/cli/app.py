@@ -13,6 +13,7 @@ from harness.cli import (
     audit,
     baseline,
     compare,
+    delay,
     doctor,
     gate,
     import_,
@@ -66,6 +67,7 @@ app.command("predict", cls=Verb, epilog=predict.EXAMPLES)(predict.command)
 app.command("serve", cls=Verb, epilog=serve.EXAMPLES)(serve.command)
 app.command("report", cls=Verb, epilog=report.EXAMPLES)(report.command)
 app.command("compare", cls=Verb, epilog=compare.EXAMPLES)(compare.command)
+app.command("delay", cls=Verb, epilog=delay.EXAMPLES)(delay.command)
 app.command("gate", cls=Verb, epilog=gate.EXAMPLES)(gate.command)
 app.command("audit", cls=Verb, epilog=audit.EXAMPLES)(audit.command)
 app.add_typer(baseline.app, name="baseline")

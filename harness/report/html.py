@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.ledger import Ledger
 from harness.ledger.storage import Location
 from harness.report.contents import PROVENANCE, contents
+from harness.report.device_plots import device_plots
 from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
 from harness.report.names import VariantNames, configuration_name, identity_of, variant_names
 from harness.report.opening import opening
@@ -72,6 +73,7 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
         grids=_grids(summary, names),
         times=_times(summary, names),
         busy=_busy(summary),
+        device_plots=device_plots(summary),
         latency=_latency(summary, sections.get("latency", [])),
         latency_note=LATENCY_NOTE,
         success_note=SUCCESS_NOTE,

@@ -102,6 +102,68 @@ def success_curve(
     return _svg(draw, name, description, legend="lower right" if len(lineages) > 1 else None)
 
 
+def delay_curve(
+    curves: Sequence[tuple[str, Sequence[tuple[float, float, float, float]]]], *, name: str, description: str
+) -> str:
+    """Draw success over the delay of decisions, each clock with a band.
+
+    Args:
+        curves: Per policy and clock: its name, and (delay in control steps, rate, low, high) of each source of delays.
+        name: Unique in the page.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+
+    def draw(axes: Any) -> None:
+        for place, (label, points) in enumerate(curves):
+            steps, rates = [point[0] for point in points], [100 * point[1] for point in points]
+            colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
+            low, high = [100 * point[2] for point in points], [100 * point[3] for point in points]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+            axes.plot(steps, rates, color=colour, marker=marker, ms=6, lw=1.3, label=label, zorder=3)
+        axes.set_ylim(-3, 103)
+        axes.set_xlabel("delay of a decision, control steps (median)", color=_MUTED)
+        axes.set_ylabel("success, %", color=_MUTED)
+
+    return _svg(draw, name, description, legend="lower left")
+
+
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[tuple[float | None, str]]],
+    *,
+    name: str,
+    description: str,
+) -> str:
+    """Draw a table of rates as colours, each with its text.
+
+    Args:
+        rows: Names from top to bottom.
+        columns: Names from left to right.
+        cells: Per row and column (rate from 0 to 1 or None, text).
+        name: Unique in the page.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+
+    def draw(axes: Any) -> None:
+        for y, line in enumerate(cells):
+            for x, (rate, told) in enumerate(line):
+                shade = {"color": _SERIES[0], "alpha": 0.08 + 0.7 * rate} if rate is not None else {"color": _GRID}
+                axes.barh(y, 0.96, left=x - 0.48, height=0.92, **shade)
+                axes.text(x, y, told, ha="center", va="center", color=_INK, fontsize=9)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+
+    return _svg(draw, name, description, legend=None)
+
+
 def _draw_points(axes: Any, x: list[int], y: list[float], spread: list[list[float]], place: int, **style: Any) -> str:
     """Draw points with whiskers in the look of a series; returns its colour."""
     colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]

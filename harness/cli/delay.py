@@ -1,0 +1,128 @@
+"""`harness delay`: the largest delay that a policy stands."""
+
+from __future__ import annotations
+
+import json as json_module
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.examples import examples
+from harness.cli.output import write_texts
+from harness.cli.timing import parse_clocks
+from harness.cli.values import parse_policies
+from harness.errors import UsageError
+from harness.screen import Screen
+
+if TYPE_CHECKING:
+    from harness.analysis.delay_limit import DelayLimit
+
+EXAMPLES = examples(
+    "harness delay flow libero_spatial --margin 3pp",
+    "harness delay flow libero_spatial --clock blocking --nfe 1 --episodes 20 --out reports/delay",
+    "harness delay lerobot:lerobot/pi05-libero seed --clock rtc --longest 40",
+)
+
+
+def command(
+    policy: Annotated[str, typer.Argument(help="Policy.")],
+    suite: Annotated[str, typer.Argument(help="Name or path of a suite.")],
+    margin: Annotated[str, typer.Option(help="Drop of success that is tolerated, points of a per cent.")] = "3pp",
+    clock: Annotated[str, typer.Option(help="asynchronous, blocking or rtc.")] = "asynchronous",
+    nfe: Annotated[int | None, typer.Option(min=1, help="NFE.", show_default="the policy's own")] = None,
+    longest: Annotated[int, typer.Option(min=1, help="Largest delay that is considered, control steps.")] = 20,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Init states of each task.", show_default="as the suite says")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Ledger; one that exists is continued.", show_default="reports/delay-TIME")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+) -> None:
+    """Find the largest delay of decisions under which success stays within a margin of the synchronous run's.
+
+    Bisection over delay on paired episodes. The answer is in control steps, with milliseconds at the protocol's rate;
+    the ledger's report draws success against delay. The same command with --out goes on where it stopped.
+    """
+    from harness.cli.live import ProgressDisplay
+    from harness.delay_search import DelaySearch
+    from harness.report.tables.delay_limit import delay_sentence, delay_table
+    from harness.report.terminal import print_table
+    from harness.spec import load_suite
+    from harness.spec.changes import SuiteChanges
+    from harness.spec.policy import PolicyAtNfe
+
+    tolerated = parse_margin(margin)
+    (spec,), clocks = parse_policies([policy]), parse_clocks(clock)
+    if len(clocks) != 1:
+        raise UsageError(f"--clock is {clock!r}; one clock is searched at a time.")
+    loaded = SuiteChanges(episodes=episodes).apply(load_suite(suite))
+    target = out or f"reports/delay-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    screen = Screen(stderr=json == "-")
+    with ProgressDisplay(screen) as display:
+        search = DelaySearch(
+            loaded,
+            spec,
+            clocks[0],
+            target,
+            tolerated,
+            longest,
+            nfe,
+            workers,
+            address,
+            on_progress=display,
+            on_message=screen.say,
+        )
+        try:
+            limit = search.run()
+        except KeyboardInterrupt:
+            screen.say(f"Everything finished is in {target}. To go on, give the same command with --out {target}.")
+            raise
+    hz = loaded.protocol.control_hz
+    sentence = delay_sentence(limit, PolicyAtNfe(spec.label, nfe).label, loaded.name, clocks[0], tolerated, hz)
+    write_texts([(json, lambda: json_module.dumps(_plain(limit, sentence, hz), indent=2) + "\n")])
+    print_table(delay_table(limit, tolerated, hz), screen)
+    screen.say()
+    screen.say(sentence)
+    for warning in limit.warnings:
+        screen.say(f"warning: {warning}")
+    _write_report(target, screen)
+
+
+def parse_margin(text: str) -> float:
+    """Parse "3pp" (points of a per cent) into a fraction.
+
+    Raises:
+        UsageError: Another form, or not above 0 and below 100.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*pp", text.strip())
+    if match is None or not 0 < float(match[1]) < 100:
+        raise UsageError(f"--margin is {text!r}; write points of success, e.g. --margin 3pp.")
+    return float(match[1]) / 100
+
+
+def _plain(limit: DelayLimit, sentence: str, hz: int) -> dict[str, Any]:
+    probes = [
+        {"steps": probe.steps, **asdict(probe.counts), "difference": probe.counts.difference, "low": probe.low}
+        | {"high": probe.high}
+        for probe in limit.probes
+    ]
+    answer = {"steps": limit.steps, "ms": limit.steps * 1000 / hz, "low": limit.low, "high": limit.high}
+    told = {"episodes": limit.episodes, "warnings": list(limit.warnings), "sentence": sentence}
+    return {**answer, **told, "probes": probes}
+
+
+def _write_report(out: str, screen: Screen) -> None:
+    from harness.analysis.summary import Summary
+    from harness.ledger import read
+    from harness.report import write_html
+
+    if "://" not in out:
+        write_html(Summary(read(out)), f"{out}/report.html", command=f"harness report {out} --html {out}/report.html")
+        screen.say(f"Report: {out}/report.html")
+    screen.say(f"Ledger: {out}")
