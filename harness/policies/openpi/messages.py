@@ -82,6 +82,8 @@ def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None
     try:
         known = {entry.name for entry in fields(PolicyInfo)}
         info = {name: _tuples(value) for name, value in said["info"].items() if name in known}
+        # The wire carries no old chunk, so that whoever serves it cannot continue one.
+        info["rtc"] = False
         if info.get("identity") is not None:
             info["identity"] = PolicyIdentity(**{part: info["identity"].get(part) for part in PARTS})
         return Welcome(PolicyInfo(**info), bool(said["stateful"]), dict(said["record"]))
