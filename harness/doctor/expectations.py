@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.doctor.faults import FAULTS
 from harness.doctor.observations import load_observations, observations_sha256, probe_noise
-from harness.errors import HarnessError, PolicyError
+from harness.errors import HarnessError, PolicyError, UsageError
 from harness.policies.base import Policy
 from harness.spec.observation import Observation
 from harness.strict_json import read_object
@@ -91,7 +91,11 @@ def make_expectations(policy: Policy) -> Expectations:
 
 
 def write_expectations(expectations: Expectations, folder: str | Path) -> Path:
-    """Write `probe.json` into a checkpoint's folder."""
+    """Write `probe.json` into a checkpoint's folder.
+
+    Raises:
+        UsageError: It cannot be written there.
+    """
     path = Path(folder) / FILE
     data: dict[str, Any] = {
         "format": FORMAT,
@@ -101,8 +105,11 @@ def write_expectations(expectations: Expectations, folder: str | Path) -> Path:
         "observations_sha256": observations_sha256(),
         "answers": {name: np.round(a.astype(float), DIGITS).tolist() for name, a in expectations.answers.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, separators=(",", ":")) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data, separators=(",", ":")) + "\n")
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror}. Name a folder that can be written.") from error
     return path
 
 

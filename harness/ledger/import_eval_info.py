@@ -22,6 +22,7 @@ import yaml
 from harness.errors import UsageError
 from harness.ledger.writer import LedgerWriter
 from harness.spec.manifest import canonical_json, manifest_sha256
+from harness.spec.policy import holds_control
 from harness.strict_json import RepeatedKey, unique_keys
 
 SOURCE = "lerobot eval_info.json"
@@ -84,14 +85,16 @@ def import_eval_info(
             None takes truth values only.
 
     Raises:
-        UsageError: `success_at` is not finite; a file is missing, is given twice, is no JSON, has a key twice, has
-            neither of the two forms, holds no episode, or states something that is no success or no task; names the
-            place in the file.
+        UsageError: `success_at` is not finite; `policy` holds a control character; a file is missing, is given twice,
+            is no JSON, has a key twice, has neither of the two forms, holds no episode, or states something that is no
+            success or no task; names the place in the file.
         LedgerError: `out` holds another ledger or cannot be written.
     """
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
     if success_at is not None and not math.isfinite(success_at):
         raise UsageError(f"--success-at is {success_at}, where a finite score is expected.")
+    if policy is not None and holds_control(policy):
+        raise UsageError(f"--policy {policy!r} holds a line break or another control character; leave it out.")
     found, overall = _Found(success_at), {}
     read: dict[str, Path] = {}
     for path in sources:

@@ -16,7 +16,7 @@ import harness
 from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.analysis.summary import Summary
 from harness.analysis.timing import BUSY, PARTS, busy_shares
-from harness.errors import HarnessError
+from harness.errors import UsageError
 from harness.ledger import Ledger
 from harness.ledger.storage import Location
 from harness.report.contents import PROVENANCE, contents
@@ -96,7 +96,7 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
         Where it lies: a path, or the URI.
 
     Raises:
-        HarnessError: The file cannot be written; names it.
+        UsageError: The file cannot be written; names it.
     """
     target = str(path)
     remote = "://" in target
@@ -110,7 +110,7 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             Path(target).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise HarnessError(f"Cannot write the report {target!r}: {error}. Give another path.") from error
+        raise UsageError(f"Cannot write the report {target!r}: {error}. Give another path.") from error
     return target if remote else Path(target)
 
 

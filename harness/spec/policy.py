@@ -58,7 +58,7 @@ class PolicySpec(SpecModel):
         if not self.kind:
             raise ValueError("a policy needs a kind, e.g. scripted or lerobot:REPO")
         for text in (self.kind, self.path or "", self.label, *map(str, self.options.values())):
-            if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+            if holds_control(text):
                 raise ValueError(f"{text!r} holds a line break or another control character; leave it out")
         if not self.label:
             object.__setattr__(self, "label", self.text)
@@ -71,6 +71,11 @@ class PolicySpec(SpecModel):
         body = self.kind + (f"{separator}{self.path}" if self.path else "")
         query = "&".join(f"{key}={_text(value)}" for key, value in self.options.items())
         return f"{body}?{query}" if query else body
+
+
+def holds_control(text: str) -> bool:
+    """Whether a text holds a line break or another control character: no name of a policy may."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
 
 
 def parse_policy(text: str) -> PolicySpec:

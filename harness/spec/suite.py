@@ -17,7 +17,7 @@ from harness.spec.resolve import SpecModel, find, load_yaml, parse
 from harness.spec.timing import SYNCHRONOUS, ClockName, Latency
 from harness.spec.variants import ProbeVariant, variants
 
-Nfe = Annotated[int, Field(ge=1)]
+Nfe = Annotated[int, Field(ge=1, le=10_000)]
 Video = Literal["none", "failures", "all"]
 """Which episodes are filmed."""
 

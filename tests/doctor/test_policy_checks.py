@@ -24,7 +24,7 @@ from harness.doctor.expectations import (
 )
 from harness.doctor.observations import load_observations
 from harness.doctor.policy_checks import check_policy, expected_answers
-from harness.errors import HarnessError, PolicyError
+from harness.errors import HarnessError, PolicyError, UsageError
 from harness.policies.flow import FlowConfig, FlowPolicy, random_network
 from harness.policies.scripted import ScriptedPolicy
 from harness.spec.identity import PolicyIdentity
@@ -207,6 +207,8 @@ def test_expectations_are_kept_beside_the_checkpoint(
     well: FlowPolicy, expectations: Expectations, tmp_path: Path
 ) -> None:
     assert read_expectations(tmp_path) is None
+    with pytest.raises(UsageError, match=r"/proc/none/probe\.json"):
+        write_expectations(expectations, "/proc/none")
     path = write_expectations(expectations, tmp_path / "checkpoint")
     assert path.stat().st_size < 200_000
     read = read_expectations(tmp_path / "checkpoint")

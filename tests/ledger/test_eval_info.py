@@ -161,6 +161,13 @@ def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path, val
         import_eval_info(path, tmp_path / "ledger", success_at=math.nan)
 
 
+def test_a_policys_name_that_a_run_would_refuse_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "eval_info.json", {"per_task": [task(0, [1, 0])]})
+    with pytest.raises(UsageError, match=r"--policy 'pi\\n05' holds a line break"):
+        import_eval_info(path, tmp_path / "ledger", policy="pi\n05")
+    assert not (tmp_path / "ledger").exists()
+
+
 @pytest.mark.parametrize("form", [{"per_task": [task(0, [1, 0, 1])]}, OLD_FORM])
 def test_ledgers_of_different_thresholds_do_not_pair(
     tmp_path: Path, form: dict[str, Any], capsys: pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ import pytest
 
 from harness.analysis import success_by_suite
 from harness.analysis.summary import Summary
-from harness.errors import HarnessError
+from harness.errors import UsageError
 from harness.ledger import LedgerWriter, read
 from harness.report import render_html, write_html
 from harness.report.format import percent_interval
@@ -230,7 +230,7 @@ def test_videos_that_exist_are_linked_relative_to_the_page(build_ledger: BuildLe
 
 def test_a_page_that_cannot_be_written_is_named(build_ledger: BuildLedger, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HarnessError, match=r"file/report\.html"):
+    with pytest.raises(UsageError, match=r"file/report\.html"):
         write_html(read(build_ledger()), tmp_path / "file" / "report.html", command="c")
 
 
