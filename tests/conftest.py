@@ -21,6 +21,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # One thread, as a run's workers have. What torch splits over two waits for the slower one at every step, and that is
 # long where another process holds the second core: a test of 0.5 s of CPU took 200 s.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# xdist tells its processes how wide its own terminal is; what the tests print goes to no terminal.
+os.environ.pop("COLUMNS", None)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANIFEST = {

@@ -43,20 +43,19 @@ def command(
     Needs neither Ray nor LIBERO. Decisions of concurrent clients are batched. Ctrl-C ends it.
     """
     from harness.policies.registry import POLICIES, make_policy
+    from harness.serve.websocket import require_token, run_server
 
+    if token is not None and not token.strip():
+        raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
+    require_token(host, token)
     (spec,) = parse_policies([policy])
-    # Before anything heavy is loaded.
+    # Before anything heavy is loaded, and after what needs no network: a hub may be asked.
     POLICIES.check(spec)
 
     from harness.latency.node import hardware_of_node
     from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService
     from harness.serve.sizing import asked_for, prepare_serving
-    from harness.serve.websocket import require_token, run_server
-
-    if token is not None and not token.strip():
-        raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
-    require_token(host, token)
     screen, clock = Screen(), WallTime()
     named = hardware_of_node(hardware)
     screen.say(f"Loading {spec.label}")

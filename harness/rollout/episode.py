@@ -239,13 +239,15 @@ class _Course:
         )
 
     def _previous(self) -> PreviousChunk | None:
-        """What the policy has to continue: under a clock that freezes it, what is left of the old chunk."""
+        """What the policy has to continue: under a clock that freezes it, what is left of the old chunk.
+
+        None too where no delay is expected: nothing of it will be executed meanwhile, and there is nothing to bridge.
+        """
         if not self.timing.clock.freezes or self.old is None:
             return None
         left = self.old.actions[self.old_from :]
-        return (
-            PreviousChunk(left, min(self.timing.clock.expect(self.log.delay_steps), len(left))) if len(left) else None
-        )
+        frozen = min(self.timing.clock.expect(self.log.delay_steps), len(left))
+        return PreviousChunk(left, frozen) if frozen else None
 
     def _execute(
         self, chunk: CheckedChunk, moves: Sequence[Move], seen: Observation

@@ -22,7 +22,8 @@ def test_the_table_holds_every_policy_type_of_this_lerobot() -> None:
     import lerobot.policies  # noqa: F401
     from lerobot.configs import PreTrainedConfig
 
-    assert set(PreTrainedConfig.get_known_choices()) <= set(FAMILIES)
+    # Another test of this process may have loaded our own plugin.
+    assert set(PreTrainedConfig.get_known_choices()) - {"vla_flow"} <= set(FAMILIES)
 
 
 @pytest.mark.parametrize("policy_type", sorted(FAMILIES))
