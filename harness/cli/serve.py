@@ -56,6 +56,7 @@ def command(
     from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService
     from harness.serve.sizing import asked_for, prepare_serving
+
     screen, clock = Screen(), WallTime()
     named = hardware_of_node(hardware)
     screen.say(f"Loading {spec.label}")
