@@ -290,27 +290,13 @@ def make(spec: PolicyRequest) -> FlowPolicy:
         PolicyError: There is no such checkpoint, or it does not load whole.
     """
     options = parse_options(spec)
-    device, dtype, graphs = options.device, options.dtype, options.graphs
+    policy_id = f"flow:{spec.path}" if spec.path else "flow"
     if options.weights is not None:
-        seed = options.seed or 0
-        network = random_network(FlowConfig(), seed)
+        checkpoint = f"random:seed={options.seed or 0}"
+        network = random_network(FlowConfig(), options.seed or 0)
         digest = hashlib.sha256(serialize(network)).hexdigest()
-        return FlowPolicy(
-            network,
-            checkpoint=f"random:seed={seed}",
-            weights_sha256=digest,
-            device=device,
-            dtype=dtype,
-            graphs=graphs,
-        )
-    path, checkpoint = find_checkpoint(spec.path or DEFAULT)
-    network, digest = load_network(path)
-    return FlowPolicy(
-        network,
-        policy_id=f"flow:{spec.path}" if spec.path else "flow",
-        checkpoint=checkpoint,
-        weights_sha256=digest,
-        device=device,
-        dtype=dtype,
-        graphs=graphs,
-    )
+    else:
+        path, checkpoint = find_checkpoint(spec.path or DEFAULT)
+        network, digest = load_network(path)
+    placed = options.model_dump(include={"device", "dtype", "graphs"})
+    return FlowPolicy(network, policy_id=policy_id, checkpoint=checkpoint, weights_sha256=digest, **placed)
