@@ -52,6 +52,7 @@ REFACTORINGS = {
     "ae0a749": "",
     "5445e4c": "",
     "df28338": "",
+    "6c6c225": "",
 }
 """Commits that refactored, with the files of theirs that did (all, when empty). What else they brought, and what other
 commits did, are features and mended defects: docs/design-decisions.md names their modules."""
