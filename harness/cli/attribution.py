@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.screen import Screen
+from harness.time_source import WallTime
 
 if TYPE_CHECKING:
     from harness.gate import GateResult
@@ -31,7 +31,7 @@ def run_attribution(
     if result.verdict is not Verdict.FAIL:
         screen.say(f"Nothing to attribute: the verdict is {result.verdict.value}.")
         return ""
-    target = out or f"reports/attribution-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    target = out or f"reports/attribution-{WallTime().now():%Y%m%d-%H%M%S}"
 
     def say(text: str) -> None:
         screen.say(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from harness.cli.examples import examples
 from harness.cli.verb import Verb
 from harness.errors import EXIT_FAILED
 from harness.screen import Screen
+from harness.time_source import WallTime
 
 app = typer.Typer(
     help="Accept ledgers as baselines, list them, and look for step changes over many nights.",
@@ -36,7 +36,7 @@ def set_command(
     """Accept a ledger as the baseline of its suite, protocol, hardware and NFE. Earlier records are kept."""
     from harness.gate.baseline import set_baseline
 
-    for record in set_baseline(root, ledger, datetime.now(UTC), name=name, policy=policy, nfe=nfe, note=note):
+    for record in set_baseline(root, ledger, WallTime().now(), name=name, policy=policy, nfe=nfe, note=note):
         nfe_text = f" at NFE {record.nfe}" if record.nfe is not None else ""
         Screen().say(f"{record.name}: {record.ledger} ({' + '.join(record.suites)}{nfe_text})")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_module
 import re
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from harness.cli.timing import parse_clocks
 from harness.cli.values import parse_policies
 from harness.errors import UsageError
 from harness.screen import Screen
+from harness.time_source import WallTime
 
 if TYPE_CHECKING:
     from harness.analysis.delay_limit import DelayLimit
@@ -62,7 +62,7 @@ def command(
     if len(clocks) != 1:
         raise UsageError(f"--clock is {clock!r}; one clock is searched at a time.")
     loaded = SuiteChanges(episodes=episodes).apply(load_suite(suite))
-    target = out or f"reports/delay-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    target = out or f"reports/delay-{WallTime().now():%Y%m%d-%H%M%S}"
     screen = Screen(stderr=json == "-")
     with ProgressDisplay(screen) as display:
         search = DelaySearch(

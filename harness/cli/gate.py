@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +13,7 @@ from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.errors import UsageError
 from harness.screen import Screen
+from harness.time_source import WallTime
 
 if TYPE_CHECKING:
     from harness.analysis.paired.compare import Choice
@@ -89,7 +89,7 @@ def command(
         result = gate(base, candidate, given, choice=choice, seed=seed, allow=(allow,) if allow else ())
     except Exception as error:
         failure = error
-        write_texts([(junit, lambda: render_error_junit(given.name, failure, datetime.now(UTC)))])
+        write_texts([(junit, lambda: render_error_junit(given.name, failure, WallTime().now()))])
         raise
     screen = Screen(stderr="-" in (markdown, junit, json))
     attributed = ""
@@ -98,7 +98,7 @@ def command(
     write_texts(
         [
             (markdown, lambda: render_gate_markdown(result) + attributed),
-            (junit, lambda: render_gate_junit(result, datetime.now(UTC))),
+            (junit, lambda: render_gate_junit(result, WallTime().now())),
             (json, lambda: render_json(result)),
         ]
     )

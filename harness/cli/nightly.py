@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from harness.cli.examples import examples
 from harness.cli.values import parse_nfe, parse_policies
 from harness.errors import EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
+from harness.time_source import WallTime
 
 DEFAULT_KEEP = 30
 """Nights that `--dry-run` without `--keep` supposes to stay."""
@@ -103,7 +103,7 @@ def command(
     screen = Screen()
     planned = SuiteChanges(episodes=episodes).apply(loaded)
     require_room(root)
-    out = open_night(night, spec.label, datetime.now(UTC))
+    out = open_night(night, spec.label, WallTime().now())
     if Location.of(out).exists():
         screen.say(f"Continuing the night that was cut off: {out}")
     try:
@@ -123,9 +123,9 @@ def command(
             screen.say("Interrupted; the same command goes on with this night.")
             raise typer.Exit(EXIT_INTERRUPTED)
         if record is not None:
-            ended = conclude_rebase(night, record, out, datetime.now(UTC), notify)
+            ended = conclude_rebase(night, record, out, WallTime().now(), notify)
         else:
-            ended = conclude_night(night, out, datetime.now(UTC), notify)
+            ended = conclude_night(night, out, WallTime().now(), notify)
     except typer.Exit:
         raise
     except Exception as error:

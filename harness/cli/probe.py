@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -124,9 +123,9 @@ def command(
     from harness.latency.to_ledger import probe_to_ledger
     from harness.ledger import read
     from harness.report import render_terminal, write_summary
-    from harness.rollout.time_source import WallTime
+    from harness.time_source import WallTime
 
-    target = out or f"reports/probe-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    target = out or f"reports/probe-{WallTime().now():%Y%m%d-%H%M%S}"
     screen = Screen()
     screen.say(f"e2e: {SCOPE}")
     session = probe_to_ledger(

@@ -7,7 +7,6 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +21,7 @@ from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageErr
 from harness.screen import Screen
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.suite import Video
+from harness.time_source import WallTime
 
 if TYPE_CHECKING:
     from harness.cluster.run import RunResult
@@ -131,7 +131,7 @@ def command(
         )
     if resume and out is None:
         raise UsageError("--resume continues a ledger: name it with --out.")
-    target = out or f"reports/{loaded.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    target = out or f"reports/{loaded.name.replace(':', '-')}-{WallTime().now():%Y%m%d-%H%M%S}"
     gated = prepare_gate(gate_against, rules, target, resume=resume)
     from harness.cli.live import ProgressDisplay
 

@@ -53,9 +53,9 @@ def command(
     POLICIES.check(spec)
 
     from harness.latency.node import hardware_of_node
-    from harness.rollout.time_source import WallTime
     from harness.serve.service import PolicyService
     from harness.serve.sizing import asked_for, prepare_serving
+    from harness.time_source import WallTime
 
     screen, clock = Screen(), WallTime()
     named = hardware_of_node(hardware)

@@ -109,7 +109,7 @@ def command(
 
     # Now that no name or file is mistaken, what takes seconds to load.
     from harness.interrupts import Interrupts
-    from harness.rollout.time_source import WallTime
+    from harness.time_source import WallTime
     from harness.watch.evaluation.machine import choose_gpus, parse_cpus, parse_gpus, read_gpus
     from harness.watch.evaluation.process import ProcessEvaluator
     from harness.watch.evaluation.request import EvaluationOptions

@@ -22,7 +22,6 @@ from harness.errors import UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.parts import read_rows
 from harness.ledger.provenance import git_revision
-from harness.rollout.time_source import TimeSource
 from harness.schedule.early_stopping import EarlyStopping
 from harness.schedule.plan import missing, plan_episodes
 from harness.schedule.status import RunStatus
@@ -30,6 +29,7 @@ from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
 from harness.spec.manifest import canonical_json, manifest_sha256
 from harness.spec.protocol import run_protocol_sha256
+from harness.time_source import TimeSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from harness.cluster.rows import decision_rows, episode_rows
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
 from harness.rollout.faults import describe_exception
-from harness.rollout.time_source import TimeSource
 from harness.schedule.early_stopping import EarlyStopping
 from harness.schedule.leases import Lease
 from harness.schedule.order import TaskId
@@ -20,6 +19,7 @@ from harness.schedule.result import EpisodeResult
 from harness.schedule.state import RunState
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
+from harness.time_source import TimeSource
 
 if TYPE_CHECKING:
     from harness.cluster.claim import Claimed

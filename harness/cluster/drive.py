@@ -14,10 +14,10 @@ from harness.cluster.usage import UsageLog
 from harness.errors import ControllerLost, HarnessError, LedgerError, NodeError, PolicyChanged, PolicyError
 from harness.interrupts import Interrupts
 from harness.rollout.faults import EpisodeTimeout
-from harness.rollout.time_source import TimeSource
 from harness.schedule.early_stopping import StopNote
 from harness.schedule.failure import Restart, decide_restart
 from harness.schedule.progress import Progress, RunSnapshot
+from harness.time_source import TimeSource
 
 POLL_S = 0.25
 GRACE_S = 8.0

@@ -10,12 +10,12 @@ from typing import Any
 from harness.clocks import DelaySource
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.recording import Recording
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.order import TaskId
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.time_source import TimeSource, WallTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
-from harness.rollout.time_source import TimeSource
 from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
@@ -29,6 +28,7 @@ from harness.serve.sizing import BatchPlan, asked_for, prepare_serving
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
+from harness.time_source import TimeSource
 
 if TYPE_CHECKING:
     from harness.latency.nvml import NvmlSource

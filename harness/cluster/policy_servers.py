@@ -13,11 +13,11 @@ from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
 from harness.errors import PolicyError
 from harness.policies.registry import POLICIES
-from harness.rollout.time_source import TimeSource
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
 from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
+from harness.time_source import TimeSource
 
 
 class PolicyServers:

@@ -37,7 +37,6 @@ from harness.interrupts import Interrupts, interruptible
 from harness.policies.ability import frame_warning
 from harness.rollout.dataset import Dataset
 from harness.rollout.episode import replan_interval
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.balance import ServerDemand, reserved_cores
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
 from harness.schedule.placement import NodeResources, WorkerSlot, place_workers, renderer_room, spread_renderers
@@ -46,6 +45,7 @@ from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
 from harness.spec.changes import SuiteChanges
 from harness.spec.suite import Video
+from harness.time_source import TimeSource, WallTime
 
 
 @dataclass(frozen=True, slots=True)

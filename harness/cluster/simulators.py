@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from harness.rollout.time_source import TimeSource
 from harness.schedule.order import TaskId
 from harness.sim.base import SimConfig, Simulator, World
+from harness.time_source import TimeSource
 
 CAPACITY = 2
 """Simulators kept: one task for policies with and without cameras, or two tasks."""

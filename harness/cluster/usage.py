@@ -11,8 +11,8 @@ from typing import Any
 from harness.cluster.policy_servers import PolicyServers
 from harness.cluster.ray_session import RaySession
 from harness.ledger.schema import PHASES
-from harness.rollout.time_source import TimeSource
 from harness.schedule.usage import ServerUse, busy_share
+from harness.time_source import TimeSource
 
 EVERY_S = 1.0
 """Least time between two rows of a node, seconds."""

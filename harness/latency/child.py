@@ -25,10 +25,10 @@ from harness.latency.probe import ConfigurationResult, Labels, probe, resolve_nf
 from harness.latency.reading import Reading, TelemetrySource
 from harness.latency.telemetry import Telemetry, find_source
 from harness.policies.base import Policy
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.spec.budget import Budget
 from harness.spec.observation import Observation
 from harness.spec.profile import CPU_PROFILE
+from harness.time_source import TimeSource, WallTime
 
 POLL_S = 0.2
 # A process that was just ended may stand in the driver's list for a moment.

@@ -13,9 +13,9 @@ from harness.latency.probe import ConfigurationResult, Labels
 from harness.latency.standby import Imports, Standby
 from harness.ledger.schema import Row
 from harness.policies.base import Policy
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.spec.budget import Budget
 from harness.spec.observation import Observation
+from harness.time_source import TimeSource, WallTime
 
 
 def run_isolated(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from harness.ledger.schema import Row
-from harness.rollout.time_source import TimeSource
 from harness.spec.suite import ProbePlan
+from harness.time_source import TimeSource
 
 
 @dataclass(frozen=True, slots=True)

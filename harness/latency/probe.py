@@ -23,10 +23,10 @@ from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize,
 from harness.latency.telemetry import Energy, Telemetry
 from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
-from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 from harness.spec.budget import Budget
 from harness.spec.observation import ACTION_DIM, Observation, PolicyInfo
+from harness.time_source import TimeSource
 
 SCOPE = (
     "e2e is one call of `act`: from observations in host memory (frames already rendered) to the action chunk in host "

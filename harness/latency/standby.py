@@ -18,7 +18,7 @@ import psutil
 from harness.cores import usable_cores
 from harness.latency.child import POLL_S, serve
 from harness.policies.registry import POLICIES, PYTHON_KIND, PolicyRequest
-from harness.rollout.time_source import TimeSource, WallTime
+from harness.time_source import TimeSource, WallTime
 
 # How long a child may take to hand over what it has after it was asked to stop: one decision of a slow policy.
 GRACE_S = 15.0

@@ -24,11 +24,11 @@ from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.ledger.schema import Row
 from harness.policies.registry import make_policy
-from harness.rollout.time_source import TimeSource
 from harness.spec.manifest import manifest_sha256
 from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.suite import ProbePlan, Suite
 from harness.spec.variants import ProbeVariant
+from harness.time_source import TimeSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from harness.rollout.decide import Decided, Decider, LocalDecider
 from harness.rollout.episode import run_episode
 from harness.rollout.faults import EpisodeTimeout, PolicyActionError, PolicyRaised, PolicyTimeout, WorkerDied
 from harness.rollout.limits import Alarm
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.result import DecisionLog, EpisodeResult
+from harness.time_source import TimeSource, WallTime
 
 __all__ = [
     "Alarm",

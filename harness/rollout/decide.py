@@ -12,8 +12,8 @@ from harness.errors import PolicyServerDied, PolicyServerLost
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.rollout.faults import PolicyActionError, PolicyRaised, PolicyTimeout, describe_exception
 from harness.rollout.limits import Alarm, AlarmRang
-from harness.rollout.time_source import TimeSource
 from harness.spec.observation import Observation, RemoteTiming
+from harness.time_source import TimeSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from harness.errors import SimulatorError
 from harness.rollout.actions import CheckedChunk, check_actions
 from harness.rollout.decide import Decider
 from harness.rollout.faults import EpisodeTimeout, PolicyTimeout, explain_fault
-from harness.rollout.time_source import TimeSource
 from harness.schedule.keys import decision_noise
 from harness.schedule.result import DecisionLog, EpisodeResult
 from harness.schedule.units import EpisodeUnit
@@ -24,6 +23,7 @@ from harness.sim.base import SimTimings, Simulator, credit_of
 from harness.spec.observation import ACTION_DIM, ControlMode, Observation, PolicyInfo, PreviousChunk
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.time_source import TimeSource
 
 GRIPPER_OPEN = -1.0
 """What LIBERO's settling steps tell the gripper."""

@@ -19,7 +19,6 @@ from harness.rollout.decide import Decider, LocalDecider
 from harness.rollout.disturb import DisturbedSimulator
 from harness.rollout.episode import run_episode
 from harness.rollout.limits import Alarm
-from harness.rollout.time_source import TimeSource, WallTime
 from harness.schedule.keys import episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
@@ -29,6 +28,7 @@ from harness.spec.manifest import manifest_sha256
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation, PolicyInfo
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.time_source import TimeSource, WallTime
 
 STATE_DIM = 8
 """Components of `Observation.state`."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from harness.policies.base import Policy, PreparingPolicy
 from harness.rollout.decide import Decided, first_of, raised
 from harness.rollout.faults import PolicyActionError
-from harness.rollout.time_source import TimeSource
 from harness.schedule.batching import Waiting, bucket_of, next_batch, patience
 from harness.spec.observation import Observation
+from harness.time_source import TimeSource
 
 Answer = TypeVar("Answer")
 

@@ -24,10 +24,10 @@ from harness.policies.openpi.messages import (
 from harness.rollout.actions import check_actions
 from harness.rollout.decide import Decided, first_of
 from harness.rollout.faults import describe_exception
-from harness.rollout.time_source import TimeSource
 from harness.serve.batching import Batcher
 from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan
+from harness.time_source import TimeSource
 
 
 class Conversation:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from harness.latency.inputs import synthetic_observations
 from harness.policies.base import EpisodicPolicy, Policy
 from harness.policies.registry import serving_options
-from harness.rollout.time_source import TimeSource
 from harness.schedule.batching import buckets, choose_batch
 from harness.schedule.keys import decision_noise
 from harness.spec.observation import Observation
+from harness.time_source import TimeSource
 
 BUDGET_S = 10.0
 """No larger batch is tried once measuring has taken this long, seconds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep, substeps
 from harness.sim.textures import Textures
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
+from harness.time_source import TimeSource, WallTime
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 """What every evaluator sends while the scene settles: no motion, gripper open."""
@@ -37,6 +37,7 @@ class LiberoSim:
         resolution: int = 256,
         config: SimConfig | None = None,
         resources: Resources | None = None,
+        stopwatch: TimeSource | None = None,
     ) -> None:
         """Build a task; takes seconds, once.
 
@@ -46,12 +47,14 @@ class LiberoSim:
             resolution: Frame size in pixels, used when no config is given.
             config: What of the protocol the simulator needs; None: both cameras at `resolution`, LIBERO's defaults.
             resources: The LIBERO package's files; None: of the installed package.
+            stopwatch: What `timings` are taken by; None: the machine's.
 
         Raises:
             UsageError: Unknown suite or task, or a control rate at which LIBERO samples its cameras irregularly.
             SimulatorError: LIBERO or MuJoCo is missing or refuses.
         """
         self.config = config or SimConfig(resolution=resolution, cameras=CAMERAS)
+        self._seconds = (stopwatch or WallTime()).seconds
         resources = resources or Resources(find_package())
         task = resources.task(suite, task_id)
         self.suite, self.task_id, self.task = suite, task_id, task.name
@@ -145,13 +148,13 @@ class LiberoSim:
             raise UsageError(f"Trial {trial} does not exist; trials count from 0.")
         self.timings = SimTimings()
         self._episode_key = episode_key
-        began = time.perf_counter()
+        began = self._seconds()
         images = self._start(init_state_id, trial, observe=observe)
         if self.config.control_mode == "absolute":
             self._env.robots[0].controller.use_delta = False
         self._goals.begin()
         self._started = True
-        self.timings.reset_s = time.perf_counter() - began - self.timings.render_s
+        self.timings.reset_s = self._seconds() - began - self.timings.render_s
         return self._observation(images) if observe else None
 
     def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
@@ -171,17 +174,17 @@ class LiberoSim:
         values = np.asarray(action)
         if values.shape != (ACTION_DIM,) or not np.isfinite(values).all():
             raise UsageError(f"An action is {ACTION_DIM} finite numbers, got {values!r}.")
-        began, rendered = time.perf_counter(), self.timings.render_s
+        began, rendered = self._seconds(), self.timings.render_s
         images, success = self._control_step(values, render=observe)
         self._goals.watch()
-        self.timings.physics_s += time.perf_counter() - began - (self.timings.render_s - rendered)
+        self.timings.physics_s += self._seconds() - began - (self.timings.render_s - rendered)
         return StepResult(success, success, self._observation(images) if observe else None)
 
     def frame(self, camera: str, resolution: int) -> NDArray[np.uint8]:
         """Render the present state for a video, in the protocol's orientation, without disturbing the episode."""
-        began = time.perf_counter()
+        began = self._seconds()
         picture = self._oriented(self._renderer.render(self._data, camera, resolution))
-        self.timings.render_s += time.perf_counter() - began
+        self.timings.render_s += self._seconds() - began
         return picture
 
     def close(self) -> None:
@@ -244,12 +247,12 @@ class LiberoSim:
         return images, success
 
     def _render(self) -> dict[str, NDArray[np.uint8]]:
-        began = time.perf_counter()
+        began = self._seconds()
         images = {
             camera: self._oriented(self._renderer.render(self._data, camera, self.config.resolution))
             for camera in self.cameras
         }
-        self.timings.render_s += time.perf_counter() - began
+        self.timings.render_s += self._seconds() - began
         return images
 
     def _oriented(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

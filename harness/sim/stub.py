@@ -15,6 +15,7 @@ from harness.errors import UsageError, unknown_name
 from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription, told_instruction
 from harness.spec.observation import ACTION_DIM, Observation
 from harness.spec.stages import STAGES
+from harness.time_source import TimeSource, WallTime
 
 N_TASKS = 10
 N_INIT_STATES = 50
@@ -35,9 +36,15 @@ class StubSim:
     """
 
     def __init__(
-        self, suite: str, task_id: int, config: SimConfig, sleep: Callable[[float], None] = time.sleep
+        self,
+        suite: str,
+        task_id: int,
+        config: SimConfig,
+        sleep: Callable[[float], None] = time.sleep,
+        stopwatch: TimeSource | None = None,
     ) -> None:
-        """Build the counter; `sleep` takes the seconds that a step of a slow suite lasts."""
+        """Build the counter; `sleep` takes the seconds that a step of a slow suite lasts, `stopwatch` times it."""
+        self._seconds = (stopwatch or WallTime()).seconds
         self.suite, self.task_id, self.config = suite, task_id, config
         self.instruction = told_instruction(INSTRUCTIONS, task_id, config.instruction)
         self.timings = SimTimings()
@@ -73,13 +80,13 @@ class StubSim:
         """Add `action[0]`."""
         if np.shape(action) != (ACTION_DIM,):
             raise UsageError(f"An action has shape ({ACTION_DIM},), got {np.shape(action)}.")
-        began = time.perf_counter()
+        began = self._seconds()
         if self._step_s:
             self._sleep(self._step_s)
         self._sum += float(action[0])
         self._steps += 1
         success = self._sum >= self._target
-        self.timings.physics_s += time.perf_counter() - began
+        self.timings.physics_s += self._seconds() - began
         return StepResult(success, success, self._observe() if observe else None)
 
     def frame(self, camera: str, resolution: int) -> NDArray[np.uint8]:

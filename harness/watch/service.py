@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.rollout.time_source import TimeSource
+from harness.time_source import TimeSource
 from harness.watch.backlog.journal import CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
 from harness.watch.backlog.order import BacklogOrder, choose, overflow, supersedes
 from harness.watch.checkpoints.discovery import CheckpointCandidate, Signature, digest_place, inspect, is_settled, scan

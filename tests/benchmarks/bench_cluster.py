@@ -35,7 +35,6 @@ from harness.cluster.ray_session import open_session
 from harness.cluster.run import RunResult
 from harness.latency.node import cpu_model
 from harness.ledger.compact import compact_ledger
-from harness.rollout.time_source import WallTime
 from harness.schedule.keys import episode_key
 from harness.schedule.progress import Progress
 from harness.schedule.result import DecisionLog, EpisodeResult
@@ -44,6 +43,7 @@ from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
 from harness.spec.observation import PolicyInfo
 from harness.spec.resolve import parse
+from harness.time_source import WallTime
 
 Row = tuple[str, str, str]
 

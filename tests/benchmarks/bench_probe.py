@@ -29,9 +29,9 @@ from harness.latency import Budget, Telemetry, find_source, probe, synthetic_obs
 from harness.latency.node import cpu_model
 from harness.policies.flow import make
 from harness.policies.flow.policy import FlowPolicy
-from harness.rollout.time_source import WallTime
 from harness.spec.observation import Observation
 from harness.spec.policy import parse_policy
+from harness.time_source import WallTime
 
 LIMIT = 1.02
 COMMAND_LIMIT = 2.0

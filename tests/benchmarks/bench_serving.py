@@ -25,11 +25,11 @@ import numpy as np
 from harness.latency import synthetic_observations
 from harness.policies.base import Policy
 from harness.policies.registry import make_policy
-from harness.rollout.time_source import WallTime
 from harness.schedule.keys import decision_noise
 from harness.serve.batching import Batcher
 from harness.spec.observation import Observation
 from harness.spec.policy import parse_policy
+from harness.time_source import WallTime
 
 KEY = "5e" * 32
 """An episode key: noise of the benchmark is keyed as in a run."""

@@ -23,9 +23,9 @@ from harness.ledger.conform import to_table
 from harness.policies.flow.network import FlowConfig
 from harness.policies.flow.policy import FlowPolicy
 from harness.policies.registry import make_policy
-from harness.rollout.time_source import WallTime
 from harness.spec.budget import Budget
 from harness.spec.policy import parse_policy
+from harness.time_source import WallTime
 
 OBSERVATIONS = synthetic_observations(2, resolution=256)
 CONFIG = FlowConfig()

@@ -18,8 +18,8 @@ from harness.latency.probe import Row
 from harness.latency.telemetry import Reading, Telemetry
 from harness.ledger.conform import to_table
 from harness.policies.base import no_span
-from harness.rollout.time_source import WallTime
 from harness.spec.observation import ActionChunks
+from harness.time_source import WallTime
 
 TINY = Budget(min_seconds=0.05, min_samples=4, max_seconds=20, warmup_seconds=0.2, warmup_window=1)
 OBSERVATIONS = synthetic_observations(3, resolution=8)
@@ -285,7 +285,7 @@ def test_probing_imports_neither_ray_nor_a_simulator() -> None:
 import sys
 from harness.latency import Budget, describe_node, probe, run_isolated, synthetic_observations
 from harness.policies.registry import make_policy
-from harness.rollout.time_source import WallTime
+from harness.time_source import WallTime
 from harness.spec.policy import parse_policy
 budget = Budget(min_seconds=0, min_samples=1, warmup_seconds=0)
 probe(make_policy(parse_policy("flow?device=cpu")), observations=synthetic_observations(1), clock=WallTime(),

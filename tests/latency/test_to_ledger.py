@@ -13,11 +13,11 @@ from harness.latency import Labels, child, synthetic_observations
 from harness.latency.reading import Reading
 from harness.latency.to_ledger import ProbeSession, probe_to_ledger
 from harness.ledger import read
-from harness.rollout.time_source import WallTime
 from harness.spec.budget import Budget
 from harness.spec.policy import PolicySpec
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite
+from harness.time_source import WallTime
 
 STUB = "python:variant_stubs:Rounding"
 

@@ -18,10 +18,10 @@ import pytest
 from harness.cluster.ray_session import open_session
 from harness.policies.base import Policy
 from harness.policies.openpi.link import Address
-from harness.rollout.time_source import WallTime
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
 from harness.serve.websocket import PolicyWebsocket
+from harness.time_source import WallTime
 
 HERE = str(Path(__file__).parent)
 PACKAGES = ("openpi-client==0.1.2", "numpy<2", "typing_extensions", "websockets")

@@ -22,12 +22,12 @@ from harness.policies.openpi.messages import encode_request
 from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
-from harness.rollout.time_source import WallTime
 from harness.schedule.keys import decision_noise
 from harness.serve.sizing import BatchPlan
 from harness.serve.websocket import require_token
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, Observation, PolicyInfo
+from harness.time_source import WallTime
 
 TOKEN = "right"  # noqa: S105 - of a server that lives for a second
 QUICK = OpenpiOptions(connect_s=0.3, reconnect_s=1.0, answer_s=10.0)

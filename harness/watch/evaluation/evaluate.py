@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, NodeError
 from harness.ledger.storage import Location
 from harness.screen import Screen
+from harness.time_source import TimeSource, WallTime
 from harness.watch.evaluation.request import End, EvaluationRequest, EvaluationResult
 from harness.watch.training.outbox import write_json
 
@@ -109,7 +110,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
             address=options.address,
             resume=True,
             video=options.video,
-            on_progress=_Progress(request),
+            on_progress=_Progress(request, WallTime()),
             on_message=lambda text: Screen().say(f"{request.name}: {text}"),
             early_stopping=lambda plan, _: GiveWay(request.cancel_file, tuple(plan)),
             isolation=Isolation(options.nice, options.cpus, options.gpu_memory_fraction),
@@ -230,20 +231,21 @@ def lock_path(out: str) -> Path:
 
 
 @contextlib.contextmanager
-def sole_evaluation(out: str, timeout_s: float = LOCK_S) -> Iterator[None]:
+def sole_evaluation(out: str, timeout_s: float = LOCK_S, stopwatch: TimeSource | None = None) -> Iterator[None]:
     """Hold the lock of a ledger, and end what a killed evaluation has left running.
 
     Raises:
         NodeError: Another evaluation of this ledger goes on and on.
     """
     with open(lock_path(out), "a", encoding="utf-8") as lock:
-        deadline = time.monotonic() + timeout_s
+        seconds = (stopwatch or WallTime()).seconds
+        deadline = seconds() + timeout_s
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if seconds() > deadline:
                     raise NodeError(
                         f"Another evaluation writes to {out!r} and has not ended in {timeout_s:.0f} s. Only one "
                         "watcher can serve a ledger."
@@ -283,15 +285,16 @@ def _guarded(request: EvaluationRequest) -> EvaluationResult:
 class _Progress:
     """Prints progress now and then, and lowers the priority of everything once Ray has started."""
 
-    def __init__(self, request: EvaluationRequest) -> None:
+    def __init__(self, request: EvaluationRequest, stopwatch: TimeSource) -> None:
+        self._seconds = stopwatch.seconds
         self._name, self._nice, self._last, self._shown = request.name, request.options.nice, 0.0, -1
 
     def __call__(self, progress: Progress) -> None:
         if self._shown < 0:
             set_group_niceness(self._nice)
         held = progress.skipped + progress.done
-        due = time.monotonic() - self._last >= LINE_EVERY_S or progress.remaining == 0
+        due = self._seconds() - self._last >= LINE_EVERY_S or progress.remaining == 0
         if due and held != self._shown:
             errors = f", {progress.errors} errors" if progress.errors else ""
             Screen().say(f"{self._name}: {held}/{progress.planned} episodes{errors}")
-            self._last, self._shown = time.monotonic(), held
+            self._last, self._shown = self._seconds(), held

@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, Self
 
+from harness.time_source import TimeSource, WallTime
 from harness.watch.training.outbox import new_submission, read_results, write_submission
 
 LIMIT_S = 0.04
@@ -39,6 +40,7 @@ class EvalClient:
         *,
         limit_s: float = LIMIT_S,
         now_s: Callable[[], float] = time.time,
+        stopwatch: TimeSource | None = None,
     ) -> None:
         """Point at an outbox; nothing is created before the first submission.
 
@@ -46,7 +48,9 @@ class EvalClient:
             outbox: Folder on a disk that the watcher sees too.
             limit_s: Longest time that a call may keep training waiting, seconds.
             now_s: Time of day, seconds since 1970.
+            stopwatch: What `close` waits by; None: the machine's.
         """
+        self._seconds = (stopwatch or WallTime()).seconds
         self._outbox, self._limit_s, self._now_s = Path(os.path.abspath(os.path.expanduser(outbox))), limit_s, now_s
         self._said: set[str] = set()
         self._seen: set[str] = set()
@@ -79,9 +83,9 @@ class EvalClient:
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Wait for submissions that a slow disk still holds up."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self._seconds() + timeout_s
         for thread in self._pending:
-            thread.join(max(deadline - time.monotonic(), 0.0))
+            thread.join(max(deadline - self._seconds(), 0.0))
         self._pending = [thread for thread in self._pending if thread.is_alive()]
         if self._pending:
             self._complain("close", f"{len(self._pending)} submissions are still being written")
