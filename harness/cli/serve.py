@@ -43,7 +43,7 @@ def command(
     Needs neither Ray nor LIBERO. Decisions of concurrent clients are batched. Ctrl-C ends it.
     """
     from harness.policies.registry import POLICIES, make_policy
-    from harness.serve.websocket import require_token, run_server
+    from harness.serve.exposure import require_token
 
     if token is not None and not token.strip():
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
@@ -55,6 +55,7 @@ def command(
     from harness.latency.node import hardware_of_node
     from harness.serve.service import PolicyService
     from harness.serve.sizing import asked_for, prepare_serving
+    from harness.serve.websocket import run_server
     from harness.time_source import WallTime
 
     screen, clock = Screen(), WallTime()

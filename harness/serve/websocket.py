@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import hmac
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from websockets.http11 import Request, Response
 
 from harness.errors import PolicyServerDied, PolicyServerLost, UsageError
 from harness.policies.openpi.link import Address
-from harness.policies.openpi.options import TOKEN_ENV
 from harness.policies.openpi.wire import pack, unpack
+from harness.serve.exposure import require_token
 from harness.serve.service import Conversation, PolicyService, complaint
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -33,29 +32,6 @@ HEALTH_PATH = "/healthz"
 SCHEMES = ("api-key ", "bearer ")
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
-
-
-def require_token(host: str, token: str | None) -> None:
-    """Refuse to listen to a network without a token.
-
-    Raises:
-        UsageError: `host` is no loopback address, and there is no token.
-    """
-    if token or _is_loopback(host):
-        return
-    raise UsageError(
-        f"Host {host!r} can be reached from elsewhere, so a token is needed: set {TOKEN_ENV} (or give --token), and "
-        "the same at the clients; or listen on 127.0.0.1 and tunnel (`ssh -L 8000:localhost:8000 …`)."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class PolicyWebsocket:

@@ -23,8 +23,8 @@ from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
 from harness.schedule.keys import decision_noise
+from harness.serve.exposure import require_token
 from harness.serve.sizing import BatchPlan
-from harness.serve.websocket import require_token
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, Observation, PolicyInfo
 from harness.time_source import WallTime
