@@ -174,7 +174,7 @@ def bench_scale(out: Path, n_workers: int, n_episodes: int, episode_s: float) ->
     ]
     state = RunState(plan, max_attempts=3, lease_limit_s=600.0, n_workers=n_workers, started=datetime.now(UTC))
     ledger = out / "scale"
-    controller = Controller(state, str(ledger), "scale", "synchronous", {"noop": PolicyInfo("noop")}, WallTime())
+    controller = Controller(state, str(ledger), "scale", {"noop": PolicyInfo("noop")}, WallTime())
     waited: list[float] = []
     lock = threading.Lock()
     draw = random.Random(7)
@@ -195,7 +195,7 @@ def bench_scale(out: Path, n_workers: int, n_episodes: int, episode_s: float) ->
             for item in lease.items:
                 wall_s = durations[item.unit.init_state_id]
                 time.sleep(wall_s)
-                log = DecisionLog([0.0] * 10, [1.0] * 10, [1] * 10, [0] * 10, [None] * 10, [None] * 10)
+                log = DecisionLog([0.0] * 10, [1.0] * 10, [1] * 10, [0] * 10, [None] * 10, [None] * 10, [0.0] * 10)
                 results.append(
                     EpisodeResult(item.unit, "success", datetime.now(UTC), item.attempt, wall_s=wall_s, decisions=log)
                 )

@@ -69,6 +69,8 @@ async def main():
 asyncio.run(main())
 """
 STEPS = 100
+LEROBOT_EVAL = "import lerobot_policy_vla_flow; from lerobot.scripts.lerobot_eval import main; main()"
+"""`lerobot-eval`, with our plugin imported rather than installed."""
 
 
 def main() -> None:
@@ -105,7 +107,7 @@ def bench_lerobot(out: Path, tasks: int, states: int, rounds: int) -> dict[str, 
     ):
         subprocess.run([sys.executable, "-m", *made], check=True, env=environment)
     theirs = [
-        bin_file("lerobot-eval"),
+        *(sys.executable, "-c", LEROBOT_EVAL),
         f"--policy.path={policy}",
         "--env.type=libero",
         "--env.task=libero_spatial",
@@ -120,13 +122,13 @@ def bench_lerobot(out: Path, tasks: int, states: int, rounds: int) -> dict[str, 
     solved: dict[str, int] = {}
     for turn in range(rounds):
         there, here = out / f"lerobot-{turn}", out / f"harness-{turn}"
-        for name, command in (
-            ("lerobot-eval", [*theirs, f"--output_dir={there}"]),
-            ("harness run", [bin_file("harness"), "run", str(suite), "--out", str(here)]),
+        for name, command, variables in (
+            ("lerobot-eval", [*theirs, f"--output_dir={there}"], environment),
+            ("harness run", [bin_file("harness"), "run", str(suite), "--out", str(here)], dict(os.environ)),
         ):
             began = time.perf_counter()
             with (out / "log.txt").open("w") as log:
-                ended = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
+                ended = subprocess.run(command, env=variables, stdout=log, stderr=subprocess.STDOUT, check=False)
             if ended.returncode:
                 raise SystemExit(f"{name} failed:\n{(out / 'log.txt').read_text()[-3000:]}")
             seconds[name].append(time.perf_counter() - began)
