@@ -117,7 +117,7 @@ def test_the_command_runs_the_shipped_suite_scaled_by_episodes(
 
     times = iter(datetime(2026, 3, day, 2, 17, tzinfo=UTC) for day in (1, 2, 3, 4, 5, 6))
     monkeypatch.setattr("harness.evaluation.run", run)
-    monkeypatch.setattr("harness.cli.nightly.datetime", SimpleNamespace(now=lambda _: next(times)))
+    monkeypatch.setattr("harness.cli.nightly.WallTime", lambda: SimpleNamespace(now=lambda: next(times)))
     argv = ["nightly", "-p", "flow", "--root", str(tmp_path / "nightly"), "--episodes", "5"]
     assert [invoke(argv), invoke(argv)] == [0, 0]
     assert "PASS" in capsys.readouterr().out
