@@ -88,8 +88,8 @@ def _fair_coins(n: int) -> Floats:
     return law
 
 
-class FairWalk:
-    """Boundary of the number of losses at each look, given the flips: exact, whatever the rate of flips."""
+class SpendingWalk:
+    """A walk of fair steps that may cross a boundary at each look; alpha is spent over the planned pairs."""
 
     def __init__(self, alpha: float, planned: int) -> None:
         """Begin before the first look.
@@ -100,8 +100,28 @@ class FairWalk:
         """
         self.alpha, self.planned = alpha, planned
         self.spent = 0.0
-        """Probability, given the flips, that a look so far would have crossed without any drop."""
+        """Probability, given the steps' sizes, that a look so far would have crossed without any drop."""
         self._law: Floats = np.ones(1)
+        """Probability of each distance, of walks that have not crossed."""
+
+    def _cross(self, pairs: int) -> int | None:
+        """The least distance that crosses at a look after `pairs` pairs, whose probability is spent; None for none."""
+        tail = np.cumsum(self._law[::-1])[::-1]
+        allowed = spent(self.alpha, pairs, self.planned) - self.spent
+        boundary = int(np.count_nonzero(tail > allowed + 1e-15))
+        if boundary >= tail.size:
+            return None
+        self.spent += float(tail[boundary])
+        self._law = self._law[:boundary] if boundary else np.zeros(1)
+        return boundary
+
+
+class FairWalk(SpendingWalk):
+    """Boundary of the number of losses at each look, given the flips: exact, whatever the rate of flips."""
+
+    def __init__(self, alpha: float, planned: int) -> None:
+        """Begin before the first look, without a flip; see `SpendingWalk`."""
+        super().__init__(alpha, planned)
         self._flips = 0
 
     def look(self, pairs: int, flips: int) -> int | None:
@@ -117,16 +137,7 @@ class FairWalk:
         new = flips - self._flips
         self._flips = flips
         self._law = np.asarray(np.convolve(self._law, _fair_coins(new)), dtype=np.float64)
-        tail = np.cumsum(self._law[::-1])[::-1]
-        allowed = spent(self.alpha, pairs, self.planned) - self.spent
-        boundary = int(np.count_nonzero(tail > allowed + 1e-15))
-        if boundary >= tail.size:
-            return None
-        self.spent += float(tail[boundary])
-        self._law = self._law[:boundary]
-        if not self._law.size:
-            self._law = np.zeros(1)
-        return boundary
+        return self._cross(pairs)
 
 
 def chance_to_exclude(

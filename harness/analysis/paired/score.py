@@ -24,7 +24,7 @@ from scipy import stats
 from scipy.signal import convolve
 
 from harness.analysis.intervals import Floats, Interval, Ints
-from harness.analysis.paired.group_sequential import spent
+from harness.analysis.paired.group_sequential import SpendingWalk
 from harness.analysis.paired.sequential import FRACTIONS
 
 LATTICE = 240
@@ -40,18 +40,8 @@ def on_lattice(differences: ArrayLike) -> Ints:
     return units
 
 
-class ScoreWalk:
+class ScoreWalk(SpendingWalk):
     """Boundary of the mass of losses at each look, given how much pairs differ: exact, whatever they do."""
-
-    def __init__(self, alpha: float, planned: int) -> None:
-        """Begin before the first look.
-
-        Args:
-            alpha: Error of all looks together.
-            planned: Pairs that the whole plan has.
-        """
-        self.alpha, self.planned, self.spent = alpha, planned, 0.0
-        self._law: Floats = np.ones(1)
 
     def look(self, pairs: int, sizes: Ints) -> int | None:
         """Boundary of the next look.
@@ -64,14 +54,7 @@ class ScoreWalk:
             The least mass of losses that shows a drop, in units; None when none would.
         """
         self._law = _walked(self._law, sizes)
-        tail = np.cumsum(self._law[::-1])[::-1]
-        allowed = spent(self.alpha, pairs, self.planned) - self.spent
-        boundary = int(np.count_nonzero(tail > allowed + 1e-15))
-        if boundary >= tail.size:
-            return None
-        self.spent += float(tail[boundary])
-        self._law = self._law[:boundary] if boundary else np.zeros(1)
-        return boundary
+        return self._cross(pairs)
 
 
 def _walked(law: Floats, sizes: Ints) -> Floats:
