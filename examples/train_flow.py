@@ -2,11 +2,15 @@
 
     python examples/train_flow.py --data DIR --out runs/teacher --steps 20000
     python examples/train_flow.py --data DIR --out runs/teacher --steps 20000 --resume
+    python examples/train_flow.py --data DIR --out runs/long --steps 20000 --chunk 50 --start-from checkpoints/flow/teacher
 
 Conditional flow matching (Lipman et al. 2023) as in Pi0: x_t = (1 - t) * actions + t * noise, v = noise - actions, with
 t from Beta(1.5, 1). Vision encoder and prefix run once per observation, the expert on `--draws` noisy chunks of it. A
 chunk counts up to the step at which the demonstration was perturbed or ended (column `perturbed`, if the dataset has
 one). Checkpoints hold the exponential average of the weights.
+
+`--start-from` begins with the weights and statistics of another checkpoint; where its chunk is shorter, the positions
+beyond its end begin as its last.
 
 `--seconds` in place of `--steps` trains for a time; `--follow` reads files that a recorder adds meanwhile. Neither is
 reproducible to the bit; `--steps` without `--follow` is, on the same machine.
@@ -25,7 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +43,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.ledger.provenance import git_revision
-from harness.policies.flow import FlowConfig, FlowNetwork, random_network, save_network, tokenize
+from harness.policies.flow import FlowConfig, FlowNetwork, load_network, random_network, save_network, tokenize
 from harness.policies.flow.network import Batch, Cache
 
 IMAGES = ("observation.images.image", "observation.images.image2")
@@ -464,7 +468,8 @@ tags: [robotics, libero, flow-matching]
 # flow {kind}
 
 A flow-matching chunk policy of {parameters / 1e6:.2f} million parameters, stored in float16: two 128x128 cameras, the
-8-d state and the instruction to 10 actions of LIBERO. Weights are the exponential average over training.
+8-d state and the instruction to {training.network.config.chunk_length} actions of LIBERO. Weights are the exponential
+average over training.
 
 | | |
 |---|---|
@@ -556,14 +561,36 @@ def train(training: Training, options: argparse.Namespace, data: Demonstrations,
         submit(path, training.progress.step)
 
 
+def warm_start(path: Path, chunk: int) -> FlowNetwork:
+    """The network of a checkpoint with chunks of another length: positions beyond its own begin as its last.
+
+    Args:
+        path: Folder of a checkpoint.
+        chunk: Actions per chunk, at least the checkpoint's replan interval.
+    """
+    source, _ = load_network(path)
+    network = random_network(replace(source.config, chunk_length=chunk), seed=0)
+    state = source.state_dict()
+    positions = state["expert.position"]
+    state["expert.position"] = positions[torch.arange(chunk).clamp_max(len(positions) - 1)]
+    network.load_state_dict(state)
+    return network
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train."""
-    options = parser().parse_args(argv)
-    config = FlowConfig()
-    data = start(options, config)
-    network = random_network(config, options.seed)
-    for name, value in data.statistics().items():
-        network.normalization.get_buffer(name).copy_(value.cpu())
+    made = parser()
+    made.add_argument("--chunk", type=int, default=FlowConfig().chunk_length, help="actions per chunk")
+    made.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="weights to begin with")
+    options = made.parse_args(argv)
+    if options.start_from:
+        network = warm_start(options.start_from, options.chunk)
+        data = start(options, network.config)
+    else:
+        network = random_network(replace(FlowConfig(), chunk_length=options.chunk), options.seed)
+        data = start(options, network.config)
+        for name, value in data.statistics().items():
+            network.normalization.get_buffer(name).copy_(value.cpu())
 
     def loss(network: FlowNetwork, batch: Batch, chunks: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
         return flow_loss(network, batch, draw(network, chunks, valid, options.draws, generator), options.draws)

@@ -156,3 +156,20 @@ def test_the_command_writes_a_checkpoint_that_loads_whole_with_its_card(
 def test_neither_steps_nor_seconds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--steps or --seconds"):
         train_flow.main(["--data", str(tmp_path), "--out", str(tmp_path / "run")])
+
+
+def test_longer_chunks_begin_with_the_weights_of_shorter_ones(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "demos", [12, 9])
+    source = random_network(SMALL, 3)
+    train_flow.save_network(source, tmp_path / "source")
+    out = tmp_path / "long"
+    arguments = ["--data", folder, "--out", out, "--steps", 2, "--batch", 4, "--draws", 2, "--decoders", 0]
+    train_flow.main([*map(str, arguments), "--chunk", "15", "--start-from", str(tmp_path / "source"), "--lr", "0"])
+    network, _ = load_network(out / "final")
+    assert (network.config.chunk_length, network.config.replan_interval) == (15, 10)
+    before, after = source.state_dict(), network.state_dict()
+    stored = {name: tensor.half().float() for name, tensor in before.items() if not name.startswith("normalization")}
+    positions = stored.pop("expert.position")
+    assert torch.equal(after["expert.position"], torch.cat([positions, positions[-1:].expand(5, -1)]))
+    assert all(torch.allclose(after[name], tensor, atol=1e-3) for name, tensor in stored.items())
+    assert "to 15 actions of LIBERO" in (out / "final" / "README.md").read_text()
