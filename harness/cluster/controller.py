@@ -32,8 +32,8 @@ LEASE_GRACE_S = 300.0
 class Controller:
     """Leases units and appends what comes back, from several threads at once.
 
-    A worker's report is one append: when `report` returns, the episodes are on disk, and only then do they count. The
-    append runs outside the lock, so that one worker's disk write keeps nobody else from getting work.
+    When `report` returns, the episodes are on disk, and only then do they count. Appending runs outside the lock, so
+    that a disk write keeps nobody from getting work; reports that come in meanwhile are the next append, together.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Controller:
         """
         self._state, self._writer, self._clock = state, LedgerWriter(out), clock
         self._run_id, self._infos = run_id, dict(infos)
-        self._lock = threading.Lock()
+        self._lock, self._appending = threading.Lock(), threading.Lock()
+        self._waiting: list[EpisodeResult] = []
         self._warnings: list[str] = []
         self._early_stopping = early_stopping
         self._ask_watch(())
@@ -112,6 +113,17 @@ class Controller:
     def _write(self, results: Sequence[EpisodeResult]) -> None:
         if not results:
             return
+        with self._lock:
+            batch = self._waiting
+            batch.extend(results)
+        with self._appending:
+            with self._lock:
+                if batch is not self._waiting:  # Whoever of this batch was first has written it.
+                    return
+                self._waiting = []
+            self._append_episodes(batch)
+
+    def _append_episodes(self, results: Sequence[EpisodeResult]) -> None:
         try:
             # Decisions first: a crash in between leaves decisions of an episode that will run again, not an episode
             # that lacks them.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -52,6 +54,42 @@ def test_a_report_that_comes_twice_is_written_once(tmp_path):
     for _ in range(2):
         controller.report("a", lease.lease_id, timeouts(lease))
     assert len(read(tmp_path, all_attempts=True).episodes) == 1
+
+
+def test_reports_that_come_while_another_is_written_are_one_part_and_each_waits_for_its_own(tmp_path):
+    controller = controller_of(tmp_path, n_units=4)
+    append, entered, go_on = controller._writer.append, threading.Event(), threading.Event()
+
+    def slow_append(table, rows):
+        entered.set()
+        assert go_on.wait(30)
+        append(table, rows)
+
+    controller._writer.append = slow_append
+    leases = [controller.lease(f"worker-{i}") for i in range(4)]
+    seen: list[int] = []
+
+    def report(i: int) -> None:
+        controller.report(f"worker-{i}", leases[i].lease_id, timeouts(leases[i]))
+        keys = read(tmp_path).episodes["episode_key"].tolist()
+        seen.append(keys.count(leases[i].items[0].unit.episode_key))
+
+    threads = [threading.Thread(target=report, args=(i,)) for i in range(4)]
+    threads[0].start()
+    assert entered.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    deadline = time.monotonic() + 30
+    while len(controller._waiting) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not seen
+    assert controller.snapshot().progress.done == 0
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert seen == [1, 1, 1, 1]
+    assert controller.snapshot().progress.done == 4
+    assert len(list((tmp_path / "episodes").glob("*.parquet"))) == 2
 
 
 def test_a_ledger_that_cannot_be_written_stops_the_run_with_its_reason(tmp_path):
