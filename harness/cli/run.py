@@ -16,9 +16,10 @@ from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.timing import TimingOptions, look_up
-from harness.cli.values import parse_nfe, parse_policies
+from harness.cli.values import parse_nfe, parse_policies, parse_quantize
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
+from harness.spec.changes import SuiteChanges
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.suite import Video
 from harness.time_source import WallTime
@@ -31,6 +32,7 @@ EXAMPLES = examples(
     "harness run demo",
     "harness run libero_spatial --policy scripted --policy noop --out reports/controls",
     "harness run seed --policy lerobot:lerobot/pi05-libero --nfe 1,10 --video failures",
+    "harness run libero_spatial --policy flow --nfe 10 --quantize none,int8 --out reports/int8",
     "harness run libero_10 --policy flow --out reports/night --resume",
     "harness run libero_spatial --policy lerobot:me/candidate --gate-against reports/base",
     "harness run libero_spatial --policy scripted --record demos --placements sampled --episodes 50",
@@ -45,6 +47,10 @@ def command(
         list[str] | None, typer.Option("--policy", "-p", help="Policy to evaluate; repeat for several.")
     ] = None,
     nfe: Annotated[str | None, typer.Option(help="NFE values for policies that denoise, e.g. 1,10.")] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="Axis: int8 linear layers of flow and lerobot: none, int8 (weights), int8-activations."),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(help="Directory or URI of the ledger.", show_default="reports/SUITE-TIME")
     ] = None,
@@ -119,6 +125,8 @@ def command(
     timing = TimingOptions(clock, *given, device, device_from, latency_as, network, sensor)
     plain = timing.apply(load_suite(suite))
     policies = parse_policies(policy) if policy else None
+    if quantize:
+        policies = SuiteChanges(policies or (), quantize=parse_quantize(quantize)).apply(plain).policies or None
     for spec in policies or plain.policies:
         # Kind and options, before pandas and Ray are loaded; where its files are is looked at after.
         POLICIES.check(spec, local=False)
@@ -139,7 +147,7 @@ def command(
     options = timing.arguments + recording.options + (gated.options if gated else "")
     values = parse_nfe(nfe) if nfe else None
     sources = look_up(loaded, policies, values)
-    resume_command = _resume_command(suite, policy, nfe, target, workers, address, video) + options
+    resume_command = _resume_command(suite, policy, nfe, quantize, target, workers, address, video) + options
     with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
         from harness.cluster.run import run
 
@@ -235,6 +243,7 @@ def _resume_command(
     suite: str,
     policies: list[str] | None,
     nfe: str | None,
+    quantize: str | None,
     out: str,
     workers: int | None,
     address: str | None,
@@ -244,7 +253,8 @@ def _resume_command(
     parts = ["harness", "run", suite]
     for policy in policies or ():
         parts += ["--policy", policy]
-    for option, value in (("--nfe", nfe), ("--workers", workers), ("--address", address)):
+    given = {"--nfe": nfe, "--quantize": quantize, "--workers": workers, "--address": address}
+    for option, value in given.items():
         if value is not None:
             parts += [option, str(value)]
     if video is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from harness.errors import UsageError, unknown_name
 from harness.spec import PolicySpec, parse_policy
 from harness.spec.policy import OptionValue
+from harness.spec.suite import Quantization
 
 
 def parse_nfe(text: str) -> tuple[int, ...]:
@@ -24,6 +26,22 @@ def parse_nfe(text: str) -> tuple[int, ...]:
     if len(set(values)) < len(values):
         raise UsageError(f"--nfe {text} names a value twice.")
     return values
+
+
+def parse_quantize(text: str) -> tuple[Quantization, ...]:
+    """Parse "none,int8" into values of the axis.
+
+    Raises:
+        UsageError: An unknown one, answered with the nearest known one, or one given twice.
+    """
+    known: tuple[Quantization, ...] = get_args(Quantization)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise unknown_name("quantisation", name, known)
+    if len(set(names)) < len(names):
+        raise UsageError(f"--quantize {text} names a value twice.")
+    return tuple(value for name in names for value in known if value == name)
 
 
 def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:

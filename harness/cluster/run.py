@@ -44,7 +44,7 @@ from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
 from harness.spec.changes import SuiteChanges
-from harness.spec.suite import Video
+from harness.spec.suite import Quantization, Video
 from harness.time_source import TimeSource, WallTime
 
 
@@ -87,6 +87,7 @@ def run(
     *,
     policies: Sequence[PolicySpec | str] | None = None,
     nfe: Sequence[int] | None = None,
+    quantize: Sequence[Quantization] | None = None,
     out: str | os.PathLike[str],
     workers: int | None = None,
     address: str | None = None,
@@ -107,6 +108,7 @@ def run(
         suite: A suite or its name.
         policies: Policies in place of the suite's.
         nfe: NFE values in place of the suite's.
+        quantize: Quantisation in place of the suite's, e.g. ("none", "int8").
         out: Directory or `pyarrow.fs` URI of the ledger.
         workers: Rollout workers; None for one per CPU, less those that busy policy servers keep.
         address: Ray cluster to join ("auto", HOST:PORT); None starts one for the length of the run.
@@ -132,7 +134,7 @@ def run(
     request = RunRequest(
         suite,
         str(out),
-        SuiteChanges(specs, tuple(nfe or ()), video),
+        SuiteChanges(specs, tuple(nfe or ()), video, quantize=tuple(quantize or ())),
         workers=workers,
         address=address,
         resume=resume,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,10 @@ Milliseconds = Annotated[
 Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra=_takes("one of auto, cpu, cuda, cuda:N"))
 ]
+
+
+Quantize = Literal["int8", "int8-activations"]
+"""How linear layers are quantised, see `harness.policies.quantize`."""
 
 
 class ServingOptions(PolicyOptions):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from harness.spec.policy import PolicySpec
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.resolve import parse
-from harness.spec.suite import Suite, Video
+from harness.spec.suite import Quantization, Suite, Video
 from harness.spec.timing import ClockName, Latency
 
 
@@ -34,6 +34,8 @@ class SuiteChanges:
     """Clocks in place of the suite's."""
     latency: tuple[Latency, ...] = ()
     """Sources of delays in place of the suite's."""
+    quantize: tuple[Quantization, ...] = ()
+    """Quantisation in place of the suite's."""
     probe: Literal["kept", "retargeted", "dropped"] = "kept"
     """What becomes of the suite's probe, if it has one; retargeted: it times `policies` too."""
 
@@ -45,7 +47,8 @@ class SuiteChanges:
         """
         policies = tuple(spec.model_dump() for spec in self.policies)
         latency = tuple(each.model_dump() for each in self.latency)
-        given: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None, "video": self.video}
+        given: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None}
+        given |= {"quantize": self.quantize or None, "video": self.video}
         given |= {"clock": self.clock or None, "latency": latency or None}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rules = {

@@ -15,9 +15,11 @@ from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
 from harness.spec.timing import SYNCHRONOUS, ClockName, Latency
-from harness.spec.variants import ProbeVariant, variants
+from harness.spec.variants import QUANTIZED_KINDS, ProbeVariant, quantized, variants
 
 Nfe = Annotated[int, Field(ge=1, le=10_000)]
+Quantization = Literal["none", "int8", "int8-activations"]
+"""How the linear layers of a policy are quantised; see `harness.policies.quantize`."""
 Video = Literal["none", "failures", "all"]
 """Which episodes are filmed."""
 
@@ -119,6 +121,9 @@ class Suite(SpecModel):
     """Policies to evaluate; the command line's --policy replaces them."""
     nfe: tuple[Nfe, ...] = ()
     """NFE values as an axis; empty: each policy's default."""
+    quantize: tuple[Quantization, ...] = ()
+    """Quantisation as an axis of the policies that have it (flow, lerobot): each becomes a policy of its own, whose
+    label says so, e.g. "flow?quantize=int8". Empty: as each policy says itself."""
     clock: tuple[ClockName, ...] = (SYNCHRONOUS,)
     """How simulated time passes while the policy decides, as an axis; one clock may be written without a list."""
     latency: tuple[Latency, ...] = ()
@@ -148,12 +153,18 @@ class Suite(SpecModel):
             ("policies", [policy.label for policy in self.policies]),
             ("tasks", [task_set.suite for task_set in self.tasks]),
             ("nfe", list(self.nfe)),
+            ("quantize", list(self.quantize)),
             ("clock", list(self.clock)),
             ("latency", [each.model_dump_json(exclude_none=True) for each in self.latency]),
         ):
             repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:
                 raise ValueError(f"{what} names {repeated[0]!r} twice")
+        if self.quantize and self.policies and not any(spec.kind in QUANTIZED_KINDS for spec in self.policies):
+            raise ValueError(
+                f"quantize is given, but none of the policies can be quantised ({', '.join(QUANTIZED_KINDS)} can)"
+            )
+        object.__setattr__(self, "policies", tuple(quantized(self.policies, self.quantize)))
         if not self.clock:
             raise ValueError("clock is an empty list; write at least one, e.g. `clock: [synchronous, asynchronous]`")
         timed = [name for name in self.clock if name != SYNCHRONOUS]

@@ -12,6 +12,9 @@ NUMERIC_OPTIONS = ("dtype", "compile", "compile_scope", "graphs", "quantize", "v
 """Options that change how a policy computes and not what it is asked: the reference runs without them, that is eagerly
 and in the checkpoint's dtype."""
 
+QUANTIZED_KINDS = ("flow", "lerobot")
+"""Kinds of policies that `quantize` is an axis of; the others run as they are beside them."""
+
 Axes = Mapping[str, Sequence[OptionValue | None]]
 """Option → values; None leaves the option out."""
 
@@ -41,6 +44,22 @@ def variants(policies: Sequence[PolicySpec], axes: Axes) -> list[ProbeVariant]:
             variant = _variant(policy, options)
             found.setdefault(variant.spec.label, variant)
     return sorted(found.values(), key=lambda variant: bool(variant.text))
+
+
+def quantized(policies: Sequence[PolicySpec], values: Sequence[str]) -> list[PolicySpec]:
+    """Expand policies by quantisation, each variant once; one that says its own stays as it is.
+
+    Args:
+        policies: As written.
+        values: "none" leaves a policy unquantised; empty for the policies alone.
+    """
+    axes: Axes = {"quantize": [None if value == "none" else value for value in values]} if values else {}
+    found: dict[str, PolicySpec] = {}
+    for policy in policies:
+        varied = policy.kind in QUANTIZED_KINDS and "quantize" not in policy.options
+        for spec in [each.spec for each in variants([policy], axes)] if varied else [policy]:
+            found.setdefault(spec.label, spec)
+    return list(found.values())
 
 
 def _combinations(axes: Axes) -> Iterator[dict[str, OptionValue | None]]:

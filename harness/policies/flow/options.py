@@ -6,7 +6,7 @@ from typing import Literal
 
 from harness.errors import NoPolicyError, UsageError
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
-from harness.policies.options import Device, PolicyOptions, Seed, read_options
+from harness.policies.options import Device, PolicyOptions, Quantize, Seed, read_options
 from harness.policies.registry import PolicyRequest
 
 WEIGHTS_FILE = "model.safetensors"
@@ -20,6 +20,8 @@ class FlowOptions(PolicyOptions):
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Parameter dtype."""
+    quantize: Quantize | None = None
+    """"int8": the weights of all linear layers in 8 bits; "int8-activations": their inputs too; None leaves them."""
     graphs: bool | None = None
     """Replay vision, prefix and denoise step as CUDA graphs: the same kernels without the host's work between them.
     None: a policy server on CUDA does, if its answers stay equal."""

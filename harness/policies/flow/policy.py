@@ -24,6 +24,8 @@ from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
 from harness.policies.flow.options import parse_options
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
 from harness.policies.graphs import CudaRecorder, GraphPool, Recorder
+from harness.policies.options import Quantize
+from harness.policies.quantize import quantize as quantize_layers
 from harness.policies.registry import PolicyRequest
 from harness.spec.identity import NOTHING, PolicyIdentity, digest_of
 from harness.spec.observation import ACTION_DIM, ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
@@ -55,6 +57,7 @@ class FlowPolicy:
         weights_sha256: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
+        quantize: Quantize | None = None,
         graphs: bool | None = None,
     ) -> None:
         """Place the network.
@@ -66,6 +69,7 @@ class FlowPolicy:
             weights_sha256: Digest of their file.
             device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
             dtype: "float32" or "bfloat16".
+            quantize: How its linear layers are quantised; None leaves them.
             graphs: Whether to replay its parts as CUDA graphs; None: not yet, see `use_graphs`.
 
         Raises:
@@ -75,6 +79,9 @@ class FlowPolicy:
             raise UsageError(f"flow: dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
         self.device = _resolve_device(device)
         self.network = network.cast(DTYPES[dtype]).to(self.device).eval().requires_grad_(False)
+        self.quantized = quantize
+        if quantize is not None:
+            quantize_layers(self.network, quantize)
         self.span: SpanTimer = no_span
         self.graphs_asked = graphs
         self._graphs: _Graphs | None = None
@@ -90,10 +97,11 @@ class FlowPolicy:
             default_nfe=config.default_nfe,
             noise_shape=(config.chunk_length, ACTION_DIM),
             placement="server",
-            rtc=True,
+            # Guidance differentiates the velocity, and rounded activations have no slope.
+            rtc=quantize != "int8-activations",
             checkpoint=checkpoint,
             dtype=dtype,
-            identity=_identity(network, weights_sha256, dtype) if weights_sha256 else None,
+            identity=_identity(network, weights_sha256, dtype, quantize) if weights_sha256 else None,
         )
 
     @property
@@ -104,7 +112,8 @@ class FlowPolicy:
     @property
     def provenance(self) -> dict[str, str]:
         """How it runs, where that is not how it was written."""
-        return {"compile": "eager+graphs"} if self.records_sizes else {}
+        graphs = {"compile": "eager+graphs"} if self.records_sizes else {}
+        return graphs | ({"quantize": self.quantized} if self.quantized else {})
 
     def use_graphs(self, recorder: Recorder | None = None) -> None:
         """Replay its parts from now on.
@@ -234,10 +243,10 @@ class _Graphs:
         return velocity
 
 
-def _identity(network: FlowNetwork, weights_sha256: str, dtype: str) -> PolicyIdentity:
+def _identity(network: FlowNetwork, weights_sha256: str, dtype: str, quantize: Quantize | None) -> PolicyIdentity:
     """The statistics are in the weights file, so they change its digest too; their own says that it was they."""
     statistics = {name: tensor.tolist() for name, tensor in network.normalization.state_dict().items()}
-    settings = {**asdict(network.config), "dtype": dtype}
+    settings = {**asdict(network.config), "dtype": dtype} | ({"quantize": quantize} if quantize else {})
     return PolicyIdentity(weights_sha256, digest_of(settings), NOTHING, digest_of(statistics))
 
 
@@ -298,5 +307,5 @@ def make(spec: PolicyRequest) -> FlowPolicy:
     else:
         path, checkpoint = find_checkpoint(spec.path or DEFAULT)
         network, digest = load_network(path)
-    placed = options.model_dump(include={"device", "dtype", "graphs"})
+    placed = options.model_dump(include={"device", "dtype", "quantize", "graphs"})
     return FlowPolicy(network, policy_id=policy_id, checkpoint=checkpoint, weights_sha256=digest, **placed)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.errors import unknown_name
-from harness.policies.options import Count, Device, PolicyOptions, Seed, ServingOptions, read_options
+from harness.policies.options import Count, Device, PolicyOptions, Quantize, Seed, ServingOptions, read_options
 
 
 class LerobotOptions(PolicyOptions):
@@ -42,8 +42,8 @@ class LerobotOptions(PolicyOptions):
     anew and components cannot be told apart. "parts": vision, prefix and denoise step, once each for every NFE."""
     graphs: bool = False
     """Replay vision, prefix and denoise step as CUDA graphs: the same kernels without the host's work between them."""
-    quantize: Literal["int8"] | None = None
-    """"int8": weights of all linear layers in 8 bits (torchao, weight-only); None leaves them."""
+    quantize: Quantize | None = None
+    """"int8": the weights of all linear layers in 8 bits; "int8-activations": their inputs too; None leaves them."""
     vision: Literal["float32", "tf32", "bfloat16", "float16"] | None = None
     """Precision of the vision tower: "float32", "tf32" (float32 weights), "bfloat16", "float16"; None leaves it."""
     merge_cameras: bool = False

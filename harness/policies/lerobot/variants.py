@@ -1,4 +1,4 @@
-"""Faster ways to run the same policy: precision of the vision tower, int8 weights, merged cameras, graphs, compilation.
+"""Faster ways to run the same policy: precision of the vision tower, int8, merged cameras, graphs, compilation.
 
 Each changes how a policy computes and some change what it answers, so a probe measures the difference beside the time.
 """
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.errors import PolicyError, UsageError
+from harness.errors import UsageError
 from harness.policies.graphs import CudaRecorder, GraphPool, Recorder
 from harness.policies.lerobot.families import Family, Site
 from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.spans import resolve
+from harness.policies.quantize import quantize
 
 ModelPart = Callable[..., Any]
 
@@ -35,7 +36,8 @@ def apply_variant(policy: Any, family: Family, options: LerobotOptions, device: 
         PolicyError: torchao is missing, or the policy has another layout than was read.
     """
     if options.quantize is not None:
-        quantize(policy, family)
+        dead = tuple(family.dead)
+        quantize(policy, options.quantize, lambda name: not (dead and f"{name}.".startswith(dead)))
     if options.vision in ("bfloat16", "float16"):
         for path in _tower(family, "vision"):
             resolve(policy, path).to(getattr(torch, options.vision))
@@ -56,26 +58,6 @@ def apply_variant(policy: Any, family: Family, options: LerobotOptions, device: 
         record_parts(policy, family, CudaRecorder(device))
     if options.vision in ("float32", "tf32") and device.type == "cuda":
         set_products(policy, family, tf32=options.vision == "tf32")
-
-
-def quantize(policy: Any, family: Family) -> None:
-    """Store the weights of every linear layer that inference reads as int8 with a scale per output channel (torchao).
-
-    Raises:
-        PolicyError: torchao is not installed.
-    """
-    try:
-        from torchao.quantization import (  # type: ignore[import-untyped,unused-ignore]
-            Int8WeightOnlyConfig,
-            quantize_,
-        )
-    except ImportError as error:
-        raise PolicyError("quantize=int8 needs torchao; install it, or remove quantize.") from error
-
-    def used(module: Any, name: str) -> bool:
-        return isinstance(module, torch.nn.Linear) and not (family.dead and f"{name}.".startswith(family.dead))
-
-    quantize_(policy, Int8WeightOnlyConfig(), filter_fn=used)
 
 
 def wrap_parts(policy: Any, family: Family, wrap: Callable[[ModelPart, Site], ModelPart]) -> None:

@@ -17,6 +17,7 @@ from harness.policies.ability import require_able
 from harness.policies.graphs import GraphPool, KeptConstants
 from harness.policies.lerobot.families import family_of
 from harness.policies.lerobot.variants import record_parts
+from harness.policies.quantize import Int8Products
 
 GENERATIVE = ("pi05", "pi0", "smolvla")
 
@@ -155,16 +156,18 @@ def test_a_vision_tower_in_half_the_bits_answers_nearly_the_same(save: Any, load
     assert {dtype for name, dtype in dtypes.items() if "vision" in name} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int8-activations"])
 @pytest.mark.parametrize("policy_type", ["pi05", "act"])
-def test_int8_weights_answer_nearly_the_same(save: Any, load: Any, policy_type: str) -> None:
+def test_int8_answers_nearly_the_same(save: Any, load: Any, policy_type: str, scheme: str) -> None:
     folder = save(policy_type)
-    full, small = load(folder), load(folder, quantize="int8")
+    full, small = load(folder), load(folder, quantize=scheme)
     observations = observe(2)
     noise = noise_for(full, observations)
     left, right = (policy.act(observations, noise).actions for policy in (full, small))
     assert not np.array_equal(left, right)
     assert closeness(left, right) > 0.99
-    assert small.provenance["quantize"] == "int8"
+    assert small.provenance["quantize"] == scheme
+    assert any(isinstance(part, Int8Products) for part in small.policy.modules()) == (scheme != "int8")
 
 
 def test_parts_are_compiled_once_for_every_nfe_and_stay_timed(
@@ -201,7 +204,7 @@ def test_parts_are_compiled_once_for_every_nfe_and_stay_timed(
     ("policy_type", "options", "error"),
     [
         ("pi05", {"compile": "fast"}, "compile is 'fast'; it is one of default, reduce-overhead"),
-        ("pi05", {"quantize": "int3"}, "quantize is 'int3'; it is one of int8"),
+        ("pi05", {"quantize": "int3"}, "quantize is 'int3'; it is one of int8, int8-activations"),
         ("pi05", {"graphs": True}, "graphs needs a CUDA device"),
         ("pi05", {"graphs": True, "compile": "default"}, "add compile_scope=parts"),
         ("pi05", {"cameras": 1}, "cameras is for random weights"),
