@@ -24,6 +24,7 @@ EXAMPLES = examples(
     "harness predict --from reports/h100 --to jetson-orin-nano-8gb,dgx-spark-gb10 --nfe 1,10",
     "harness predict --from reports/h100 --to h200 --measured reports/h200  # and how far off it is",
     "harness predict --architecture student-650m,student-650m-int8 --to jetson-orin-nano-8gb",
+    "harness predict --architecture student-650m --to jetson-orin-nano-8gb --measured reports/orin",
     "harness predict --from reports/h100 --back-test",
 )
 
@@ -72,10 +73,10 @@ def command(
     wanted = parse_nfe(nfe) if nfe else ()
     targets = [name.strip() for name in to.split(",") if name.strip()]
     if architecture:
-        found = list(_described(architecture, targets, wanted, given))
+        found = list(_described(architecture, targets, wanted, given, measured))
     else:
         found = list(_carried(given, targets, wanted, measured, host_ratio))
-        _tell_unmeasured(found, measured)
+    _tell_unmeasured(found, measured)
     _write(prediction_table(found), predictions_json(found), markdown, json)
 
 
@@ -127,14 +128,16 @@ def _carried(
 
 
 def _described(
-    names: str, targets: list[str], wanted: tuple[int, ...], given: list[MeasuredSource]
+    names: str, targets: list[str], wanted: tuple[int, ...], given: list[MeasuredSource], measured: list[str] | None
 ) -> Iterator[Predicted]:
     from harness.analysis.predict.prediction import predict_architecture, predict_architecture_like, target_for
     from harness.analysis.predict.targets import target_device
+    from harness.ledger import read
     from harness.report.tables.predict import GRAPH, Predicted
     from harness.spec.architecture import load_architecture
     from harness.spec.profile import load_profile
 
+    ledger = read(*measured) if measured else None
     profiles = [load_profile(name) for name in targets]
     for name in (part.strip() for part in names.split(",")):
         described = load_architecture(name)
@@ -143,7 +146,8 @@ def _described(
             # The share of the roofline that stacks reach is a share of printed peaks.
             target = target_device(profile, formats, assumed=(1.0, 1.0))
             for nfe in wanted or described.nfe:
-                yield Predicted(described.name, GRAPH, predict_architecture(described, target, nfe))
+                seen = None if ledger is None else _median_of_built(ledger, described.name, profile.name, nfe)
+                yield Predicted(described.name, GRAPH, predict_architecture(described, target, nfe), seen)
                 for source in given:
                     like = predict_architecture_like(
                         described, source, target_for(profile, source, _profile_of(source), formats), nfe
@@ -167,6 +171,24 @@ def _median(ledger: Ledger, source: MeasuredSource, hardware: str, nfe: int | No
     for name, value in wanted.items():
         rows = rows[same_as(rows[name], value)]
     return float(rows["latency_ms"].median()) if len(rows) else None
+
+
+def _median_of_built(ledger: Ledger, architecture: str, hardware: str, nfe: int) -> float | None:
+    """Median of a decision of `arch:NAME` at batch 1, of its fastest configuration: a prediction is of one graph."""
+    from harness.analysis.latency.percentiles import CONFIGURATION
+    from harness.spec.architecture import load_architecture
+    from harness.spec.policy import parse_policy
+
+    rows = ledger.latency[ledger.latency["component"] == "e2e"]
+    rows = rows[(rows["hardware"] == hardware) & (rows["nfe"] == nfe) & (rows["batch_size"] == 1)]
+    specs = {policy: parse_policy(policy) for policy in rows["policy_id"].dropna().unique()}
+    built = [
+        policy
+        for policy, spec in specs.items()
+        if spec.kind == "arch" and spec.path and load_architecture(spec.path).name == architecture
+    ]
+    medians = rows[rows["policy_id"].isin(built)].groupby(CONFIGURATION, dropna=False)["latency_ms"].median()
+    return float(medians.min()) if len(medians) else None
 
 
 def _tell_unmeasured(found: list[Predicted], measured: list[str] | None) -> None:

@@ -88,6 +88,13 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "harness.policies.lerobot.check:check",
         needs=("torch", "lerobot"),
     ),
+    "arch": PolicyKind(
+        "harness.policies.arch:make",
+        "arch:NAME",
+        "an architecture file with random weights, e.g. arch:student-650m-int8; for latency and memory only",
+        "harness.policies.arch.options:check",
+        needs=("torch",),
+    ),
     "openpi": PolicyKind(
         "harness.policies.openpi:make",
         "openpi://HOST:PORT[/PATH]",
