@@ -24,6 +24,7 @@ EXAMPLES = examples(
     "harness gate reports/base reports/candidate --rules nightly --markdown pr.md --junit gate.xml",
     "harness gate reports/candidate --baseline reports",
     "harness gate reports/base reports/candidate --attribute  # on FAIL: checkpoint, runtime, or chance?",
+    "harness gate reports/base reports/student --rules robot_budget --device-ledger reports/orin",
     "harness gate s3://bucket/base reports/candidate --rules gates/mine.yaml --json gate.json",
 )
 
@@ -56,6 +57,10 @@ def command(
     allow: Annotated[
         Allowed | None, typer.Option(help="clock: pair rows of two clocks, or of two sources of delays.")
     ] = None,
+    device_ledger: Annotated[
+        str | None,
+        typer.Option(help="Probe of the candidate on the robot's device: budgets, memory and energy are judged there."),
+    ] = None,
     attribute: Annotated[
         bool,
         typer.Option("--attribute", help="On FAIL, run the flipped episodes again and say what carries the change."),
@@ -86,7 +91,9 @@ def command(
     chosen = Choice(base_policy, base_nfe, policy, nfe, base_clock, clock)
     try:
         base, candidate, choice = _sides(ledgers, baseline, baseline_name, chosen)
-        result = gate(base, candidate, given, choice=choice, seed=seed, allow=(allow,) if allow else ())
+        result = gate(
+            base, candidate, given, choice=choice, seed=seed, allow=(allow,) if allow else (), device=device_ledger
+        )
     except Exception as error:
         failure = error
         write_texts([(junit, lambda: render_error_junit(given.name, failure, WallTime().now()))])

@@ -19,11 +19,11 @@ from harness.cluster.isolation import Isolation
 from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
+from harness.policies.origin import origin_of
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
 from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
-from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan, asked_for, prepare_serving
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo

@@ -12,9 +12,9 @@ from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_poli
 from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
 from harness.errors import PolicyError
+from harness.policies.origin import origin_of
 from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
-from harness.serve.origin import origin_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 from harness.time_source import TimeSource

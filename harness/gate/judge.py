@@ -13,10 +13,11 @@ from harness.analysis.latency.comparison import Samples, read_samples
 from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
 from harness.analysis.success.controls import positive_control
 from harness.errors import LedgerError, UsageError
+from harness.gate.device import samples_on_device
 from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.pairs import PairTable
-from harness.gate.speed import judge_budget, judge_memory, judge_ratio, latency_rule_name
+from harness.gate.speed import judge_budget, judge_energy, judge_memory, judge_ratio, latency_rule_name
 from harness.gate.stopping import decide_look
 from harness.gate.success import judge_success
 from harness.gate.verdict import RuleResult, Verdict, verdict_of
@@ -47,6 +48,7 @@ def gate(
     choice: Choice | None = None,
     seed: int = 0,
     allow: Collection[str] = (),
+    device: str | Path | Ledger | None = None,
 ) -> GateResult:
     """Judge a candidate against a base.
 
@@ -57,6 +59,8 @@ def gate(
         choice: Which policy and NFE on either side.
         seed: Of the latency bootstrap.
         allow: "clock": rows of two clocks may be paired.
+        device: Ledger of a probe of the candidate on the device that it is for: absolute limits on latency, memory and
+            energy are judged there. None: in the candidate's own ledger.
 
     Raises:
         LedgerError: No ledger at a path, a damaged one, or one in which an episode has two outcomes.
@@ -73,7 +77,9 @@ def gate(
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
         read_samples(candidate, (chosen.policy, chosen.nfe)),
     )
-    results = judge(compared, samples, given)
+    on_device = None if device is None else samples_on_device(open_ledger(device), candidate, compared.success)
+    results = judge(compared, samples, given, None if on_device is None else on_device.samples)
+    results += [] if on_device is None else [on_device.told]
     return GateResult(verdict_of(results), tuple(results), compared, given)
 
 
@@ -134,6 +140,7 @@ def judge(
     comparison: Comparison,
     samples: tuple[Sequence[Samples], Sequence[Samples]],
     rules: GateRules,
+    on_device: Sequence[Samples] | None = None,
 ) -> list[RuleResult]:
     """Judge a comparison by every rule.
 
@@ -141,6 +148,7 @@ def judge(
         comparison: What was compared.
         samples: Raw latency of base and candidate.
         rules: The rules.
+        on_device: Samples of the candidate on the device whose limits count; None for the candidate's own.
     """
     results = _judge_episodes(comparison.success, rules)
     if _is_never_timed(comparison.success) and not any(samples):
@@ -149,9 +157,12 @@ def judge(
         ]
     else:
         results += [judge_ratio(rule, samples, rules.alpha_of(rule), rules.alpha) for rule in rules.latency]
-    results += [judge_budget(rule, samples[1], rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
+    limited = samples[1] if on_device is None else on_device
+    results += [judge_budget(rule, limited, rules.alpha_of(rule), rules.alpha) for rule in rules.budgets]
     if rules.memory:
-        results.append(judge_memory(rules.memory, samples))
+        results.append(judge_memory(rules.memory, samples if on_device is None else ((), on_device)))
+    if rules.energy:
+        results.append(judge_energy(rules.energy, limited))
     return results
 
 

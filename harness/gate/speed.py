@@ -1,4 +1,4 @@
-"""Rules about latency and memory."""
+"""Rules about latency, memory and energy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.analysis.latency.launches import (
     ratio_limits,
 )
 from harness.gate.verdict import RuleResult, Verdict, combine
-from harness.spec.rules import ANY_HARDWARE, BudgetRule, LatencyRule, MemoryRule
+from harness.spec.rules import ANY_HARDWARE, BudgetRule, EnergyRule, LatencyRule, MemoryRule
 
 GIB = 2**30
 
@@ -77,6 +77,18 @@ def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
     if problems:
         return RuleResult("memory", Verdict.FAIL, f"{figures}: {'; '.join(problems)}.")
     return RuleResult("memory", Verdict.PASS, f"{figures}.")
+
+
+def judge_energy(rule: EnergyRule, samples: Sequence[Samples]) -> RuleResult:
+    """Judge the largest mean energy of a decision over the candidate's configurations."""
+    known = [item for item in samples if item.component == "e2e" and _on(rule, item) and item.energy_j is not None]
+    if not known:
+        nothing = "The candidate's energy was not measured: neither an energy counter nor the power could be read."
+        return RuleResult("energy", Verdict.INCONCLUSIVE, nothing)
+    most = max(known, key=lambda item: item.energy_j or 0.0)
+    told = f"{_where(most, most)}: {most.energy_j:.3g} J a decision, mean of {most.latency_ms.size}"
+    verdict = Verdict.FAIL if (most.energy_j or 0.0) > rule.max_j else Verdict.PASS
+    return RuleResult("energy", verdict, f"{told}, limit {rule.max_j:g} J.")
 
 
 def _peaks(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, tuple[int, int]]:
@@ -166,7 +178,7 @@ def _applies(rule: LatencyRule | BudgetRule, item: Samples) -> bool:
     return rule.nfe in (None, item.nfe) and _on(rule, item)
 
 
-def _on(rule: LatencyRule | BudgetRule | MemoryRule, item: Samples) -> bool:
+def _on(rule: LatencyRule | BudgetRule | MemoryRule | EnergyRule, item: Samples) -> bool:
     return rule.hardware in (None, ANY_HARDWARE, item.hardware)
 
 

@@ -7,7 +7,7 @@ hits both alike; each decision has a sample number of its own, which its compone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -23,6 +23,7 @@ from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize,
 from harness.latency.telemetry import Energy, Telemetry
 from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
+from harness.policies.origin import origin_of
 from harness.schedule.keys import decision_noise
 from harness.spec.budget import Budget
 from harness.spec.observation import ACTION_DIM, Observation, PolicyInfo
@@ -94,6 +95,8 @@ class ConfigurationResult:
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
     failure: ProbeFailure | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy says of its origin, for `runs.policies`; see `harness.policies.origin`."""
 
     def samples_ms(self, component: str = "e2e") -> list[float]:
         """Raw samples of a component, milliseconds, in order."""
@@ -295,6 +298,7 @@ class _Configuration:
             warnings=tuple(self.warnings),
             interrupted=interrupted,
             failure=failure,
+            origin=origin_of(self.policy),
         )
 
     def _warm_up(self) -> bool:

@@ -24,7 +24,7 @@ from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.ledger.schema import Row
 from harness.policies.registry import make_policy
-from harness.spec.manifest import manifest_sha256
+from harness.spec.manifest import canonical_json, manifest_sha256
 from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.suite import ProbePlan, Suite
 from harness.spec.variants import ProbeVariant
@@ -90,7 +90,11 @@ def probe_to_ledger(
         results = tuple(_probe_policies(suite, writer, run_id, hardware, clock, on_message))
         status = "interrupted" if any(result.interrupted for result in results) else "finished"
     finally:
-        writer.append("runs", [{**run, "status": status, "ended_at": clock.now()}])
+        origins = {
+            made.policy_id: dict(made.origin) for found in results for made in found.configurations if made.origin
+        }
+        ended = {"status": status, "ended_at": clock.now(), "policies": canonical_json(origins) if origins else None}
+        writer.append("runs", [{**run, **ended}])
     return ProbeSession(run_id, results)
 
 

@@ -21,11 +21,11 @@ from harness.policies.openpi.messages import (
     encode_welcome,
     ended_episode,
 )
+from harness.policies.origin import origin_of
 from harness.rollout.actions import check_actions
 from harness.rollout.decide import Decided, first_of
 from harness.rollout.faults import describe_exception
 from harness.serve.batching import Batcher
-from harness.serve.origin import origin_of
 from harness.serve.sizing import BatchPlan
 from harness.time_source import TimeSource
 

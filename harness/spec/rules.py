@@ -162,6 +162,15 @@ class MemoryRule(SpecModel):
         return self
 
 
+class EnergyRule(SpecModel):
+    """Energy of one decision of the candidate's probes."""
+
+    max_j: Annotated[float, Field(gt=0)]
+    """Largest tolerated mean, joules."""
+    hardware: str | None = None
+    """Only on this hardware; unset: on every one measured."""
+
+
 class GateRules(SpecModel):
     """The rules of a gate. A candidate passes when every rule passes."""
 
@@ -201,6 +210,8 @@ class GateRules(SpecModel):
     """Absolute limits."""
     memory: MemoryRule | None = None
     """Peak memory."""
+    energy: EnergyRule | None = None
+    """Energy of a decision."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> GateRules:
@@ -258,6 +269,7 @@ class GateRules(SpecModel):
             or self.latency
             or self.budgets
             or self.memory
+            or self.energy
         )
 
     @property

@@ -14,6 +14,8 @@ from harness.cli.app import invoke
 from harness.errors import HarnessError, PolicyError, SpecError, UsageError
 from harness.latency.inputs import synthetic_observations
 from harness.latency.operators import OperatorCounter
+from harness.ledger import read
+from harness.ledger.identities import read_policy_records
 from harness.policies.base import TimedPolicy
 from harness.policies.registry import POLICIES, make_policy
 from harness.spec.architecture import load_architecture
@@ -199,6 +201,8 @@ def test_a_prediction_from_the_file_is_scored_by_a_probe_of_the_policy(
     (tmp_path / "hardware_profiles" / "cpu.yaml").write_text(CPU)
     argv = ["probe", "-p", "arch:tiny?device=cpu", "--nfe", "1", "--launches", "1", "--min-seconds", "0.1"]
     assert invoke([*argv, "--min-samples", "3", "--warmup-seconds", "0.1", "--out", "ledger"]) == 0
+    (record,) = read_policy_records(read("ledger").runs["policies"].dropna().iloc[-1]).values()
+    assert set(record["identity"]) == {"weights", "configuration", "processors", "statistics"}
     capsys.readouterr()
     predicted = ["predict", "--architecture", "tiny", "--to", "cpu", "--nfe", "1,4", "--measured", "ledger"]
     assert invoke([*predicted, "--json", "-"]) == 0
