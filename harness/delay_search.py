@@ -45,8 +45,8 @@ class DelaySearch:
             UsageError: The suite has no tasks, the clock is the synchronous one, or the chunk outlasts no delay.
             KeyboardInterrupt: The run was interrupted; everything finished is in the ledger.
         """
-        if self.clock == SYNCHRONOUS:
-            raise UsageError("Under the synchronous clock nothing is delayed; choose asynchronous, blocking or rtc.")
+        if self.clock == SYNCHRONOUS or CLOCK_OF[self.clock].real:
+            raise UsageError(f"Under the clock {self.clock} no delay is set; choose asynchronous, blocking or rtc.")
         if not self.suite.tasks:
             raise UsageError(f"Suite {self.suite.name!r} has no tasks to play.")
         self._play(SYNCHRONOUS, None, None)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class TimeSource(Protocol):
-    """Reads the time of day and a stopwatch."""
+    """Reads the time of day and a stopwatch, and waits."""
 
     def now(self) -> datetime:
         """Time of day, UTC."""
@@ -16,6 +16,10 @@ class TimeSource(Protocol):
 
     def seconds(self) -> float:
         """Monotonic seconds from an arbitrary origin."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass."""
         ...
 
 
@@ -29,3 +33,7 @@ class WallTime:
     def seconds(self) -> float:
         """Monotonic seconds from an arbitrary origin."""
         return time.perf_counter()
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass."""
+        time.sleep(seconds)

@@ -187,6 +187,12 @@ def _devices(summary: Summary) -> pd.DataFrame:
     return _rates(summary.devices)
 
 
+def _wall(summary: Summary) -> pd.DataFrame:
+    frame = summary.wall
+    bounds = {"estimate": frame["agreement"], "low": frame["agreement_low"], "high": frame["agreement_high"]}
+    return _bounded(frame.assign(**bounds, n=frame["pairs"], episodes=frame["n"]), RATES)
+
+
 def _time(summary: Summary) -> pd.DataFrame:
     frame = summary.time
     parts = [
@@ -306,6 +312,33 @@ DEVICES = Aggregate(
         Column("joules_per_success", REAL, "Energy of all decisions over the number of successes.", "J"),
     ),
     _devices,
+)
+WALL = Aggregate(
+    (
+        *_POLICY,
+        Column("latency_source", TEXT, "What predicted the delays of decisions."),
+        *_estimate("Share of episodes that ended as predicted in virtual time.", "fraction", "pairs"),
+        Column("episodes", REAL, "Scored episodes on the wall clock.", "episodes"),
+        Column("agree", REAL, "Pairs that ended alike.", "pairs"),
+        Column("lost", REAL, "Pairs that only virtual time solved.", "pairs"),
+        Column("gained", REAL, "Pairs that only the wall clock solved.", "pairs"),
+        Column("difference", REAL, "Success on the wall clock less that in virtual time.", "fraction"),
+        Column("difference_low", REAL, "Lower 95 % bound of `difference` (Tango, corrected).", "fraction"),
+        Column("difference_high", REAL, "Upper 95 % bound of `difference`.", "fraction"),
+        Column("same_trajectory", REAL, "Share of pairs with the same joint positions at every step.", "fraction"),
+        Column("decisions", REAL, "Decisions of the pairs that both clocks had.", "decisions"),
+        Column("same_delay", REAL, "Share of them that took as many control steps as predicted.", "fraction"),
+        Column("shorter", REAL, "Share of them that took fewer.", "fraction"),
+        Column("longer", REAL, "Share of them that took more.", "fraction"),
+        Column("predicted_ms", REAL, "Median delay that was predicted.", "ms"),
+        Column("delay_ms", REAL, "Median delay that was measured, over all decisions.", "ms"),
+        Column("delay_ms_p99", REAL, "99th percentile of the measured delay.", "ms"),
+        Column("delay_ms_max", REAL, "Longest measured delay.", "ms"),
+        Column("steps", REAL, "Control steps.", "control steps"),
+        Column("overruns", REAL, "Control steps that took longer than their period.", "control steps"),
+        Column("overrun_share", REAL, "`overruns` / `steps`.", "fraction"),
+    ),
+    _wall,
 )
 TIME = Aggregate(
     (

@@ -18,6 +18,7 @@ from harness.analysis.paired.within import paired_variants
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
 from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
 from harness.analysis.timing import phase_times, throughput, time_shares, utilisation, worker_time
+from harness.analysis.wall_clock import wall_agreement
 from harness.ledger import Ledger
 
 RESUMABLE = ("running", "interrupted", "failed")
@@ -49,6 +50,11 @@ class Summary:
     def devices(self) -> pd.DataFrame:
         """Success, motion and energy under each clock and source of delays."""
         return device_cells(self.ledger.episodes, self.ledger.decisions, self.ledger.runs)
+
+    @cached_property
+    def wall(self) -> pd.DataFrame:
+        """The wall clock against its prediction in virtual time."""
+        return wall_agreement(self.ledger.episodes, self.ledger.decisions)
 
     @cached_property
     def errors(self) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def command(
     clock: Annotated[
         str | None,
         typer.Option(
-            help="How simulated time passes while the policy decides: synchronous, blocking, asynchronous, rtc.",
+            help="How time passes while the policy decides: synchronous, blocking, asynchronous, rtc, wall.",
             show_default="the suite's",
         ),
     ] = None,

@@ -10,12 +10,14 @@ from harness.cli.examples import examples
 from harness.cli.values import parse_policies
 from harness.errors import UsageError
 from harness.screen import Screen
+from harness.spec.timing import milliseconds
 
 EXAMPLES = examples(
     "harness serve --policy flow",
     "harness serve --policy lerobot:lerobot/pi05-libero --port 8001",
     "VLA_HARNESS_TOKEN=… harness serve --policy flow --host 0.0.0.0",
     "harness run libero_spatial --policy openpi://localhost:8000   # the other end",
+    "harness serve --policy flow --pad-to 125ms   # as slow as another device; for --clock wall",
 )
 
 
@@ -34,6 +36,10 @@ def command(
         float | None,
         typer.Option(min=0, help="How long a request waits for others.", show_default="from measured batches"),
     ] = None,
+    pad_to: Annotated[
+        str | None,
+        typer.Option(help="Answer no sooner than this after a question came, e.g. 125ms.", show_default="at once"),
+    ] = None,
     hardware: Annotated[
         str | None, typer.Option(help="Hardware profile of this node.", show_default="matched automatically")
     ] = None,
@@ -47,6 +53,7 @@ def command(
 
     if token is not None and not token.strip():
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
+    pad_to_s = milliseconds(pad_to) / 1e3 if pad_to is not None else 0.0
     require_token(host, token)
     (spec,) = parse_policies([policy])
     # Before anything heavy is loaded, and after what needs no network: a hub may be asked.
@@ -71,12 +78,13 @@ def command(
     )
     if plan.told:
         screen.say(f"{spec.label}: {plan.told}")
-    service = PolicyService(served, plan, clock=clock, hardware=named)
+    service = PolicyService(served, plan, clock=clock, hardware=named, pad_to_s=pad_to_s)
 
     def ready(address: object) -> None:
         screen.say(
             f"Batches of up to {plan.max_batch}, waiting up to {plan.max_wait_s * 1e3:.3g} ms ({plan.why}).\n"
-            f"Serving {spec.label} at {address}. Ctrl-C ends it."
+            + (f"Each answer takes at least {pad_to_s * 1e3:g} ms.\n" if pad_to_s else "")
+            + f"Serving {spec.label} at {address}. Ctrl-C ends it."
         )
 
     run_server(service, host, port, token=token, on_ready=ready)

@@ -1,4 +1,4 @@
-"""The protocol's clocks: how simulated time passes while a policy decides. Time is virtual; nothing sleeps.
+"""The protocol's clocks: how simulated time passes while a policy decides. Time is virtual but under `wall`.
 
 A decision's delay is a whole number of control steps, from its observation to its action in hand; where it comes from
 is handed over as data (`harness.clocks.delays`). `harness.clocks.clock` says what the robot does meanwhile.

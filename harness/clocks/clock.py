@@ -9,6 +9,7 @@ are executed until the next observation is the clock's:
     actions whose time has passed are skipped. When the old chunk runs out, the robot holds.
 `rtc`: as `asynchronous`, and the policy is told which actions of the old chunk will be executed before its answer is in
     hand, and makes its new chunk continue them (real-time chunking, Black et al. 2025, arXiv:2506.07339).
+`wall`: as `asynchronous`, in real time: a decision's delay is the steps that passed until it was in hand.
 
 One decision is in flight at a time. The next observation is taken when the replan interval is over, or so much earlier
 that the next answer is expected before the chunk runs out; what is expected is the longest of the last `MEMORY` delays,
@@ -49,6 +50,8 @@ class Clock:
     """Whether the robot goes on with the old chunk while the policy decides."""
     freezes: bool = False
     """Whether the policy is told what will be executed meanwhile."""
+    real: bool = False
+    """Whether steps and decisions take the time that they take, so that a source of delays only predicts them."""
 
     def moves(
         self, delay: int, expected: int, *, interval: int, chunk_length: int, old_from: int | None
@@ -98,5 +101,6 @@ CLOCK_OF: Mapping[ClockName, Clock] = {
     "blocking": Clock("blocking"),
     "asynchronous": Clock("asynchronous", overlaps=True),
     "rtc": Clock("rtc", overlaps=True, freezes=True),
+    "wall": Clock("wall", overlaps=True, real=True),
 }
 """Every clock by its name."""

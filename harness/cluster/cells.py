@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,14 @@ def plan_cells(
                 kept += IN_NO_TIME
                 continue
             require_clock(clock, variant.policy_id or "", infos[variant.policy_id or ""])
-            for source in _sources_of(variant, sources):
+            about = _sources_of(variant, sources)
+            if CLOCK_OF[clock].real and len(about) > 1:
+                raise UsageError(
+                    f"Under the clock {clock!r} decisions take what they take, and a source of delays is the one "
+                    f"prediction that they are held against; {len(about)} are given: "
+                    f"{', '.join(source.name for source in about)}."
+                )
+            for source in about:
                 _require_same_chunk(source, variant.policy_id or "", infos[variant.policy_id or ""])
                 cell = _idle(suite, clock, source, variant, infos[variant.policy_id or ""].chunk_length)
                 if cell is None:
@@ -93,8 +100,14 @@ def require_clock(clock: ClockName, label: str, info: PolicyInfo) -> None:
     """Refuse a clock that a policy cannot do.
 
     Raises:
-        UsageError: The clock asks the policy to continue its old chunk, which this one cannot.
+        UsageError: The clock asks the policy to continue its old chunk, which this one cannot, or for a policy behind a
+            connection, which this one is not.
     """
+    if CLOCK_OF[clock].real and not info.remote:
+        raise UsageError(
+            f"Policy {label!r} cannot run under the clock {clock!r}: it would decide in the simulator's process, which "
+            "cannot go on meanwhile. Serve it (`harness serve --policy …`) and run openpi://HOST:PORT."
+        )
     if CLOCK_OF[clock].freezes and not info.rtc:
         raise UsageError(
             f"Policy {label!r} cannot run under the clock {clock!r}: it does not make a chunk that continues the old "
@@ -102,7 +115,7 @@ def require_clock(clock: ClockName, label: str, info: PolicyInfo) -> None:
         )
 
 
-def _sources_of(variant: PolicyAtNfe, sources: Sequence[DelaySource]) -> Iterator[DelaySource]:
+def _sources_of(variant: PolicyAtNfe, sources: Sequence[DelaySource]) -> list[DelaySource]:
     about = [source for source in sources if source.covers(variant.policy_id or "")]
     if not about:
         raise UsageError(f"No source of delays says what policy {variant.policy_id!r} takes; name one with --latency.")
@@ -110,7 +123,7 @@ def _sources_of(variant: PolicyAtNfe, sources: Sequence[DelaySource]) -> Iterato
         if source.samples_of(variant) is None:
             known = ", ".join(sorted(each.label for each in source.by_variant))
             raise UsageError(f"{source.name} does not say what {variant.label} takes. It has: {known}.")
-        yield source
+    return about
 
 
 def _require_same_chunk(source: DelaySource, label: str, info: PolicyInfo) -> None:

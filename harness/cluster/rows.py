@@ -14,7 +14,7 @@ COPIED = (
     "outcome", "steps", "clipped", "sim_s", "wall_s", "reset_s", "physics_s", "render_s", "policy_wait_s", "attempt",
     "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at", "worker",
     "startup_s", "build_s", "idle_s", "goals", "goals_held_end", "goals_held_best", "stage", "success_step",
-    "stale_steps", "hold_steps", "jerk_m_s3", "energy_j",
+    "stale_steps", "hold_steps", "jerk_m_s3", "energy_j", "overruns",
 )  # fmt: skip
 """Columns of `episodes` that are fields of a result."""
 FROM_UNIT = (

@@ -35,8 +35,8 @@ from harness.cluster.usage import PhaseLog, UsageLog
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
 from harness.policies.ability import frame_warning
+from harness.rollout.course import replan_interval
 from harness.rollout.dataset import Dataset
-from harness.rollout.episode import replan_interval
 from harness.schedule.balance import ServerDemand, reserved_cores
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
 from harness.schedule.placement import NodeResources, WorkerSlot, place_workers, renderer_room, spread_renderers

@@ -14,7 +14,8 @@ from harness.spec.stages import STAGES
 #   1  2026-11  first version: episodes, decisions, latency, nodes, runs; then counts and differences.
 #               Columns added since: decisions.attempt, latency.launch, episodes.worker,
 #               startup_s, build_s, idle_s, goals, goals_held_end, goals_held_best, stage and success_step,
-#               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3 and energy_j,
+#               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3, energy_j and
+#               overruns,
 #               decisions.delay_ms, clock and latency_source, runs.timing. Null in parts of before.
 #               Tables added since: usage, phases. Empty in ledgers of before.
 SCHEMA_VERSION = 1
@@ -128,6 +129,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("hold_steps", WHOLE, "Steps in which the robot held, for want of an action.", "control steps"),
         Column("jerk_m_s3", REAL, "RMS of the third difference of the end effector's position.", "m/s³"),
         Column("energy_j", REAL, "Energy of the source's device over all decisions; null when not measured.", "J"),
+        Column("overruns", WHOLE, "Steps that took longer than their period; null in virtual time.", "control steps"),
     ),
     "decisions": (
         _RUN,

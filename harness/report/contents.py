@@ -24,6 +24,7 @@ from harness.report.tables.time import (
     utilisation_table,
     worker_table,
 )
+from harness.report.tables.wall_clock import wall_table
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ SECTIONS: Mapping[str, Section] = {
     "tasks": Section(lambda told: task_tables(told.summary, told.names), aggregates.TASKS),
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
     "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
+    "wall": Section(lambda told: [wall_table(told.summary)], aggregates.WALL),
     "errors": Section(lambda told: [error_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
     "throughput": Section(

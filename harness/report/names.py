@@ -141,7 +141,9 @@ def variant_names(summary: Summary) -> VariantNames:
         for frame in (ledger.episodes, ledger.decisions)
         for pair in frame[VARIANT].drop_duplicates().itertuples(index=False)
     ]
-    variants = {_variant_identity(*pair): pair for pair in pairs}
+    # Some tables do not tell clocks apart: a policy has its plain name too, whatever clocks it was run under.
+    plain = [(*pair[:2], SYNCHRONOUS, None) for pair in pairs]
+    variants = {_variant_identity(*pair): pair for pair in (*pairs, *plain)}
     full = {identity: _variant_name(pair, summary) for identity, pair in variants.items()}
     roles = {str(policy): str(role) for policy, role in summary.roles.items()}
     if max(map(len, full.values()), default=0) <= LONGEST:

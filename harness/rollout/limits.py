@@ -39,7 +39,7 @@ class Alarm:
 
     def __enter__(self) -> None:
         """Start the timer."""
-        if self.works:
+        if self._rings_here():
             self._armed = True
             signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
@@ -47,9 +47,13 @@ class Alarm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop the timer. A signal that arrives after the flag is down does nothing."""
-        self._armed = False
-        if self.works:
+        if self._rings_here():
+            self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _rings_here(self) -> bool:
+        """Whether the guarded code runs where a signal would interrupt it, and not another thread's."""
+        return self.works and threading.current_thread() is threading.main_thread()
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
         if self._armed:

@@ -82,6 +82,8 @@ class EpisodeResult:
     """Root mean square of the third difference of the end effector's position, m/s³."""
     energy_j: float | None = None
     """The device's energy over the decisions, J; None where nobody measured it."""
+    overruns: int | None = None
+    """Control steps that took longer than their period, so that the next began late; None in virtual time."""
 
 
 def lost_episode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -43,9 +44,19 @@ class Conversation:
 class PolicyService:
     """One policy for many clients. Lives in one event loop; the policy runs in the batcher's thread."""
 
-    def __init__(self, policy: Policy, plan: BatchPlan, *, clock: TimeSource, hardware: str | None) -> None:
-        """Serve `policy`, batched as `plan` says; `hardware` is what answers say of this machine."""
-        self._policy, self._hardware = policy, hardware
+    def __init__(
+        self, policy: Policy, plan: BatchPlan, *, clock: TimeSource, hardware: str | None, pad_to_s: float = 0.0
+    ) -> None:
+        """Serve `policy`, batched as `plan` says.
+
+        Args:
+            policy: What decides.
+            plan: How decisions share calls.
+            clock: Times them.
+            hardware: What answers say of this machine.
+            pad_to_s: How long at least an answer takes, from its question's arrival, seconds: a known delay.
+        """
+        self._policy, self._hardware, self._pad_to_s = policy, hardware, pad_to_s
         self._batcher = Batcher(
             policy,
             max_batch=plan.max_batch,
@@ -67,7 +78,11 @@ class PolicyService:
     def welcome(self) -> dict[str, Any]:
         """The first message to every client."""
         stateful = isinstance(self._policy, EpisodicPolicy)
-        return encode_welcome(Welcome(self._policy.info, stateful, origin_of(self._policy)))
+        record = origin_of(self._policy)
+        if self._pad_to_s:
+            told = f"Its server is slowed: no answer leaves it before {self._pad_to_s * 1e3:g} ms."
+            record["warnings"] = [*record.get("warnings", ()), told]
+        return encode_welcome(Welcome(self._policy.info, stateful, record))
 
     def join(self) -> Conversation:
         """Begin a conversation."""
@@ -107,6 +122,7 @@ class PolicyService:
             decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
         check_actions(decided.actions, info.chunk_length, request.observation.decision)
         self.decisions += 1
+        await asyncio.sleep(max(began + self._pad_to_s - self._clock.seconds(), 0.0))
         # Reading the message is part of the way here, as packing the answer is part of the way back.
         timing = {"infer_ms": decided.infer_ms, "queue_ms": decided.queue_ms}
         timing["total_ms"] = (self._clock.seconds() - began) * 1e3

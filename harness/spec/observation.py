@@ -132,6 +132,8 @@ class PolicyInfo:
     """(suite, task id) it can do, where that is not all of its suites; empty: all."""
     rtc: bool = False
     """Whether it makes a chunk that continues `Observation.previous`: what the clock `rtc` asks for."""
+    remote: bool = False
+    """Whether it decides behind a connection, so that the robot can go on meanwhile: what the clock `wall` asks for."""
     identity: PolicyIdentity | None = None
     """Digests of weights, configuration, processors and statistics, by which two runs are of one policy or not; None
     where nothing but `checkpoint_sha256` is known."""

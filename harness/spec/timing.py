@@ -11,7 +11,7 @@ from pydantic import model_validator
 from harness.errors import UsageError, unknown_name
 from harness.spec.resolve import SpecModel
 
-ClockName = Literal["synchronous", "blocking", "asynchronous", "rtc"]
+ClockName = Literal["synchronous", "blocking", "asynchronous", "rtc", "wall"]
 """How simulated time passes while the policy decides; see `harness.clocks`."""
 CLOCKS: tuple[ClockName, ...] = get_args(ClockName)
 SYNCHRONOUS: ClockName = "synchronous"

@@ -77,3 +77,10 @@ def test_an_unknown_policy_is_answered_with_the_nearest_one():
     code, message = fail("flwo")
     assert code == 64
     assert "Did you mean 'flow'" in message
+
+
+@pytest.mark.parametrize("text", ["fast", "-1ms", "nanms"])
+def test_a_padding_that_is_no_duration_is_refused_before_anything_is_loaded(text):
+    code, message = fail("lerobot:no/such-model", "--pad-to", text)
+    assert code == 64
+    assert re.search("no duration|negative", message)

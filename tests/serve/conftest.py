@@ -49,14 +49,20 @@ Serve = Callable[..., AbstractContextManager[Serving]]
 
 @pytest.fixture
 def serve() -> Serve:
-    """Start servers in a `with` statement: policy, and by name token, port and plan."""
+    """Start servers in a `with` statement: policy, and by name token, port, plan and padding."""
 
     @contextmanager
     def start(
-        policy: Policy, *, token: str | None = None, port: int = 0, plan: BatchPlan | None = None
+        policy: Policy,
+        *,
+        token: str | None = None,
+        port: int = 0,
+        plan: BatchPlan | None = None,
+        pad_to_s: float = 0.0,
     ) -> Iterator[Serving]:
         loop = asyncio.new_event_loop()
-        service = PolicyService(policy, plan or BatchPlan(8, 0.005), clock=WallTime(), hardware="a robot's box")
+        plan = plan or BatchPlan(8, 0.005)
+        service = PolicyService(policy, plan, clock=WallTime(), hardware="a robot's box", pad_to_s=pad_to_s)
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
 

@@ -86,7 +86,7 @@ def _stated(welcome: Welcome, options: OpenpiOptions) -> PolicyInfo:
     """What a server of this project says, as the near end offers it: one observation at a time, without torch."""
     info = welcome.info
     replan = min(options.replan or info.replan_interval, info.chunk_length)
-    return replace(info, replan_interval=replan, placement="worker", max_batch=1)
+    return replace(info, replan_interval=replan, placement="worker", max_batch=1, remote=True)
 
 
 def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
@@ -102,6 +102,7 @@ def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
         replan_interval=min(options.replan or DEFAULT_REPLAN, length),
         control_mode=options.control_mode,
         max_batch=1,
+        remote=True,
         identity=_stated_identity(link.metadata),
     )
 
