@@ -104,3 +104,5 @@ CLOCK_OF: Mapping[ClockName, Clock] = {
     "wall": Clock("wall", overlaps=True, real=True),
 }
 """Every clock by its name."""
+VIRTUAL = tuple(name for name, clock in CLOCK_OF.items() if not clock.real)
+"""Clocks whose time is simulated."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.clocks import CLOCK_OF, DelaySamples, DelaySource, Timing
+from harness.clocks import VIRTUAL, DelaySamples, DelaySource, Timing
 from harness.policies.registry import make_policy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
@@ -31,7 +31,7 @@ def test_a_real_episode_without_delay_is_the_same_under_every_clock(name):
     alarm, clock = Alarm(), WallTime()
     try:
         found = {}
-        for timed in CLOCK_OF:
+        for timed in VIRTUAL:
             timing = Timing() if timed == "synchronous" else Timing(timed, IN_NO_TIME)
             decider = LocalDecider(policy, alarm, clock)
             limits = Limits()

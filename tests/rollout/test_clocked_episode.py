@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stub_policies import FunctionPolicy, make_unit
 
-from harness.clocks import CLOCK_OF, DelaySamples, DelaySource, Timing
+from harness.clocks import VIRTUAL, DelaySamples, DelaySource, Timing
 from harness.rollout.course import hold_action, jerk
 from harness.sim.base import SimConfig
 from harness.sim.stub import StubSim
@@ -99,7 +99,7 @@ def test_changing_delays_execute_what_a_plain_loop_does(play, clock):
     assert len(kinds) > 3
 
 
-@pytest.mark.parametrize("clock", [name for name, clock in CLOCK_OF.items() if not clock.real])
+@pytest.mark.parametrize("clock", VIRTUAL)
 def test_with_no_delay_every_clock_is_the_synchronous_one(play, clock):
     def act(seen, noise):
         return np.clip(noise + seen.state[0] / 50, -1, 1).astype(np.float32)
