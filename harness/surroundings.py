@@ -1,4 +1,4 @@
-"""What Ray needs of the machine around it: short paths, shared memory, a home. For `run` and for the doctor."""
+"""What Ray and the hub's cache need of the machine around them: short paths, shared memory, a home, room on a disk."""
 
 from __future__ import annotations
 
@@ -62,3 +62,25 @@ def home_fault(env: Mapping[str, str]) -> str | None:
     except OSError:
         return f"the home directory {home} cannot be written to: set HOME to a directory that can"
     return None
+
+
+def hub_cache(env: Mapping[str, str]) -> Path:
+    """Where checkpoints from the hub are kept, as huggingface_hub itself chooses.
+
+    HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
+    ~/.cache/huggingface/hub.
+    """
+    named = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
+    general = env.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(named or os.path.join(env.get("HF_HOME") or f"{general}/huggingface", "hub")).expanduser()
+
+
+def free_bytes(place: Path) -> int:
+    """Bytes that are free where a directory is or will be."""
+    return shutil.disk_usage(existing(place)).free
+
+
+def existing(place: Path) -> Path:
+    """The directory itself, or the nearest above it that is there."""
+    place = place.absolute()
+    return next(each for each in (place, *place.parents) if each.is_dir())

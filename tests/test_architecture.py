@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "clocks": {"errors", "spec", "schedule"},
     "sim": {"errors", "time_source", "spec"},
     "ledger": {"errors", "strict_json", "spec", "schedule"},
-    "policies": {"errors", "strict_json", "spec", "schedule"},
+    "policies": {"errors", "strict_json", "surroundings", "spec", "schedule"},
     "rollout": {"errors", "time_source", "spec", "schedule", "clocks", "sim", "ledger", "policies"},
     "latency": {"errors", "time_source", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "time_source", "spec", "schedule", "policies", "rollout", "latency"},

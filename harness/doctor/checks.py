@@ -16,10 +16,20 @@ import psutil
 from harness.doctor.check import Check, CheckStatus
 from harness.errors import HarnessError
 from harness.policies.lerobot.versions import INSTALL, lerobot_fault, transformers_fault
-from harness.surroundings import home_fault, long_path_fault, ray_directory, shared_memory_fault
+from harness.surroundings import (
+    existing,
+    free_bytes,
+    home_fault,
+    hub_cache,
+    long_path_fault,
+    ray_directory,
+    shared_memory_fault,
+)
 
 MIN_FREE_GB = 5.0
 """A nightly run with videos of failures writes under 1 GB; Ray's spill and logs want a few more."""
+MIN_CACHE_GB = 12.0
+"""A Pi0.5 checkpoint in the dtype that is published is 9.35 GB (lerobot/pi05_libero), and a download needs some room."""
 MIN_MEMORY_GB = 4.0
 """A rollout worker with two LIBERO tasks built takes about 1 GB; the driver and Ray about 1 GB."""
 MIN_OPEN_FILES = 1024
@@ -145,7 +155,7 @@ def accelerator() -> Check:
 
 def disk_space() -> Check:
     """A full root disk ends a night's run."""
-    places = {Path.cwd(), _existing(ray_directory(os.environ))}
+    places = {Path.cwd(), existing(ray_directory(os.environ))}
     free = {place: shutil.disk_usage(place).free / 1e9 for place in places}
     listing = ", ".join(f"{place}: {gb:.0f} GB free" for place, gb in free.items())
     if min(free.values()) < MIN_FREE_GB:
@@ -154,10 +164,20 @@ def disk_space() -> Check:
     return Check("disk", CheckStatus.OK, listing)
 
 
-def _existing(place: Path) -> Path:
-    """The directory itself, or the nearest above it: Ray makes what is missing."""
-    place = place.absolute()
-    return next(each for each in (place, *place.parents) if each.is_dir())
+def hub_cache_space() -> Check:
+    """Checkpoints of several GB go to the hub's cache, which lies on the root partition unless something moves it."""
+    place = hub_cache(os.environ)
+    free = free_bytes(place) / 1e9
+    shared = " (the root partition)" if _partition(place) == _partition(Path("/")) else ""
+    found = f"{place}: {free:.0f} GB free{shared}"
+    if free < MIN_CACHE_GB:
+        remedy = f"free {MIN_CACHE_GB:.0f} GB, or point HF_HOME (or HF_HUB_CACHE) at another disk"
+        return Check("hub cache", CheckStatus.WARN, f"{found}; Pi0.5 is a download of 9.4 GB", remedy)
+    return Check("hub cache", CheckStatus.OK, found)
+
+
+def _partition(place: Path) -> int:
+    return existing(place).stat().st_dev
 
 
 def ray_paths() -> Check:
@@ -210,6 +230,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     transformers_version,
     accelerator,
     disk_space,
+    hub_cache_space,
     ray_paths,
     shared_memory,
     home,

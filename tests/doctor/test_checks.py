@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -106,6 +109,34 @@ def test_the_disk_that_ray_follows_tmpdir_to_is_looked_at(monkeypatch: pytest.Mo
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "not" / "yet"))
     assert f"{tmp_path}: " in checks.disk_space().found
+
+
+@pytest.mark.parametrize(
+    ("named", "place"),
+    [
+        ({"HF_HUB_CACHE": "/data/hub", "HF_HOME": "/other"}, "/data/hub"),
+        ({"HF_HOME": "/data/hf"}, "/data/hf/hub"),
+        ({"XDG_CACHE_HOME": "/data/cache"}, "/data/cache/huggingface/hub"),
+        ({}, str(Path("~/.cache/huggingface/hub").expanduser())),
+    ],
+)
+def test_the_hub_s_cache_is_where_the_hub_s_own_client_puts_it(named: dict[str, str], place: str) -> None:
+    assert str(surroundings.hub_cache(named)) == place
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE", "XDG_"))}
+    asked = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    told = subprocess.run([sys.executable, "-c", asked], env=bare | named, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == place
+
+
+def test_a_full_disk_under_the_hub_s_cache_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 92e9, 8e9))
+    check = checks.hub_cache_space()
+    assert check.status is CheckStatus.WARN
+    assert f"{tmp_path / 'not' / 'yet'}: 8 GB free" in check.found
+    assert "HF_HOME" in check.remedy
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 50e9, 50e9))
+    assert checks.hub_cache_space().status is CheckStatus.OK
 
 
 def test_shared_memory_too_small_for_the_object_store_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import NoPolicyError, PolicyError, UsageError
+from harness.surroundings import free_bytes
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What a checkpoint may need: configuration, weights, processor state, tokenizer."""
@@ -24,6 +30,8 @@ NO_CHECKPOINT = (
 TRAIN_CONFIG_FILE = "train_config.json"
 LFS_HEADER = b"version https://git-lfs.github.com/spec"
 """How the file begins that stands in for another where `git lfs` has not fetched it."""
+ROOM_BYTES = 10**9
+"""What has to stay free beside a download: a root partition without room takes the system along."""
 LOOK_UP_S = 10.0
 """How long the hub may take to say whether a repository is there, seconds."""
 
@@ -159,13 +167,38 @@ def look_up(path: str, revision: str | None, redirect: str) -> None:
     repository, revision = _split(path, revision)
     with _clear_errors(repository, revision):
         try:
-            served = HfApi().model_info(repository, revision=revision, timeout=LOOK_UP_S)
+            served = HfApi().model_info(repository, revision=revision, timeout=LOOK_UP_S, files_metadata=True)
         except Exception as error:
             if not _is_unreachable(error):
                 raise
             _from_cache(repository, revision, None, None, error)
             return
     _judge_redirect(repository, served.id, redirect)
+    _require_room(served, None)
+
+
+def _require_room(served: ModelInfo, cache_dir: Path | None) -> None:
+    """Refuse a download that would fill the disk of the hub's cache, before its first byte.
+
+    Raises:
+        PolicyError: Names the folder, what is needed and what is free.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    wanted = [file for file in served.siblings or () if any(fnmatch(file.rfilename, pattern) for pattern in FILES)]
+    lacking = sum(
+        file.size or 0
+        for file in wanted
+        if not isinstance(try_to_load_from_cache(served.id, file.rfilename, cache, served.sha), str)
+    )
+    free = free_bytes(cache)
+    if lacking and lacking + ROOM_BYTES > free:
+        raise PolicyError(
+            f"{served.id!r} needs {(lacking + ROOM_BYTES) / 1e9:.1f} GB in the hub's cache, {cache} on "
+            f"{platform.node()}, and {free / 1e9:.1f} GB are free there; nothing was downloaded. Free some, or point "
+            "HF_HOME (or HF_HUB_CACHE) at another disk on that machine."
+        )
 
 
 def _split(path: str, revision: str | None) -> tuple[str, str | None]:
@@ -188,6 +221,7 @@ def _from_hub(
                 raise
             return _from_cache(repository, revision, endpoint, cache_dir, error)
         warnings = _judge_redirect(repository, served.id, redirect)
+        _require_room(served, cache_dir)
         # By name, not by commit: the client then remembers what the name meant, for a day without a network. Its folder
         # is named after the commit it really fetched.
         folder = Path(

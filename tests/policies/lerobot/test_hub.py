@@ -13,7 +13,7 @@ from lerobot_small import noise_for, observe
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.build import build
-from harness.policies.lerobot.hub import find_checkpoint, find_local, looks_local
+from harness.policies.lerobot.hub import ROOM_BYTES, find_checkpoint, find_local, looks_local
 from harness.policies.lerobot.policy import LeRobotPolicy
 from harness.spec.policy import PolicySpec, parse_policy
 
@@ -101,6 +101,24 @@ def test_without_a_hub_and_without_a_cache_the_ways_out_are_named(fetch: Any) ->
     with serving(Hub({})) as hub:
         pass
     with pytest.raises(PolicyError, match=r"cannot be reached .*not in the cache.*weights=random"):
+        fetch(hub)
+
+
+def test_a_download_that_does_not_fit_is_refused_before_its_first_byte(
+    save: Any, fetch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save("act")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    free = {"bytes": size + ROOM_BYTES // 2}
+    monkeypatch.setattr("harness.policies.lerobot.hub.free_bytes", lambda place: free["bytes"])
+    with serving(Hub({ASKED: folder})) as hub:
+        with pytest.raises(PolicyError, match=rf"needs 1\.\d GB in the hub's cache, {tmp_path / 'cache'} on .*HF_HOME"):
+            fetch(hub)
+        assert not any("/resolve/" in request for request in hub.seen)
+        free["bytes"] = size + 2 * ROOM_BYTES
+        fetch(hub)
+        # What is in the cache already needs no room.
+        free["bytes"] = 0
         fetch(hub)
 
 
