@@ -111,7 +111,8 @@ def require_clock(clock: ClockName, label: str, info: PolicyInfo) -> None:
     if CLOCK_OF[clock].freezes and not info.rtc:
         raise UsageError(
             f"Policy {label!r} cannot run under the clock {clock!r}: it does not make a chunk that continues the old "
-            "one (flow and flow-matching policies of LeRobot do). Use asynchronous or blocking."
+            "one. flow, and pi05, pi0 and smolvla of LeRobot do, unless they are served over openpi://, compiled, "
+            "replayed as graphs or with quantised activations. Use asynchronous or blocking."
         )
 
 

@@ -188,8 +188,8 @@ def examine(config: Any, stored: dict[str, Any], family: Family, options: Lerobo
     if stored.get("compile_model") and options.compile is None:
         yield "The checkpoint asks for torch.compile, which is off here so that components can be timed; see compile=."
     if (rtc := getattr(config, "rtc_config", None)) is not None and rtc.enabled:
-        config.rtc_config = None
-        yield "The checkpoint enables real-time chunking, which an evaluation does not use; it is off."
+        rtc.enabled = False
+        yield "The checkpoint enables real-time chunking, which is used under the clock rtc only; it is off otherwise."
     if getattr(config, "use_relative_actions", False):
         yield "Actions are relative to the state at the decision; lerobot-eval adds the state of every step instead."
     if getattr(config, "temporal_ensemble_coeff", None) is not None:

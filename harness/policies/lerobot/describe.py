@@ -8,6 +8,7 @@ import torch
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.lerobot.cameras import CameraPlan
+from harness.policies.lerobot.chunking import continues_chunks
 from harness.policies.lerobot.configs import stored_nfe
 from harness.policies.lerobot.families import Family
 from harness.policies.lerobot.hub import TRAIN_CONFIG_FILE, Checkpoint, declared_version
@@ -54,6 +55,7 @@ def describe(
         dtype=_main_dtype(loaded.policy),
         observation_steps=int(config.n_obs_steps),
         frame_size=_frame_size(config, family),
+        rtc=continues_chunks(config, family, options),
         identity=identity,
     )
 

@@ -66,6 +66,8 @@ class Family:
     """Dotted paths from the policy to the modules that encode images."""
     image_encoder: str = ""
     """Dotted path to the owner of `embed_image`, which encodes one camera's images."""
+    rtc: bool = False
+    """Whether its sampler takes LeRobot's real-time chunking."""
     dead: tuple[str, ...] = ()
     """Parameter name prefixes that inference never reads, so that they can be counted apart."""
     refusal: str = ""
@@ -102,6 +104,7 @@ _ALL = (
         tower=_PALIGEMMA_TOWER,
         image_encoder="model.paligemma_with_expert",
         dead=_PALIGEMMA_HEADS,
+        rtc=True,
     ),
     Family(
         "pi0",
@@ -116,6 +119,7 @@ _ALL = (
         tower=_PALIGEMMA_TOWER,
         image_encoder="model.paligemma_with_expert",
         dead=_PALIGEMMA_HEADS,
+        rtc=True,
     ),
     Family(
         "smolvla",
@@ -128,6 +132,7 @@ _ALL = (
         tower=tuple(f"model.vlm_with_expert.vlm.model.{name}" for name in ("vision_model", "connector")),
         image_encoder="model.vlm_with_expert",
         dead=("model.vlm_with_expert.vlm.lm_head.",),
+        rtc=True,
     ),
     Family(
         "diffusion",

@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.errors import PolicyError
 from harness.policies.base import SpanTimer, no_span
 from harness.policies.lerobot.batch import ObservationReader
+from harness.policies.lerobot.chunking import alike, old_chunk
 from harness.policies.lerobot.families import Family
 from harness.policies.lerobot.processors import Processors
 from harness.policies.lerobot.sampling import Sampler
@@ -106,8 +107,22 @@ class LeRobotPolicy:
         """
         steps = self.info.resolve_nfe(nfe)
         self._check_noise(noise, len(observations))
+        groups = alike(observations) if self.info.rtc else [list(range(len(observations)))]
+        actions = np.empty((len(observations), self.info.chunk_length, ACTION_DIM), dtype=np.float32)
+        for rows in groups:
+            part = [observations[row] for row in rows]
+            actions[rows] = self._act_alike(part, None if noise is None else noise[rows], steps)
+        return ActionChunks(actions)
+
+    def _act_alike(
+        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, steps: int | None
+    ) -> NDArray[np.float32]:
+        """Decide for observations that continue old chunks alike, or none."""
+        guided = self.info.rtc and observations[0].previous is not None
+        # Guidance differentiates the denoiser, which tensors of inference mode do not allow.
+        mode = torch.no_grad() if guided else torch.inference_mode()
         try:
-            with torch.inference_mode(), self._numerics(), ExitStack() as self._before_parts:
+            with mode, self._numerics(), ExitStack() as self._before_parts:
                 self._before_parts.enter_context(self.span("preprocess"))
                 batch = self.processors.pre(self.reader.read(observations))
                 tensor = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device)
@@ -116,7 +131,8 @@ class LeRobotPolicy:
                 if self._compiled:
                     # A compiler's CUDA graphs reuse the memory of the last decision's tensors from here on.
                     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-                chunk = self._sampler.run(batch, tensor, noise, steps)
+                old = old_chunk(observations, self.processors, self.device) if guided else {}
+                chunk = self._sampler.run(batch, tensor, noise, steps, old)
                 with self.span("postprocess"):
                     actions = self._postprocess(chunk)
         except torch.OutOfMemoryError as error:
@@ -128,7 +144,7 @@ class LeRobotPolicy:
             if (told := self._frames_told(observations)) is not None:
                 raise PolicyError(f"{told} Its network failed on them ({error}), as it does in LeRobot.") from error
             raise
-        return ActionChunks(self._checked(actions, len(observations)))
+        return self._checked(actions, len(observations))
 
     def _part(self, name: str) -> AbstractContextManager[Any]:
         """Time a component. The first of a decision ends its preprocessing, of which LeRobot does a part itself."""

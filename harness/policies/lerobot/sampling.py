@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import PolicyError
+from harness.policies.lerobot.chunking import guidance
 from harness.policies.lerobot.families import Family
 from harness.policies.lerobot.randomness import KeyedDraws, generators
 from harness.policies.lerobot.snapflow import TargetTime
@@ -35,7 +36,12 @@ class Sampler:
         )
 
     def run(
-        self, batch: dict[str, Any], noise: Tensor | None, seeds: NDArray[np.float32] | None, nfe: int | None
+        self,
+        batch: dict[str, Any],
+        noise: Tensor | None,
+        seeds: NDArray[np.float32] | None,
+        nfe: int | None,
+        old: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Sample a chunk per row of the batch.
 
@@ -44,6 +50,7 @@ class Sampler:
             noise: Initial noise on the device, for policies that take it.
             seeds: The same noise in numpy, shape (B, …): what step-wise draws are keyed by.
             nfe: Function evaluations; None for policies without a loop.
+            old: From `harness.policies.lerobot.chunking.old_chunk`: what the chunks have to continue.
 
         Returns:
             Normalised actions, shape (B, T, action dimension).
@@ -51,12 +58,14 @@ class Sampler:
         Raises:
             PolicyError: The sampler drew random numbers outside its keyed noise.
         """
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, Any] = dict(old or {})
         if self.family.noise == "argument":
             arguments["noise"] = noise
         if nfe is not None and self.family.nfe_route == "argument":
             arguments["num_steps"] = nfe
         with ExitStack() as stack:
+            if old:
+                stack.enter_context(guidance(self.policy, nfe))
             if nfe is not None and self.family.nfe_route != "argument":
                 stack.enter_context(self._steps_set(nfe))
             if nfe is not None and self.target_time is not None:

@@ -39,3 +39,13 @@ def test_a_lerobot_policy_without_delay_is_the_same_under_every_clock(save: Any,
     assert plain[2] > 1
     for clock in VIRTUAL:
         assert trajectory(policy, Timing(clock, none)) == plain or (CLOCK_OF[clock].freezes and not policy.info.rtc)
+
+
+@pytest.mark.parametrize("policy_type", ["pi05", "smolvla"])
+def test_an_episode_under_rtc_is_repeatable_and_moves_otherwise(save: Any, load: Any, policy_type: str) -> None:
+    policy = load(save(policy_type))
+    source = DelaySource("constant:100ms", any_variant=DelaySamples.constant(100))
+    asynchronous, rtc, again = (trajectory(policy, Timing(clock, source)) for clock in ("asynchronous", "rtc", "rtc"))
+    assert rtc == again
+    assert rtc[0] != asynchronous[0]
+    assert rtc[1:] == asynchronous[1:]
