@@ -38,7 +38,7 @@ def command(
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Set published latencies beside.")] = False,
+    published: Annotated[bool, typer.Option("--published", help="Set published success and latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
     from harness.analysis.summary import Summary
@@ -51,7 +51,7 @@ def command(
     summary = Summary(ledger)
     if eval_info is not None:
         _write_eval_info(ledger, eval_info, policy, nfe)
-    others = _published(ledger) if published else None
+    others = _published(ledger) if published else []
     write_texts([(markdown, lambda: _markdown(summary, others)), (json, lambda: render_report_json(summary))])
     if html:
         write_html(summary, html, command=report_command(ledgers, html))
@@ -60,30 +60,38 @@ def command(
     screen = Screen(stderr="-" in (markdown, json))
     if "-" not in (markdown, json):
         render_terminal(summary, screen)
-        if others is not None:
-            print_table(others, screen)
+        for table in others:
+            print_table(table, screen)
     for kind, path in (("Markdown", markdown), ("JSON", json), ("HTML", html), ("Parquet", parquet)):
         if path and path != "-":
             screen.say(f"{kind}: {path}")
 
 
-def _published(ledger: Ledger) -> Table:
-    """Published decisions of the measured models."""
-    from harness.analysis.predict.published import beside, load_published
+def _published(ledger: Ledger) -> list[Table]:
+    """Published success and decisions of the ledger's models."""
+    from harness.analysis.predict.published import MODELS, beside, load_published
+    from harness.analysis.success.published import beside_success, load_published_success
     from harness.errors import UsageError
     from harness.report.tables.predict import published_table
+    from harness.report.tables.success import published_success_table
 
-    table = published_table(beside(ledger.latency, load_published()))
-    if not table.rows:
-        raise UsageError("Nothing is published of the policies in this ledger; leave --published out.")
-    return table
+    success = beside_success(ledger.episodes, ledger.manifests, load_published_success())
+    found = [published_success_table(success), published_table(beside(ledger.latency, load_published()))]
+    tables = [table for table in found if table.rows]
+    if not tables:
+        raise UsageError(
+            "Nothing is published of the policies in this ledger. A policy is known by the model in its name "
+            f"({', '.join(MODELS)}; `harness import … --policy pi05` names one), on a suite by the suite's name; else "
+            "leave --published out."
+        )
+    return tables
 
 
-def _markdown(summary: Summary, others: Table | None) -> str:
+def _markdown(summary: Summary, others: list[Table]) -> str:
     from harness.report import render_markdown
     from harness.report.markdown import table_markdown
 
-    return render_markdown(summary) + (f"\n{table_markdown(others)}\n" if others is not None else "")
+    return render_markdown(summary) + "".join(f"\n{table_markdown(table)}\n" for table in others)
 
 
 def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | None) -> None:

@@ -18,8 +18,10 @@ KIND = "reports/published"
 STACK = "LeRobot"
 """Stack of the published rows that a LeRobot ledger can be held against."""
 
-MODELS = ("pi05", "pi0_fast", "pi0-fast", "pi0", "smolvla", "groot", "openvla")
+MODELS = ("pi05", "pi0_fast", "pi0", "smolvla", "groot", "openvla-oft", "openvla")
 """Models as policy names contain them, the longer names first."""
+_SPELT = {"pi0-fast": "pi0_fast", "gr00t": "groot"}
+"""Other spellings of models."""
 
 _CHANGED = ("quantize", "vision", "merge_cameras", "cameras", "graphs", "compile", "tf32")
 """Options that make a policy another one than what the published rows ran."""
@@ -42,11 +44,20 @@ def load_published() -> pd.DataFrame:
     Raises:
         SpecError: The file is not there.
     """
+    return published_csv("latency.csv", {"nfe": "Int32", "batch": "Int32", "profile": "string", "note": "string"})
+
+
+def published_csv(name: str, types: Mapping[str, str]) -> pd.DataFrame:
+    """A shipped table of published figures, with the types of some of its columns.
+
+    Raises:
+        SpecError: The file is not there.
+    """
     for folder in resource_dirs(KIND):
-        path = folder / "latency.csv"
+        path = folder / name
         if path.is_file():
-            return pd.read_csv(path, dtype={"nfe": "Int32", "batch": "Int32", "profile": "string", "note": "string"})
-    raise SpecError(f"There is no {KIND}/latency.csv, neither here nor in the package; install vla-harness again.")
+            return pd.read_csv(path, dtype=dict(types))
+    raise SpecError(f"There is no {KIND}/{name}, neither here nor in the package; install vla-harness again.")
 
 
 def model_of(policy_id: str) -> str | None:
@@ -55,6 +66,8 @@ def model_of(policy_id: str) -> str | None:
     The options are no part of it: "flow?from=pi05" is no Pi0.5.
     """
     name = str(policy_id).partition("?")[0].lower()
+    for other, model in _SPELT.items():
+        name = name.replace(other, model)
     return next((model for model in MODELS if re.search(rf"(?<![a-z0-9]){model}(?![0-9])", name)), None)
 
 
@@ -80,14 +93,15 @@ def beside(latency: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     e2e = e2e.assign(model=e2e["policy_id"].map(model_of))
     models = set(e2e["model"].dropna())
     rows = []
-    whole = published[(published["component"] == "e2e") & published["model"].isin(models)]
+    published = published.assign(known_as=published["model"].map(model_of))
+    whole = published[(published["component"] == "e2e") & published["known_as"].isin(models)]
     for row in whole.to_dict("records"):
-        same = e2e[(e2e["model"] == row["model"]) & (e2e["nfe"] == row["nfe"]).fillna(False)]
+        same = e2e[(e2e["model"] == row["known_as"]) & (e2e["nfe"] == row["nfe"]).fillna(False)]
         own = same[same["hardware"] == row["profile"]] if pd.notna(row["profile"]) else same.iloc[:0]
         groups = own.groupby(CONFIGURATION, dropna=False)["latency_ms"]
         found = [_measured(key, float(group.median()), float(row["latency_ms"])) for key, group in groups]
         rows += [{**row, **columns} for columns in found] or [row]
-    columns = [*published.columns, "measured", "measured_on", "ratio"]
+    columns = [*published.columns.drop("known_as"), "measured", "measured_on", "ratio"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from harness.analysis.summary import Summary
-from harness.report.format import NONE, count, number, percent, percent_interval, points, probability, task_name, text
+from harness.report.format import (
+    NONE,
+    count,
+    known,
+    number,
+    percent,
+    percent_interval,
+    points,
+    probability,
+    task_name,
+    text,
+    variant,
+)
 from harness.report.names import VariantNames
 from harness.report.tables.table import Table, records
 
@@ -118,3 +132,37 @@ def error_table(summary: Summary, names: VariantNames) -> Table:
     rest = summary.errors["count"].iloc[MAX_ERRORS:]
     note = f"{len(rest)} further messages ({count(rest.sum())} episodes) are in the ledger only." if len(rest) else ""
     return Table("Errors", ("policy", "error", "message", "episodes", "tasks"), rows, 3, note, names.key)
+
+
+def published_success_table(frame: pd.DataFrame) -> Table:
+    """Measured success beside each published row of the same model and suite."""
+    rows = tuple(
+        (
+            variant(row["policy_id"], row["nfe"]),
+            text(row["suite"]),
+            f"{text(row['variant'])}{f', NFE {count(row["published_nfe"])}' if known(row['published_nfe']) else ''}",
+            text(row["source"]),
+            text(row["verdict"]),
+            "; ".join(row["differences"]) or NONE,
+            f"{count(row['successes'])}/{count(row['n'])} = {percent(row['rate'])}",
+            percent_interval(row["low"], row["high"]),
+            f"{percent(row['published_rate'])} of {count(row['published_n'])}",
+            percent_interval(row["published_low"], row["published_high"]) if known(row["published_n"]) else NONE,
+            probability(row["p"]),
+            percent(row["found_below"]),
+        )
+        for row in records(frame)
+    )
+    columns = (
+        *("policy", "suite", "published", "source", "verdict", "protocol: here against published"),
+        *("here", "95 %", "there", "95 %", "p", "would find"),
+    )
+    return Table("Published success", columns, rows, 6, PUBLISHED_NOTE)
+
+
+PUBLISHED_NOTE = (
+    "95 %: Clopper-Pearson, each side from its own episodes. p: Fisher's exact test; where a source states no number "
+    "of episodes, its rate is taken as exact and the test is binomial. Not corrected for the number of rows. would "
+    "find: a true rate of this or less is called worse in 80 of 100 evaluations of so many episodes; where that is "
+    "more than 25 points below the published rate, finding no difference means: cannot tell at this n."
+)
