@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "time_source", "cores", "interrupts", "surroundings", "spec", "schedule", "clocks", "sim", "ledger",
         "policies", "rollout", "latency", "serve",
     },
-    "analysis": {"errors", "spec", "ledger", "latency"},
+    "analysis": {"errors", "spec", "clocks", "ledger", "latency"},
     "gate": {"errors", "strict_json", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "spec", "ledger", "latency", "analysis", "gate"},
     "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},

@@ -14,11 +14,17 @@ def origin_of(policy: Policy) -> dict[str, Any]:
     `warnings` (sentences); others have none.
 
     Returns:
-        "provenance" and "warnings", where there are any, the policy's "default_nfe" and "chunk_length", and its
-        "identity": the digests of its parts (see `harness.spec.identity`), where it states any.
+        "provenance" and "warnings", where there are any, the policy's "default_nfe", "chunk_length" and
+        "replan_interval", and its "identity": the digests of its parts (see `harness.spec.identity`), where it states
+        any.
     """
-    record: dict[str, Any] = {"default_nfe": policy.info.default_nfe, "chunk_length": policy.info.chunk_length}
-    if identity := policy.info.stated_identity.record():
+    info = policy.info
+    record: dict[str, Any] = {
+        "default_nfe": info.default_nfe,
+        "chunk_length": info.chunk_length,
+        "replan_interval": info.replan_interval,
+    }
+    if identity := info.stated_identity.record():
         record["identity"] = identity
     provenance, warnings = getattr(policy, "provenance", None), getattr(policy, "warnings", None)
     if provenance:

@@ -1,12 +1,13 @@
-"""Pictures of success under the latency of devices: against delay, and device × NFE."""
+"""Pictures of success under the latency of devices: against delay, device × NFE, and one episode step by step."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from harness.analysis.summary import Summary
+from harness.analysis.timeline import timelines
 from harness.report.format import known, percent, text, variant
-from harness.report.plots import delay_curve, heat_map
+from harness.report.plots import delay_curve, heat_map, timeline_bars
 from harness.report.tables.table import Records, records
 from harness.spec.timing import SYNCHRONOUS
 
@@ -16,7 +17,25 @@ def device_plots(summary: Summary) -> list[dict[str, str]]:
     cells = records(summary.devices)
     if all(row["clock"] == SYNCHRONOUS for row in cells):
         return []
-    return [*_curves(cells), *_maps(cells)]
+    return [*_curves(cells), *_maps(cells), *_timelines(summary)]
+
+
+def _timelines(summary: Summary) -> list[dict[str, str]]:
+    """Per clock: one episode, step by step."""
+    plots: list[dict[str, str]] = []
+    rates = [float(each["control_hz"]) for each in summary.ledger.manifests.values() if "control_hz" in each]
+    for line in timelines(summary.ledger):
+        executed = [move.which for move in line.executed]
+        told = (
+            f"One episode of {variant(line.policy_id, line.nfe)} under {line.clock}, {line.latency_source}: "
+            f"{line.episode}, {line.outcome} after {len(executed)} steps, {len(line.flights)} decisions, "
+            f"{executed.count('old')} stale and {executed.count('hold')} held steps."
+        )
+        plot = timeline_bars(
+            line.flights, executed, max(rates, default=20.0), name=f"timeline{len(plots)}", description=told
+        )
+        plots.append({"plot": plot, "caption": told})
+    return plots
 
 
 def _curves(cells: Records) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,43 @@ def heat_map(
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
     return _svg(draw, name, description, legend=None)
+
+
+def timeline_bars(
+    flights: Sequence[tuple[int, int]], executed: Sequence[str], control_hz: float, *, name: str, description: str
+) -> str:
+    """Draw one episode: its decisions in flight, and what was executed in each control step.
+
+    Args:
+        flights: Per decision: control step of its observation, and steps until its answer was in hand.
+        executed: Per control step: "new", "old" or "hold".
+        control_hz: Control rate, for the axis in seconds.
+        name: Unique in the page; prefixes every id in the SVG.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+    looks = {
+        "new": ("action of the latest chunk", _SERIES[0], 0.85),
+        "old": ("stale: of the chunk before", _SERIES[1], 0.85),
+        "hold": ("hold", _MUTED, 0.45),
+    }
+    ends = [0, *(i for i in range(1, len(executed)) if executed[i] != executed[i - 1]), len(executed)]
+
+    def draw(axes: Any) -> None:
+        for k, (start, steps) in enumerate(flights):
+            # Alternately up and down, so that decisions that follow one another are told apart.
+            axes.broken_barh([(start, max(steps, 0.15))], (1.05 + 0.24 * (k % 2), 0.2), color=_SERIES[2])
+        for which, (label, colour, alpha) in looks.items():
+            bars = [(a, b - a) for a, b in pairwise(ends) if executed[a] == which]
+            axes.broken_barh(bars, (0.1, 0.6), color=colour, alpha=alpha, label=label)
+        axes.set_yticks([0.4, 1.27], ["executed", "in flight"])
+        axes.set_ylim(0, 2.15)
+        axes.set_xlim(0, max(len(executed), *(start + steps for start, steps in flights)) + 0.5)
+        axes.set_xlabel(f"control steps ({control_hz:g} a second)", color=_MUTED)
+
+    return _svg(draw, name, description, legend="upper right")
 
 
 def _draw_points(axes: Any, x: list[int], y: list[float], spread: list[list[float]], place: int, **style: Any) -> str:

@@ -74,7 +74,7 @@ def test_a_run_records_how_its_policies_were_batched_and_what_they_warn_of(tmp_p
     assert 1 <= chosen["max_batch"] <= 8
     assert records["asked"]["serving"]["max_batch"] == 3
     assert records["asked"]["provenance"] == {"revision": "abc"}
-    assert records["noop"] == {"default_nfe": None, "chunk_length": 10}
+    assert records["noop"] == {"default_nfe": None, "chunk_length": 10, "replan_interval": 10}
     assert "warning: asked: The weights are random." in said
     assert ledger.decisions.query("policy_id == 'asked'")["batch_size"].max() <= 3
     assert (ledger.decisions.query("policy_id == 'asked'")["transport_ms"] > 0).all()
