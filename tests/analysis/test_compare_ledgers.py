@@ -10,9 +10,11 @@ import pytest
 
 from harness.analysis.latency.checks import decision_checks
 from harness.analysis.paired.compare import MAX_FLIPS, Choice, compare
+from harness.analysis.paired.overlap import failure_overlap
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter, read
+from harness.report.gate.tables import time_rows
 
 MANIFEST = {"suite": "libero_spatial", "max_steps": 280, "version.mujoco": "3.3.2"}
 
@@ -48,6 +50,56 @@ def test_a_list_of_flips_keeps_room_for_both_directions(make_ledger: Any) -> Non
     assert len(success.flips) == MAX_FLIPS
     assert sum(flip.direction == "gained" for flip in success.flips) == 20
     assert success.overall.counts.lost == 1500
+
+
+def test_what_both_miss_is_listed_with_key_and_videos_beside_chance(make_ledger: Any) -> None:
+    outcomes = ["++"] * 7 + ["+-"] + ["++"] * 2
+    base, new = make_ledger("base", outcomes), make_ledger("new", outcomes)
+    (success,) = compare(base, new).success
+    (missed,) = success.missed
+    assert (missed.direction, missed.task_id, missed.init_state_id) == ("missed", 7, 1)
+    assert missed.base_video == f"{base}/videos/7-1.mp4"
+    assert missed.candidate_video == f"{new}/videos/7-1.mp4"
+    assert missed.episode_key in read(base).episodes["episode_key"].tolist()
+    overlap = success.overlap
+    assert (overlap.both, overlap.n, overlap.expected) == (1, 20, pytest.approx(1 / 20))
+    assert overlap.p == pytest.approx(1 / 20)  # one failure each: the same one of twenty
+    assert (overlap.expected_in_tasks, overlap.p_in_tasks) == (pytest.approx(1 / 2), pytest.approx(1 / 2))
+
+
+def test_overlap_given_the_tasks_is_the_product_of_their_laws() -> None:
+    rng = np.random.default_rng(0)
+    base, new, tasks = rng.random(30) < 0.6, rng.random(30) < 0.5, np.repeat(np.arange(3), 10)
+    found = failure_overlap(base, new, tasks, np.ones(30, dtype=bool))
+    shuffled = np.array([[rng.permutation(part) for part in new.reshape(3, 10)] for _ in range(20_000)]).reshape(-1, 30)
+    common = (~shuffled & ~base).sum(axis=1)
+    assert found.expected_in_tasks == pytest.approx(common.mean(), rel=0.02)
+    assert found.p_in_tasks == pytest.approx((common >= found.both).mean(), abs=0.02)
+    assert failure_overlap(np.ones(30, dtype=bool), new, tasks, np.ones(30, dtype=bool)) is None
+
+
+def test_errors_are_in_no_overlap(make_ledger: Any) -> None:
+    (success,) = compare(make_ledger("base", ["-!--+"]), make_ledger("new", ["!---+"])).success
+    assert [pair.init_state_id for pair in success.missed] == [2, 3]
+    assert (success.overlap.base_failures, success.overlap.n) == (2, 3)
+
+
+def test_wall_time_is_split_into_policy_and_simulator(make_ledger: Any) -> None:
+    parts = {"reset_s": 1.0, "physics_s": 4.0, "render_s": 1.0, "policy_wait_s": 3.0, "wall_s": 10.0}
+    base = make_ledger("base", ["++++"], nfe=10, **parts)
+    new = make_ledger("new", ["++++"], nfe=10, **{**parts, "policy_wait_s": 1.0, "wall_s": 8.0})
+    (success,) = compare(base, new).success
+    old, fast = success.times
+    assert (old.episode_s, old.policy_share, old.simulator_share) == (10.0, pytest.approx(0.3), pytest.approx(0.6))
+    assert (fast.episode_s, fast.policy_share) == (8.0, pytest.approx(1 / 8))
+    assert old.elapsed_s == 10.0  # all four began at once
+    assert "An episode: 0.800." in time_rows(success).note
+
+
+def test_wall_time_of_a_ledger_without_times_is_not_told(make_ledger: Any) -> None:
+    (success,) = compare(make_ledger("base", ["++"]), make_ledger("new", ["++"])).success
+    assert success.times == (None, None)
+    assert not time_rows(success).rows
 
 
 def test_errors_are_left_out_and_also_counted_as_failures(make_ledger: Any) -> None:

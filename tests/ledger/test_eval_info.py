@@ -97,6 +97,21 @@ def test_two_imports_pair_by_position(tmp_path: Path) -> None:
     assert success.flips[0].candidate_video == "/run/videos/libero_spatial_0/eval_episode_0.mp4"
 
 
+def test_the_wall_time_of_two_imports_is_their_eval_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seconds in (("ten", 220.0), ("one", 170.0)):
+        content = {**NEW_FORM, "overall": {"eval_s": seconds}}
+        import_eval_info(save(tmp_path / f"{name}.json", content), tmp_path / name)
+    (success,) = compare(tmp_path / "ten", tmp_path / "one").success
+    assert [(found.elapsed_s, found.imported, found.policy_share) for found in success.times] == [
+        (220.0, True, None),
+        (170.0, True, None),
+    ]
+    assert invoke(["compare", str(tmp_path / "ten"), str(tmp_path / "one"), "--markdown", "-"]) == 0
+    out = capsys.readouterr().out
+    assert "Elapsed, candidate / base: 0.773." in out
+    assert "Failed in both: 3 episodes" in out
+
+
 def test_an_import_is_never_paired_with_a_run_of_the_harness(tmp_path: Path, make_ledger: Any) -> None:
     import_eval_info(save(tmp_path / "eval_info.json", NEW_FORM), tmp_path / "ledger")
     with pytest.raises(UsageError, match=r"source: 'lerobot eval_info\.json' against None"):

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from harness.analysis.intervals import Interval, rate_interval
 from harness.analysis.latency.comparison import LatencyComparison, compare_latency
+from harness.analysis.paired.overlap import FailureOverlap, failure_overlap
 from harness.analysis.paired.pairing import (
     ERROR,
     SUCCESS,
+    TIMEOUT,
     Codes,
     Pairing,
     Side,
@@ -28,6 +30,7 @@ from harness.analysis.paired.pairing import (
 from harness.analysis.paired.power import minimum_detectable_drop
 from harness.analysis.paired.score import drop_p, mean_interval
 from harness.analysis.paired.statistics import PairCounts, difference_interval, holm, mcnemar_exact
+from harness.analysis.paired.wall_clock import EvaluationTime, evaluation_time
 from harness.errors import UsageError
 from harness.ledger import TABLES, Ledger, open_ledger
 
@@ -41,12 +44,15 @@ MAX_FLIPS = 1000
 """Flips that are listed one by one; all are counted."""
 
 
-@dataclass(frozen=True)
-class Flip:
-    """An episode whose outcome changed."""
+Direction = Literal["lost", "gained", "missed"]
+"""Who solved an episode: "lost": only the base; "gained": only the candidate; "missed": neither."""
 
-    direction: Literal["lost", "gained"]
-    """"lost": only the base succeeded; "gained": only the candidate did."""
+
+@dataclass(frozen=True)
+class ListedPair:
+    """An episode that one side or both did not solve."""
+
+    direction: Direction
     episode_key: str
     suite: str | None
     task_id: int | None
@@ -120,12 +126,18 @@ class SuccessComparison:
     overall: GroupComparison
     suites: tuple[GroupComparison, ...]
     tasks: tuple[GroupComparison, ...]
-    flips: tuple[Flip, ...]
-    """At most `MAX_FLIPS`, losses first."""
+    flips: tuple[ListedPair, ...]
+    """Episodes whose outcome changed: at most `MAX_FLIPS`, losses first."""
+    missed: tuple[ListedPair, ...]
+    """Episodes that both failed: at most `MAX_FLIPS`."""
+    overlap: FailureOverlap | None
+    """Failures in common against chance; None where a side has none."""
     score: ScoreComparison | None
     """Partial credit; None where a side has none."""
     detectable_drop: float | None
     """Smallest real drop that so many pairs show with 80 % power at a one-sided 5 %; None when there is none."""
+    times: tuple[EvaluationTime | None, EvaluationTime | None] = (None, None)
+    """Wall time of base and candidate, all episodes of either; None where a ledger holds none."""
 
     @property
     def n(self) -> int:
@@ -229,7 +241,13 @@ def compare(
     return Comparison(
         base=base.path,
         candidate=candidate.path,
-        success=tuple(compare_success(old, new, confidence) for old, new in matched),
+        success=tuple(
+            replace(
+                compare_success(old, new, confidence),
+                times=(evaluation_time(base, old), evaluation_time(candidate, new)),
+            )
+            for old, new in matched
+        ),
         latency=tuple(latency),
         confidence=confidence,
         notices=(*_notices(base, candidate, matched), *(f"{sentence} {HOW_ACROSS}" for sentence in refused)),
@@ -292,6 +310,8 @@ def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> Su
         suites=_with_holm(suites),
         tasks=_with_holm(tasks),
         flips=tuple(_flips(base, candidate, pairing, old, new)),
+        missed=tuple(_missed(base, candidate, pairing, old, new)),
+        overlap=failure_overlap(old == SUCCESS, new == SUCCESS, task_codes, (old != ERROR) & (new != ERROR)),
         score=compare_scores(base, candidate, pairing, confidence),
         detectable_drop=minimum_detectable_drop(counts.n, counts.discordance) if counts.n else None,
     )
@@ -364,20 +384,31 @@ def _with_holm(groups: Iterator[GroupComparison]) -> tuple[GroupComparison, ...]
     return tuple(replace(group, p_adjusted=float(p)) for group, p in zip(found, adjusted, strict=True))
 
 
-def _flips(base: Side, candidate: Side, pairing: Pairing, old: Codes, new: Codes) -> Iterator[Flip]:
+def _flips(base: Side, candidate: Side, pairing: Pairing, old: Codes, new: Codes) -> Iterator[ListedPair]:
     scored = (old != ERROR) & (new != ERROR)
     lost = np.flatnonzero(scored & (old == SUCCESS) & (new != SUCCESS))
     gained = np.flatnonzero(scored & (old != SUCCESS) & (new == SUCCESS))
     # Both directions get room in the list, however many there are of one.
     room = max(MAX_FLIPS - gained.size, MAX_FLIPS // 2)
-    chosen = np.concatenate([lost[:room], gained[: MAX_FLIPS - min(lost.size, room)]])
+    yield from _listed("lost", base, candidate, pairing, lost[:room])
+    yield from _listed("gained", base, candidate, pairing, gained[: MAX_FLIPS - min(lost.size, room)])
+
+
+def _missed(base: Side, candidate: Side, pairing: Pairing, old: Codes, new: Codes) -> Iterator[ListedPair]:
+    return _listed("missed", base, candidate, pairing, np.flatnonzero((old == TIMEOUT) & (new == TIMEOUT))[:MAX_FLIPS])
+
+
+def _listed(
+    direction: Direction, base: Side, candidate: Side, pairing: Pairing, chosen: NDArray[np.int64]
+) -> Iterator[ListedPair]:
+    """Pairs by their place in the pairing, with what is known of them."""
     base_rows, candidate_rows = pairing.base_rows[chosen], pairing.candidate_rows[chosen]
     details = base.details.take(pa.array(base_rows)).to_pylist()
     keys = base.keys.take(pa.array(base_rows)).to_pylist()
     videos = candidate.details["video"].take(pa.array(candidate_rows)).to_pylist()
-    for place, (row, key, video) in enumerate(zip(details, keys, videos, strict=True)):
-        yield Flip(
-            direction="lost" if place < min(lost.size, room) else "gained",
+    for row, key, video in zip(details, keys, videos, strict=True):
+        yield ListedPair(
+            direction=direction,
             episode_key=key,
             suite=row["suite"],
             task_id=row["task_id"],

@@ -98,6 +98,9 @@ def _success(success: SuccessComparison) -> dict[str, Any]:
         "suites": [_group(group) for group in success.suites],
         "tasks": [_group(group) for group in success.tasks],
         "flips": [asdict(flip) for flip in success.flips],
+        "missed": [asdict(pair) for pair in success.missed],
+        "overlap": None if success.overlap is None else asdict(success.overlap),
+        "times": [None if found is None else asdict(found) for found in success.times],
     }
 
 

@@ -6,20 +6,24 @@ from urllib.parse import quote
 
 import yaml
 
-from harness.analysis.paired.compare import Comparison, Flip, SuccessComparison
+from harness.analysis.paired.compare import Comparison, Direction, ListedPair, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
 from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
 from harness.report.format import NONE, count, text
 from harness.report.gate.tables import (
     MAX_LISTED,
+    TITLES,
     latency_rows,
+    listed_pairs,
     matrix_pairs_table,
     matrix_table,
     more_flips,
+    overlap_text,
     rule_table,
     success_rows,
     task_rows,
+    time_rows,
 )
 from harness.report.markdown import escape_markdown, table_markdown
 
@@ -60,26 +64,29 @@ def _comparison_blocks(comparison: Comparison) -> list[str]:
         blocks.append(table_markdown(success_rows(success)))
         if success.tasks:
             blocks.append(_folded("Tasks", table_markdown(task_rows(success))))
-        blocks += [_flips(success, direction) for direction in ("lost", "gained")]
+        blocks += [_listed(success, direction) for direction in TITLES]
+        if (times := time_rows(success)).rows:
+            blocks.append(_folded("Wall time", table_markdown(times)))
         blocks.append(_provenance(success))
     if comparison.latency:
         blocks.append(table_markdown(latency_rows(comparison.latency)))
     return [block for block in blocks if block]
 
 
-def _flips(success: SuccessComparison, direction: str) -> str:
-    flips = [flip for flip in success.flips if flip.direction == direction]
-    if not flips:
+def _listed(success: SuccessComparison, direction: Direction) -> str:
+    listed, total = listed_pairs(success, direction)
+    if not listed:
         return ""
-    counts = success.overall.counts
-    total = counts.lost if direction == "lost" else counts.gained
-    lines = [f"- {_flip(flip)}" for flip in flips[:MAX_LISTED]]
-    if more := more_flips(total, len(flips)):
+    lines = [f"- {_flip(flip)}" for flip in listed[:MAX_LISTED]]
+    if more := more_flips(total, len(listed)):
         lines.append(f"- … and {more}")
-    return _folded(f"{direction.capitalize()}: {count(total)} episodes", "\n".join(lines))
+    told = overlap_text(success, direction)
+    return _folded(
+        f"{TITLES[direction]}: {count(total)} episodes", "\n".join([*([f"{told}\n"] if told else []), *lines])
+    )
 
 
-def _flip(flip: Flip) -> str:
+def _flip(flip: ListedPair) -> str:
     place = f"{text(flip.suite)} {text(flip.task_id)}"
     videos = [
         f"[{name}](<{quote(path, safe='/:')}>)"

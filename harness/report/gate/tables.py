@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.analysis.intervals import Interval
 from harness.analysis.latency.comparison import LatencyComparison
 from harness.analysis.latency.launches import WITHIN
 from harness.analysis.latency.ratios import MIN_EFFECTIVE, QuantileRatio
 from harness.analysis.paired.attribution import Attribution, Flake
-from harness.analysis.paired.compare import Comparison, Flip, GroupComparison, SuccessComparison
+from harness.analysis.paired.compare import Comparison, Direction, GroupComparison, ListedPair, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
 from harness.analysis.paired.power import pairs_needed
+from harness.analysis.paired.wall_clock import EvaluationTime
 from harness.gate.judge import GateResult
 from harness.gate.rerun import Plan
-from harness.report.format import NONE, count, number, percent, points, probability, text
+from harness.report.format import NONE, count, duration, number, percent, points, probability, text
 from harness.report.tables.table import Table
 
 MAX_LISTED = 20
-"""Flips listed in each direction; the JSON has more."""
+"""Episodes listed in each direction; the JSON has more."""
 
 
 def rule_table(result: GateResult) -> Table:
@@ -59,24 +60,90 @@ def task_rows(success: SuccessComparison) -> Table:
     )
 
 
-def flip_rows(success: SuccessComparison, direction: str) -> Table:
-    """Flips in one direction, with their videos."""
-    flips = [flip for flip in success.flips if flip.direction == direction]
-    total = success.overall.counts.lost if direction == "lost" else success.overall.counts.gained
+def listed_rows(success: SuccessComparison, direction: Direction) -> Table:
+    """Episodes that one side lost or gained, or that both missed, with their videos."""
+    listed, total = listed_pairs(success, direction)
     return Table(
-        title=f"{'Lost' if direction == 'lost' else 'Gained'}: {count(total)}",
-        columns=("Task", "Init state", "Trial", "Base video", "Candidate video"),
-        rows=tuple(_flip(flip) for flip in flips[:MAX_LISTED]),
+        title=f"{TITLES[direction]}: {count(total)}",
+        columns=("Task", "Init state", "Trial", "Base video", "Candidate video", "Episode key"),
+        rows=tuple(_flip(flip) for flip in listed[:MAX_LISTED]),
         left=1,
-        note=more_flips(total, len(flips)),
+        note=" ".join(filter(None, (more_flips(total, len(listed)), overlap_text(success, direction)))),
     )
 
 
+TITLES: Mapping[Direction, str] = {"lost": "Lost", "gained": "Gained", "missed": "Failed in both"}
+
+
+def listed_pairs(success: SuccessComparison, direction: Direction) -> tuple[Sequence[ListedPair], int]:
+    """Episodes of a direction that the comparison keeps, and how many there are in all."""
+    counts = success.overall.counts
+    if direction == "missed":
+        return success.missed, counts.neither
+    kept = [flip for flip in success.flips if flip.direction == direction]
+    return kept, counts.lost if direction == "lost" else counts.gained
+
+
+def overlap_text(success: SuccessComparison, direction: Direction = "missed") -> str:
+    """Common failures against chance, in a sentence; nothing for the other directions."""
+    found = success.overlap
+    if direction != "missed" or found is None:
+        return ""
+    return (
+        f"The base fails {count(found.base_failures)} and the candidate {count(found.candidate_failures)} of "
+        f"{count(found.n)} episodes, {count(found.both)} in common. By chance: {number(found.expected)} (p of so many "
+        f"{probability(found.p)}, Fisher's exact test); given the failures of each task, "
+        f"{number(found.expected_in_tasks)} (p {probability(found.p_in_tasks)})."
+    )
+
+
+def time_rows(success: SuccessComparison) -> Table:
+    """Wall time of the two evaluations."""
+    rows = [
+        (
+            name,
+            found.label,
+            count(found.episodes),
+            duration(found.elapsed_s),
+            duration(found.episode_s),
+            percent(found.policy_share),
+            percent(found.simulator_share),
+        )
+        for name, found in zip(("base", "candidate"), success.times, strict=True)
+        if found is not None
+    ]
+    return Table(
+        title="Wall time",
+        columns=("", "Policy", "Episodes", "Elapsed", "An episode", "Waits for policy", "Simulator"),
+        rows=tuple(rows),
+        left=2,
+        note=_time_note(success.times),
+    )
+
+
+def _time_note(times: Sequence[EvaluationTime | None]) -> str:
+    old, new = times
+    notes = []
+    if old and new and old.elapsed_s and new.elapsed_s:
+        notes.append(f"Elapsed, candidate / base: {new.elapsed_s / old.elapsed_s:.3f}.")
+    if old and new and old.episode_s and new.episode_s:
+        notes.append(f"An episode: {new.episode_s / old.episode_s:.3f}.")
+    if any(found and found.imported for found in times):
+        notes.append(
+            "Elapsed of an imported file is its eval_s, one figure that is not split into policy and simulator."
+        )
+    notes.append(
+        "Elapsed: time in which any of these episodes was under way, by all workers; an episode: mean seconds of one "
+        "worker, failures take longest. Simulator: reset, physics and rendering. One evaluation each: no interval."
+    )
+    return " ".join(notes)
+
+
 def more_flips(total: int, kept: int) -> str:
-    """Say where the flips are that a list leaves out; nothing where it holds all.
+    """Say where the episodes are that a list leaves out; nothing where it holds all.
 
     Args:
-        total: Flips in this direction.
+        total: Episodes in this direction.
         kept: Those of them that the comparison, and with it the JSON, keeps.
     """
     if total <= MAX_LISTED:
@@ -187,7 +254,12 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """Everything about a comparison, in reading order; tables without rows are left out."""
     tables: list[Table] = []
     for success in comparison.success:
-        tables += [success_rows(success), task_rows(success), flip_rows(success, "lost"), flip_rows(success, "gained")]
+        tables += [
+            success_rows(success),
+            task_rows(success),
+            *(listed_rows(success, direction) for direction in TITLES),
+        ]
+        tables.append(time_rows(success))
     tables.append(latency_rows(comparison.latency))
     return [table for table in tables if table.rows]
 
@@ -247,14 +319,21 @@ def _difference(group: GroupComparison) -> str:
     return f"{points(group.counts.difference)} ({points(low)} … {points(high)})"
 
 
-def _task_name(task: GroupComparison | Flip) -> str:
+def _task_name(task: GroupComparison | ListedPair) -> str:
     place = f"{task.suite or ''} {task.task_id if task.task_id is not None else ''}".strip()
     return f"{place}: {task.task}" if task.task else place
 
 
-def _flip(flip: Flip) -> tuple[str, ...]:
+def _flip(flip: ListedPair) -> tuple[str, ...]:
     name = _task_name(flip) or flip.episode_key[:12]
-    return (name, text(flip.init_state_id), text(flip.trial), text(flip.base_video), text(flip.candidate_video))
+    return (
+        name,
+        text(flip.init_state_id),
+        text(flip.trial),
+        text(flip.base_video),
+        text(flip.candidate_video),
+        flip.episode_key[:12],
+    )
 
 
 def _latency(item: LatencyComparison) -> tuple[str, ...]:
