@@ -12,6 +12,7 @@ import harness
 from harness.cli import (
     audit,
     baseline,
+    checkpoint,
     compare,
     delay,
     doctor,
@@ -77,6 +78,7 @@ app.command("validate", cls=Verb, epilog=validate.EXAMPLES)(validate.command)
 app.command("watch", cls=Verb, epilog=watch.EXAMPLES)(watch.command)
 app.command("nightly", cls=Verb, epilog=nightly.EXAMPLES)(nightly.command)
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(checkpoint.app, name="checkpoint")
 app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.command)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.output import tell_copied
 from harness.cli.verb import Verb
-from harness.errors import EXIT_FAILED
 from harness.screen import Screen
 
 app = typer.Typer(
@@ -39,15 +39,7 @@ def copy_command(
     """
     from harness.ledger.copy import copy_ledger
 
-    result = copy_ledger(source, target)
-    Screen().say(
-        f"{len(result.copied)} files copied and verified ({result.bytes_copied / 1e6:.1f} MB), "
-        f"{len(result.present)} were there already, {len(result.only_there)} are only there and stay"
-    )
-    for name in result.differing:
-        Screen().say(f"differs, left as it is: {target.rstrip('/')}/{name}")
-    if result.differing:
-        raise typer.Exit(EXIT_FAILED)
+    tell_copied(copy_ledger(source, target), target)
 
 
 @app.command("compact", cls=Verb, epilog=examples("harness ledger compact reports/night reports/night-compact"))

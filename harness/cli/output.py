@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+import typer
+
+from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
+
+if TYPE_CHECKING:
+    from harness.ledger.copy import CopyResult
 
 
 def write_texts(wanted: Iterable[tuple[str, Callable[[], str]]]) -> None:
@@ -30,3 +36,16 @@ def write_texts(wanted: Iterable[tuple[str, Callable[[], str]]]) -> None:
             Path(target).write_text(render(), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"Cannot write {target}: {error.strerror}. Name a file that can be written.") from error
+
+
+def tell_copied(result: CopyResult, target: str) -> None:
+    """Say what a copy did, and end with 1 where a file at the destination differs."""
+    screen = Screen()
+    screen.say(
+        f"{len(result.copied)} files copied and verified ({result.bytes_copied / 1e6:.1f} MB), {len(result.present)} "
+        f"were there already, {len(result.only_there)} are only there and stay"
+    )
+    for name in result.differing:
+        screen.say(f"differs, left as it is: {target.rstrip('/')}/{name}")
+    if result.differing:
+        raise typer.Exit(EXIT_FAILED)

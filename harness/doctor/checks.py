@@ -29,7 +29,7 @@ from harness.surroundings import (
 MIN_FREE_GB = 5.0
 """A nightly run with videos of failures writes under 1 GB; Ray's spill and logs want a few more."""
 MIN_CACHE_GB = 12.0
-"""A Pi0.5 checkpoint in the dtype that is published is 9.35 GB (lerobot/pi05_libero), and a download needs some room."""
+"""A published Pi0.5 checkpoint (lerobot/pi05_libero) is 9.35 GB, and a download needs some room."""
 MIN_MEMORY_GB = 4.0
 """A rollout worker with two LIBERO tasks built takes about 1 GB; the driver and Ray about 1 GB."""
 MIN_OPEN_FILES = 1024

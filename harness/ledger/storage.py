@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,18 +140,27 @@ class Location:
         try:
             if self.is_local:
                 _write_local(path, data)
-            elif self.filesystem.type_name in _ATOMIC_STORES:
-                self._put(path, data)
             else:
-                temporary = _temporary_name(path)
-                self._put(temporary, data)
-                self.filesystem.move(temporary, path)
+                self.write_blocks(path, [data])
         except OSError as error:
             raise self.failure("write", error) from error
 
-    def _put(self, path: str, data: pa.Buffer) -> None:
-        with self.filesystem.open_output_stream(path, compression=None) as stream:
-            stream.write(data)
+    def write_blocks(self, path: str, blocks: Iterable[Any]) -> None:
+        """Write a file to a store that is no local disk, block by block, so that readers see it whole or not at all.
+
+        Raises:
+            LedgerError: Names the location and the remedy.
+        """
+        whole = self.filesystem.type_name in _ATOMIC_STORES
+        written = path if whole else _temporary_name(path)
+        try:
+            with self.filesystem.open_output_stream(written, compression=None) as stream:
+                for block in blocks:
+                    stream.write(block)
+            if not whole:
+                self.filesystem.move(written, path)
+        except OSError as error:
+            raise self.failure("write", error) from error
 
     def failure(self, verb: str, error: OSError) -> LedgerError:
         """Build the error for a failed file operation: what, where, and the remedy that fits its cause."""

@@ -69,22 +69,25 @@ def test_what_is_at_the_destination_is_never_deleted_or_overwritten(ledger: Path
 
 
 def test_a_copy_that_was_cut_off_goes_on(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target, real, written = tmp_path / "there", Location.write_whole, []
+    target, real, kept = tmp_path / "there", os.fsync, []
 
-    def full(location: Location, path: str, data: object) -> None:
-        if written:
-            raise location.failure("write", OSError(28, "No space left on device"))
-        written.append(path)
-        real(location, path, data)  # type: ignore[arg-type]
+    def full(descriptor: int) -> None:
+        if kept:
+            os.ftruncate(descriptor, 7)
+            raise OSError(28, "No space left on device")
+        kept.append(descriptor)
+        real(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Location, "write_whole", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(LedgerError, match="The disk is full"):
             copy_ledger(ledger, target)
-    # What a killed copy was writing stays behind under a name of its own.
-    (target / "episodes" / ".copy-0000-part.parquet").write_bytes(b"half")
+    # What had been written of a file stays under a name of its own, and is gone on with.
+    (half,) = target.rglob(".copy-*")
+    assert half.stat().st_size == 7
     result = copy_ledger(ledger, target)
     assert (len(result.copied), len(result.present)) == (3, 1)
+    assert not list(target.rglob(".copy-*"))
     assert contents(ledger).items() <= contents(target).items()
 
 
