@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from harness.doctor.check import Check, CheckStatus
+from harness.doctor.upstream import UPSTREAM
 from harness.errors import HarnessError
 from harness.policies.lerobot.versions import INSTALL, lerobot_fault, transformers_fault
 from harness.surroundings import (
@@ -138,6 +140,47 @@ def transformers_version() -> Check:
     return Check("lerobot", CheckStatus.OK, found)
 
 
+def known_upstream() -> Check:
+    """Faults of the packages beneath that the installed versions have; the whole table stands below."""
+    found = [issue for issue in UPSTREAM if issue.fixed_in and issue.affects(installed(issue.package))]
+    meant = [issue for issue in UPSTREAM if not issue.fixed_in and issue.affects(installed(issue.package))]
+    told = "; ".join(f"{issue.package}: {issue.symptom} ({issue.thread}, {issue.state})" for issue in found)
+    if found:
+        remedies = "; ".join(dict.fromkeys(issue.remedy for issue in found))
+        return Check("known upstream", CheckStatus.WARN, told, remedies)
+    threads = ", ".join(issue.thread for issue in meant) or "none"
+    return Check("known upstream", CheckStatus.OK, f"{len(UPSTREAM)} known faults; unfixed and here: {threads}")
+
+
+def training_resume() -> Check:
+    """What the installed LeRobot does with --resume: is the optimizer restored, is the checkpoint's path filled in?"""
+    found = installed("lerobot")
+    if found is None:
+        return Check("training resume", CheckStatus.OK, "lerobot is not installed")
+    missing = missing_from_resume(Path(str(metadata.distribution("lerobot").locate_file("lerobot"))))
+    if missing:
+        remedy = "pip install lerobot==0.6.1, or begin anew from the checkpoint's weights with a warm-up"
+        return Check("training resume", CheckStatus.WARN, f"lerobot {found}: --resume {' and '.join(missing)}", remedy)
+    return Check("training resume", CheckStatus.OK, f"lerobot {found} restores optimizer, scheduler and step")
+
+
+def missing_from_resume(package: Path) -> list[str]:
+    """What LeRobot's source does not do when it resumes, in words; read, not imported."""
+    wanted = {
+        "does not fill in checkpoint_path": ("configs/train.py", r"self\.checkpoint_path\s*="),
+        "does not load the training state": ("scripts/lerobot_train.py", r"load_training_state\("),
+        "does not restore the optimizer": ("common/train_utils.py", r"load_optimizer_state\("),
+        "does not restore the scheduler": ("common/train_utils.py", r"load_scheduler_state\("),
+    }
+    moved = {"common/train_utils.py": "utils/train_utils.py", "scripts/lerobot_train.py": "scripts/train.py"}
+    lacking = []
+    for words, (file, pattern) in wanted.items():
+        path = next((at for at in (package / file, package / moved.get(file, file)) if at.is_file()), None)
+        if path is None or not re.search(pattern, path.read_text()):
+            lacking.append(words)
+    return lacking
+
+
 def accelerator() -> Check:
     """Which accelerator torch sees; none is fine for controls and for the reference policy."""
     if installed("torch") is None:
@@ -228,6 +271,8 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     libero_resources,
     gl_backend,
     transformers_version,
+    known_upstream,
+    training_resume,
     accelerator,
     disk_space,
     hub_cache_space,

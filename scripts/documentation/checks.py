@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from harness.doctor import CHECKS
 from harness.doctor.faults import FAULTS
+from harness.doctor.upstream import UPSTREAM
 
 
 def render_machine() -> str:
@@ -20,6 +21,25 @@ def render_policy() -> str:
     """A table of the mistakes that `harness doctor --policy` recognises."""
     rows = [f"| {fault.cause} | {fault.remedy} |" for fault in FAULTS.values()]
     return "| what is wrong | what to do |\n| :--- | :--- |\n" + "\n".join(rows)
+
+
+def render_upstream() -> str:
+    """A table of the known faults of the packages beneath, with their threads."""
+    rows = [
+        f"| {issue.package} {issue.affected or 'every version'} | {issue.symptom} | {_threads(issue.thread)} | "
+        f"{issue.state} | {issue.remedy} |"
+        for issue in UPSTREAM
+    ]
+    head = "| versions | what goes wrong | thread | state | what to do |\n| :--- | :--- | :--- | :--- | :--- |\n"
+    return head + "\n".join(rows)
+
+
+def _threads(named: str) -> str:
+    links = []
+    for thread in named.split(", "):
+        repository, _, number = thread.partition("#")
+        links.append(f"[{repository.partition('/')[2]}#{number}](https://github.com/{repository}/issues/{number})")
+    return ", ".join(links)
 
 
 def _section(check: Callable[..., object]) -> str:

@@ -18,6 +18,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "columns": columns.render,
     "aggregates": columns.render_aggregates,
     "machine checks": checks.render_machine,
+    "known upstream": checks.render_upstream,
     "policy checks": checks.render_policy,
     "python names": python_names.render,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from harness import surroundings
 from harness.doctor import CHECKS, Check, CheckStatus, checks, run_checks
+from harness.doctor.upstream import UPSTREAM
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -154,3 +157,43 @@ def test_a_home_that_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr("os.path.expanduser", lambda text: text)
     assert "cannot be written to" in str(surroundings.home_fault({"HOME": "/proc"})), "whatever its permissions say"
     assert "HOME is not set" in str(surroundings.home_fault({}))
+
+
+@pytest.mark.parametrize(
+    ("versions", "status", "words"),
+    [
+        ({"lerobot": "0.6.1", "mujoco": "3.3.2"}, CheckStatus.OK, ["unfixed and here", "lerobot#2818"]),
+        ({"lerobot": "0.6.0", "mujoco": "3.3.2"}, CheckStatus.WARN, ["#4273", "#4022", "fixed in 0.6.1"]),
+        ({"lerobot": "0.5.1", "mujoco": "3.3.2"}, CheckStatus.WARN, ["#3603", "fixed in 0.6.0"]),
+        ({"lerobot": None, "mujoco": "3.8.1"}, CheckStatus.OK, ["#4390"]),
+        ({"lerobot": None, "mujoco": "3.3.2"}, CheckStatus.OK, ["here: none"]),
+    ],
+)
+def test_known_faults_upstream_are_told_by_the_version_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None], status: CheckStatus, words: list[str]
+) -> None:
+    with_versions(monkeypatch, **versions)
+    check = checks.known_upstream()
+    assert check.status is status
+    assert all(word in check.found for word in words), check.found
+
+
+def test_a_fixed_fault_states_the_version_and_that_version_is_without_it() -> None:
+    for issue in UPSTREAM:
+        assert (issue.status == "fixed") == (issue.fixed_in is not None)
+        assert not issue.fixed_in or not issue.affects(issue.fixed_in)
+        assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", thread) for thread in issue.thread.split(", "))
+
+
+def test_what_the_installed_lerobot_restores_when_it_resumes_is_read_from_its_source(tmp_path: Path) -> None:
+    package = Path(str(importlib.util.find_spec("lerobot").submodule_search_locations[0]))
+    assert checks.training_resume().status is CheckStatus.OK
+    assert checks.missing_from_resume(package) == []
+    for file in ("configs/train.py", "scripts/lerobot_train.py", "common/train_utils.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(package / file, tmp_path / file)
+    source = (tmp_path / "common" / "train_utils.py").read_text()
+    (tmp_path / "common" / "train_utils.py").write_text(source.replace("load_optimizer_state(", "forget("))
+    assert checks.missing_from_resume(tmp_path) == ["does not restore the optimizer"]
+    (tmp_path / "configs" / "train.py").write_text("checkpoint_path = None")
+    assert "does not fill in checkpoint_path" in checks.missing_from_resume(tmp_path)
