@@ -16,6 +16,7 @@ EXAMPLES = examples(
     "harness list suites",
     "harness list policies",
     "harness list profiles",
+    "harness list profiles --compare a100-sxm-80gb,dgx-spark-gb10",
     "harness list tasks libero_spatial",
     "harness list columns episodes  # the ledger's table, column by column",
 )
@@ -35,10 +36,14 @@ def command(
         typer.Argument(help="LIBERO suite, for `tasks` (else libero_spatial); table, for `columns` (else all)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    compare: Annotated[str, typer.Option(help="Profiles to set side by side, with commas between them.")] = "",
 ) -> None:
     """List suites, policies, hardware profiles, the tasks of a LIBERO suite, or the columns of the ledger's tables."""
     if name is not None and what not in ("tasks", "columns"):
         raise UsageError(f"`harness list {what}` takes no name, yet it was given {name!r}. Leave it out.")
+    if compare:
+        _compare(what, compare, as_json=as_json)
+        return
     entries: dict[What, Callable[[], Iterator[Entry]]] = {
         "suites": _suites,
         "policies": _policies,
@@ -91,6 +96,21 @@ def _profiles() -> Iterator[Entry]:
 
     for name in profile_names():
         yield {"name": name, "description": load_profile(name).title}
+
+
+def _compare(what: What, names: str, *, as_json: bool) -> None:
+    from harness.report.tables.scaling import profiles_json, profiles_table
+    from harness.report.terminal import print_table
+    from harness.spec.profile import load_profile
+
+    chosen = [part.strip() for part in names.split(",") if part.strip()]
+    if what != "profiles" or len(chosen) < 2:
+        raise UsageError("--compare takes two or more profiles: `harness list profiles --compare h200,rtx-4090`.")
+    profiles = [load_profile(name) for name in chosen]
+    if as_json:
+        Screen().write(json.dumps(profiles_json(profiles), indent=2, ensure_ascii=False) + "\n")
+    else:
+        print_table(profiles_table(profiles), Screen())
 
 
 def _tasks(suite: str) -> Iterator[Entry]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.analysis.aggregates import arrow_table
+from harness.analysis.latency.scaling import ScalingClaim
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
 from harness.report.contents import AGGREGATES
@@ -36,15 +37,35 @@ def render_report_json(content: Ledger | Summary) -> str:
     return json_text({"title": said.title, "sentence": said.sentence, "notices": notices, "aggregates": aggregates})
 
 
-def render_prefix_json(summary: Summary) -> str:
-    """One object: `sweep`, `prefix`, `roofline` and `claims`, each a list of flat objects; times in ms."""
+def render_prefix_json(summary: Summary | None, across: Sequence[ScalingClaim] = ()) -> str:
+    """One object: `sweep`, `prefix`, `roofline`, `claims` and `across`, each a list of flat objects; times in ms.
+
+    Args:
+        summary: Of the ledgers; None for published points alone, where only `across` has entries.
+        across: Claims across devices.
+    """
     content = {
-        "sweep": summary.sweep.to_dict("records"),
-        "prefix": summary.prefix.to_dict("records"),
-        "roofline": summary.roofline.to_dict("records"),
-        "claims": [_flat(claim._asdict()) for claim in summary.claims],
+        "sweep": summary.sweep.to_dict("records") if summary else [],
+        "prefix": summary.prefix.to_dict("records") if summary else [],
+        "roofline": summary.roofline.to_dict("records") if summary else [],
+        "claims": [_flat(claim._asdict()) for claim in summary.claims] if summary else [],
+        "across": [_across(claim) for claim in across],
     }
     return json_text(content)
+
+
+def _across(claim: ScalingClaim) -> dict[str, Any]:
+    ratios = {name: getattr(claim, name) for name in ("time_ratio", "resource_ratio", "gap")}
+    return {
+        "slow": claim.slow.name,
+        "fast": claim.fast.name,
+        "part": claim.part,
+        "resource": claim.resource,
+        "rates": claim.kind,
+        "answer": claim.answer,
+        **{name: ratio.value for name, ratio in ratios.items()},
+        **{f"{name}_interval": list(ratio.interval) for name, ratio in ratios.items()},
+    }
 
 
 def _flat(claim: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_prefix_writes_json_without_nan_and_markdown_without_terminal_output(
 ) -> None:
     assert invoke(["prefix", h100, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {"sweep", "prefix", "roofline", "claims"} == set(found)
+    assert {"sweep", "prefix", "roofline", "claims", "across"} == set(found)
     step = next(row for row in found["roofline"] if row["component"] == "denoise_step")
     assert step["compile"] is None
     assert step["launch_share"] == 0
