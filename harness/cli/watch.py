@@ -15,6 +15,7 @@ from harness.cli.values import parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
 from harness.spec.suite import Video
+from harness.spec.timing import SYNCHRONOUS
 from harness.watch.backlog.order import BacklogOrder
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ def command(
         check_template(notify)
     parse_policies([policy_kind])
     loaded = load_suite(suite)
+    if any(clock != SYNCHRONOUS for clock in loaded.clock):
+        raise UsageError(
+            f"A learning curve is of the synchronous clock, but suite {loaded.name!r} has {', '.join(loaded.clock)}: leave "
+            "its clock and latency out, and run the checkpoint that you choose with `harness run --clock`."
+        )
 
     # Now that no name or file is mistaken, what takes seconds to load.
     from harness.interrupts import Interrupts

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from harness.analysis.latency.comparison import read_samples
-from harness.analysis.paired.pairing import SUCCESS, Side, read_sides
+from harness.analysis.paired.pairing import SUCCESS, Side, describe_timing, read_sides
 from harness.analysis.series import Step, find_steps, log_medians
 from harness.errors import LedgerError
 from harness.ledger import Ledger, open_ledger
@@ -33,11 +33,15 @@ class SeriesKey:
     hardware: tuple[str, ...]
     policy_id: str | None
     nfe: int | None
+    timing: tuple[str, str | None] = (SYNCHRONOUS, None)
+    """Clock and source of delays."""
 
     @property
     def label(self) -> str:
         """Name in reports."""
         policy = PolicyAtNfe(self.policy_id, self.nfe).label
+        if self.timing[0] != SYNCHRONOUS:
+            policy += f", {describe_timing(*self.timing)}"
         return f"{policy}, {' + '.join(self.suites)}, {', '.join(self.hardware) or '–'}"
 
 
@@ -89,7 +93,7 @@ def series_key(side: Side) -> SeriesKey:
     """What a side may be compared with over time."""
     suites = tuple(sorted({value for value in side.details["suite"].unique().to_pylist() if value}))
     manifests = {suite: side.manifests.get(suite, {}) for suite in suites}
-    return SeriesKey(suites, manifest_sha256(manifests), side.hardware, side.policy_id, side.nfe)
+    return SeriesKey(suites, manifest_sha256(manifests), side.hardware, side.policy_id, side.nfe, side.timing)
 
 
 def read_series(paths: Iterable[str], rng: np.random.Generator, *, alpha: float = 0.05) -> list[Series]:
@@ -105,8 +109,6 @@ def read_series(paths: Iterable[str], rng: np.random.Generator, *, alpha: float 
         ledger = open_ledger(path)
         started = _started(ledger)
         for side in read_sides(ledger):
-            if side.clock != SYNCHRONOUS:
-                continue
             nights.setdefault(series_key(side), []).append(_night(ledger, started, side))
     return [
         _series(key, members, rng, alpha) for key, members in sorted(nights.items(), key=lambda item: item[0].label)

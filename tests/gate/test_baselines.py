@@ -119,6 +119,19 @@ def test_nights_of_other_protocols_stand_in_other_series(
     assert capsys.readouterr().out.count("95 %  Episodes") == 2
 
 
+def test_nights_under_a_clock_are_a_series_of_their_own(
+    make_ledger: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights(make_ledger, [4, 4, 4])
+    for name, source in (("one", "constant:100ms"), ("two", "constant:100ms"), ("three", "constant:300ms")):
+        make_ledger(name, ["+" * 200], clock="asynchronous", latency_source=source)
+    assert invoke(["baseline", "history", "--root", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("95 %  Episodes") == 3
+    for timing in ("asynchronous:constant:100ms", "asynchronous:constant:300ms"):
+        assert shown.count(f"pi, {timing}, libero_spatial") == 1
+
+
 def test_only_ledgers_are_listed(make_ledger: Any, tmp_path: Path) -> None:
     make_ledger("one", ["+"])
     (tmp_path / "notes").mkdir()

@@ -54,6 +54,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_suite_under_another_clock_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "delayed.yaml").write_text(SUITE + "clock: [synchronous, blocking]\nlatency: constant:100ms\n")
+    given = [str(tmp_path / "run"), "--suite", str(tmp_path / "delayed.yaml"), "--out", str(tmp_path / "out")]
+    assert invoke(["watch", *given]) == 64
+    assert "A learning curve is of the synchronous clock" in capsys.readouterr().err
+
+
 def test_explain_says_what_would_happen_and_with_what_and_does_nothing(
     suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
