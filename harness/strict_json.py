@@ -119,6 +119,15 @@ def number(data: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
+def optional_number(data: Mapping[str, Any], key: str) -> float | None:
+    """A finite number, or None where it is missing or null.
+
+    Raises:
+        ValueError: Neither.
+    """
+    return None if data.get(key) is None else number(data, key)
+
+
 def texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """A list of texts.
 

@@ -1,7 +1,7 @@
 """Known faults of the packages beneath: which versions have them, their state upstream, and what to do meanwhile.
 
-Read in November 2026 in the projects' own threads. Whether one is fixed is decided by the version that is installed, not
-by this table's age.
+Read in November 2026 in the projects' own threads. Whether one is fixed is decided by the version that is installed,
+not by this table's age.
 """
 
 from __future__ import annotations

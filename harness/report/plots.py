@@ -71,14 +71,19 @@ def _draw_latency(
 
 
 def success_curve(
-    lineages: Sequence[tuple[str, Sequence[tuple[int, float, float, float, bool]]]], *, name: str, description: str
+    lineages: Sequence[tuple[str, Sequence[tuple[float, float, float, float, bool]]]],
+    *,
+    name: str,
+    description: str,
+    against: str = "training step",
 ) -> str:
-    """Draw success over the training step, with intervals; what is in part done is hollow.
+    """Draw success over the training step or its cost, with intervals; what is in part done is hollow.
 
     Args:
         lineages: Per lineage of a training run: its name, and (step, rate, low, high, complete) of each checkpoint.
         name: Unique in the page.
         description: What the picture shows, for those who do not see it.
+        against: What the first number of a checkpoint is, if not its step.
 
     Returns:
         An `<svg>` element.
@@ -97,7 +102,7 @@ def success_curve(
                 colour = _draw_points(axes, steps, rates, spread, place, **style)
             axes.plot(*_columns([point for point in points if point[4]]), color=colour, lw=1.2, zorder=2)
         axes.set_ylim(-3, 103)
-        axes.set_xlabel("training step", color=_MUTED)
+        axes.set_xlabel(against, color=_MUTED)
         axes.set_ylabel("success, %", color=_MUTED)
 
     return _svg(draw, name, description, legend="lower right" if len(lineages) > 1 else None)
@@ -241,7 +246,7 @@ def busy_curves(samples: pd.DataFrame, *, name: str, description: str) -> str:
     return _svg(draw, name, description, legend="lower left")
 
 
-def _columns(points: Sequence[tuple[int, float, float, float, bool]]) -> tuple[list[int], list[float]]:
+def _columns(points: Sequence[tuple[float, float, float, float, bool]]) -> tuple[list[float], list[float]]:
     return [point[0] for point in points], [100 * point[1] for point in points]
 
 

@@ -6,12 +6,12 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.time_source import TimeSource
-from harness.watch.backlog.journal import CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
+from harness.watch.backlog.journal import TOLD, CheckpointStatus, Event, Journal, JournalEntry, Kind, State, fold
 from harness.watch.backlog.order import BacklogOrder, choose, overflow, supersedes
 from harness.watch.checkpoints.discovery import CheckpointCandidate, Signature, digest_place, inspect, is_settled, scan
 from harness.watch.checkpoints.files import open_tree
@@ -20,6 +20,7 @@ from harness.watch.checkpoints.weights import BrokenCheckpointError
 from harness.watch.evaluation.process import Evaluator
 from harness.watch.evaluation.request import End, EvaluationOptions, EvaluationRequest, EvaluationResult
 from harness.watch.training.outbox import Submission, read_submissions
+from harness.watch.training.state import HISTORY, jumps, read_training_state
 
 FIRST_RETRY_S = 5.0
 LAST_RETRY_S = 300.0
@@ -217,22 +218,44 @@ class Watcher:
             return
         written_ns = int(submission.submitted_at * 1e9)
         self._register(
-            Arrival(submission.checkpoint, submission.step, digest, written_ns, "outbox", submission.submission_id)
+            Arrival(
+                submission.checkpoint,
+                submission.step,
+                digest,
+                written_ns,
+                "outbox",
+                submission.submission_id,
+                **{name: getattr(submission, name) for name in TOLD},
+            )
         )
 
     def _register(self, arrival: Arrival) -> None:
         latest = max((entry.lineage for entry in self.state.entries.values()), default=1)
+        arrival = replace(arrival, flags=tuple(self._jumps(arrival)))
         for event in register(self.state, arrival):
             self._write(event)
             if event.kind is Kind.FOUND:
                 restart = ", training has been restarted from an earlier step" if event.data["lineage"] > latest else ""
                 self.hooks.say(f"{event.name}: found at {arrival.place}{restart}")
+                for flag in arrival.flags:
+                    self.hooks.say(f"warning: {event.name}: {flag}")
             elif event.kind is Kind.AGAIN:
                 self.hooks.say(f"{arrival.place} is {event.name} once more, with equal contents: not evaluated again")
             elif event.kind is Kind.RETURNED:
                 self.hooks.say(f"{event.name}: is there again")
             else:
                 self.hooks.say(f"{event.name}: {event.data['reason']}")
+
+    def _jumps(self, arrival: Arrival) -> list[str]:
+        """What of training jumped between the checkpoints before this one and it; see `jumps`."""
+        # Of each step the one that was written last: after a restart that is what training went on from.
+        before = {
+            entry.step: entry
+            for entry in sorted(self.state.entries.values(), key=lambda entry: entry.written_ns)
+            if entry.step < arrival.step and entry.status is not CheckpointStatus.CHANGED
+        }
+        history = [read_training_state(one.place, one.step, one.loss) for _, one in sorted(before.items())[-HISTORY:]]
+        return jumps(history, read_training_state(arrival.place, arrival.step, arrival.loss))
 
     def _refuse(self, place: str, reason: str, signature: str, submission_id: str = "") -> None:
         if (place, signature) in self.state.refused:

@@ -84,6 +84,27 @@ def test_the_best_is_named_with_those_that_it_cannot_be_told_from(tmp_path: Path
     assert "it cannot be told from step-000002" in best_sentence(curve)
 
 
+def test_the_cheapest_of_those_that_cannot_be_told_apart_is_named_with_its_cost(tmp_path: Path) -> None:
+    write(tmp_path, "step-000001", "-" * 30)
+    write(tmp_path, "step-000002", "+" * 27 + "---")
+    write(tmp_path, "step-000003", "+" * 28 + "--")
+    costs = {1: (1.0, 9.0), 2: (2.0, 6.0), 3: (3.0, 5.0)}
+    by_hours = read_curve(str(tmp_path), [entry(step, gpu_hours=hours) for step, (hours, _) in costs.items()])
+    assert by_hours.cheapest is not None
+    assert by_hours.cheapest.name == "step-000002", "the first is cheaper, and worse"
+    assert "The cheapest of these is step-000002, after 2.00 GPU-hours." in best_sentence(by_hours)
+    assert curve_table(by_hours).columns[-1] == "GPU-hours"
+    assert "Success against the cost of training" in render_page(by_hours, "ledger", "harness watch")
+    priced = [entry(step, gpu_hours=hours, price=price) for step, (hours, price) in costs.items()]
+    by_price = read_curve(str(tmp_path), priced)
+    assert by_price.cheapest is not None
+    assert by_price.cheapest.name == "step-000003", "what is paid counts before hours"
+    assert by_price.as_json()["cheapest"]["gpu_hours"] == 3.0
+    unknown = read_curve(str(tmp_path), [entry(1, gpu_hours=1.0), entry(2), entry(3, gpu_hours=3.0)])
+    assert unknown.cheapest is None
+    assert "cheapest" not in best_sentence(unknown)
+
+
 def test_pairs_are_tested_on_shared_episodes_with_holms_correction_over_all_of_them(tmp_path: Path) -> None:
     # Six discordant pairs give p = 0.031: enough for one comparison, not for the strictest of three.
     write(tmp_path, "step-000001", "------++++")

@@ -76,6 +76,10 @@ _STATUS = {
 }
 
 
+TOLD = ("gpu_hours", "price", "loss")
+"""What a submission may tell of its training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened."""
@@ -102,6 +106,12 @@ class JournalEntry:
     reason: str = ""
     verdict: str = ""
     """Of the rules, once it has been evaluated."""
+    gpu_hours: float | None = None
+    """What training had taken up to it; None where it was not told, as the next two."""
+    price: float | None = None
+    loss: float | None = None
+    flags: tuple[str, ...] = ()
+    """What jumped since the checkpoint before it, in words."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -138,6 +148,8 @@ def fold(events: Iterable[Event], state: State | None = None) -> State:
         if event.kind in (Kind.REFUSED, Kind.AGAIN) and event.data.get("signature"):
             place = event.name if event.kind is Kind.REFUSED else str(event.data["place"])
             refused.add((place, str(event.data["signature"])))
+            if event.kind is Kind.AGAIN and event.name in entries:
+                entries[event.name] = replace(entries[event.name], **_told(event.data))
         elif event.kind is Kind.FOUND:
             entries.setdefault(event.name, _entry(event))
         elif event.kind in _STATUS and event.name in entries:
@@ -154,7 +166,13 @@ def _entry(event: Event) -> JournalEntry:
         place=str(data["place"]),
         digest=str(data["digest"]),
         written_ns=int(data["written_ns"]),
+        flags=tuple(map(str, data.get("flags") or ())),
+        **_told(data),
     )
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float(data[name]) for name in TOLD if data.get(name) is not None}
 
 
 def _advance(entry: JournalEntry, event: Event) -> JournalEntry:

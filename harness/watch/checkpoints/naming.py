@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from harness.watch.backlog.journal import CheckpointStatus, Event, JournalEntry, Kind, State
+from harness.watch.backlog.journal import TOLD, CheckpointStatus, Event, JournalEntry, Kind, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,12 @@ class Arrival:
     source: str = "scan"
     """"scan" or "outbox"."""
     submission_id: str = ""
+    gpu_hours: float | None = None
+    """Of its submission, as the next two."""
+    price: float | None = None
+    loss: float | None = None
+    flags: tuple[str, ...] = ()
+    """What jumped between the checkpoint before it and this one, in words."""
 
 
 def register(state: State, arrival: Arrival) -> list[Event]:
@@ -56,6 +62,7 @@ def _once_more(state: State, entry: JournalEntry, arrival: Arrival) -> list[Even
     elsewhere = entry.place != arrival.place and (arrival.place, arrival.digest) not in state.refused
     if unread or elsewhere:
         data = {"place": arrival.place, "submission_id": arrival.submission_id, "signature": arrival.digest}
+        data |= {name: getattr(arrival, name) for name in TOLD if getattr(arrival, name) is not None}
         return [Event(Kind.AGAIN, entry.name, data)]
     return []
 

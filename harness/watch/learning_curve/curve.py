@@ -51,6 +51,11 @@ class Point:
     verdict: str = ""
     letters: str = ""
     """Checkpoints that share a letter cannot be told apart."""
+    gpu_hours: float | None = None
+    """What training had taken up to it, as it told; None where it did not."""
+    price: float | None = None
+    flags: str = ""
+    """What of training jumped before it, e.g. an optimizer's state that was not restored."""
 
     @property
     def rate(self) -> float | None:
@@ -78,6 +83,9 @@ class Curve:
     best: Best | None
     """None before the first complete evaluation."""
     confidence: float = 0.95
+    cheapest: Point | None = None
+    """The checkpoint that took the least training (by price, else by GPU-hours) of the best one and those that cannot
+    be told from it; None where their cost is not known of all."""
 
     def as_json(self) -> dict[str, Any]:
         """What clients read: complete results and the best one."""
@@ -86,7 +94,8 @@ class Curve:
         if self.best is not None:
             low, high = self.best.interval
             best = {**_as_json(self.best.point), "low": low, "high": high, "alike": list(self.best.alike)}
-        return {"results": results, "best": best}
+        found = {"results": results, "best": best}
+        return found if self.cheapest is None else {**found, "cheapest": _as_json(self.cheapest)}
 
 
 def read_curve(
@@ -117,11 +126,21 @@ def read_curve(
     first = replace(ranked[0], letters=lettered[ranked[0].name])
     alike = tuple(point.name for place, point in enumerate(ranked) if place and (0, place) not in different)
     interval = rate_interval(first.successes, first.n, 1 - (1 - confidence) / len(ranked))
+    equals = [first, *(point for point in ranked if point.name in alike)]
     return Curve(
         tuple(replace(point, letters=lettered.get(point.name, "")) for point in points),
         Best(first, interval, alike),
         confidence,
+        cheapest_of(equals),
     )
+
+
+def cheapest_of(points: Sequence[Point]) -> Point | None:
+    """The point that took the least training: by price where every one tells it, else by GPU-hours; None by neither."""
+    for cost in ("price", "gpu_hours"):
+        if points and all(getattr(point, cost) is not None for point in points):
+            return min(points, key=lambda point: (getattr(point, cost), point.step))
+    return None
 
 
 def tell_apart(sides: Sequence[Side], alpha: float) -> set[tuple[int, int]]:
@@ -183,7 +202,16 @@ def _latency(ledger: str, names: Sequence[str]) -> dict[str, dict[str, float | N
 
 def _point(entry: JournalEntry, side: Side | None, latency: Mapping[str, Any], confidence: float) -> Point:
     point = Point(
-        entry.name, entry.step, entry.lineage, entry.status.value, entry.reason, verdict=entry.verdict, **latency
+        entry.name,
+        entry.step,
+        entry.lineage,
+        entry.status.value,
+        entry.reason,
+        verdict=entry.verdict,
+        gpu_hours=entry.gpu_hours,
+        price=entry.price,
+        flags="; ".join(entry.flags),
+        **latency,
     )
     if side is None:
         return point

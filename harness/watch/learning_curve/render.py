@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +48,9 @@ SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("letters", pa.string()),
         ("best", pa.bool_()),
+        ("gpu_hours", pa.float64()),
+        ("price", pa.float64()),
+        ("flags", pa.string()),
     ]
 )
 
@@ -62,19 +66,45 @@ def best_sentence(curve: Curve) -> str:
         f"Best: {best.point.name} with {percent(best.point.rate)} of {best.point.n} episodes "
         f"[{percent_interval(*best.interval)}, as the best of {n}]"
         + (f"; it cannot be told from {alike}." if alike else "; it differs from every other." if n > 1 else ".")
+        + _cheapest_sentence(curve)
     )
+
+
+def _cheapest_sentence(curve: Curve) -> str:
+    found = curve.cheapest
+    if found is None or curve.best is None or not curve.best.alike:
+        return ""
+    hours = f"{number(found.gpu_hours)} GPU-hours" if found.gpu_hours is not None else ""
+    price = f"{found.price:,.2f} of cost" if found.price is not None else ""
+    return f" The cheapest of these is {found.name}, after {' and '.join(part for part in (hours, price) if part)}."
 
 
 def curve_table(curve: Curve) -> Table:
     """The curve as a table of text."""
+    more = [column for column in _TRAINING if any(column.known(point) for point in curve.points)]
     return Table(
         title="Learning curve",
         columns=("checkpoint", "status", "step", "solved", "rate", "95 % interval", "alike", "errors", "decision ms",
-                 "95 %", "e2e ms", "verdict"),
-        rows=tuple(_row(point, curve) for point in curve.points),
+                 "95 %", "e2e ms", "verdict", *(column.title for column in more)),
+        rows=tuple((*_row(point, curve), *(column.shown(point) for column in more)) for point in curve.points),
         left=2,
         note=NOTE,
     )  # fmt: skip
+
+
+class _Column(NamedTuple):
+    """A column that is shown where any checkpoint has something to say in it."""
+
+    title: str
+    known: Callable[[Point], bool]
+    shown: Callable[[Point], str]
+
+
+_TRAINING = (
+    _Column("GPU-hours", lambda point: point.gpu_hours is not None, lambda point: number(point.gpu_hours)),
+    _Column("price", lambda point: point.price is not None, lambda point: number(point.price)),
+    _Column("training", lambda point: bool(point.flags), lambda point: point.flags),
+)
 
 
 def write_parquet(curve: Curve, ledger: str) -> str:
@@ -106,6 +136,7 @@ def render_page(curve: Curve, ledger: str, command: str) -> str:
         ledger=ledger,
         lead=best_sentence(curve),
         plot=_plot(curve),
+        cost_plot=_cost_plot(curve),
         table=curve_table(curve),
         left_out=[point for point in curve.points if point.reason and point.status != CheckpointStatus.EVALUATED],
         command=command,
@@ -126,9 +157,25 @@ def _plot(curve: Curve) -> str:
     )
 
 
-def _triples(points: Sequence[Point], lineage: int) -> list[tuple[int, float, float, float, bool]]:
+def _cost_plot(curve: Curve) -> str:
+    """Success against what training took; empty where no checkpoint tells, or where only one does."""
+    scored = [point for point in curve.points if point.n and point.gpu_hours is not None]
+    if len(scored) < 2:
+        return ""
+    told = "; ".join(f"{number(point.gpu_hours)} GPU-hours: {percent(point.rate)}" for point in scored)
+    series = [
+        (f"restart {lineage - 1}" if lineage > 1 else "training", _triples(scored, lineage, "gpu_hours"))
+        for lineage in sorted({point.lineage for point in scored})
+    ]
+    description = f"Success over the cost of training. {told}."
+    return success_curve(series, name="cost", description=description, against="training, GPU-hours")
+
+
+def _triples(
+    points: Sequence[Point], lineage: int, against: str = "step"
+) -> list[tuple[float, float, float, float, bool]]:
     return [
-        (point.step, point.rate or 0.0, point.low or 0.0, 1.0 if point.high is None else point.high,
+        (getattr(point, against), point.rate or 0.0, point.low or 0.0, 1.0 if point.high is None else point.high,
          point.status == CheckpointStatus.EVALUATED)
         for point in points
         if point.lineage == lineage

@@ -56,18 +56,30 @@ class EvalClient:
         self._seen: set[str] = set()
         self._pending: list[threading.Thread] = []
 
-    def submit(self, checkpoint: str | os.PathLike[str], step: int) -> bool:
+    def submit(
+        self,
+        checkpoint: str | os.PathLike[str],
+        step: int,
+        *,
+        gpu_hours: float | None = None,
+        price: float | None = None,
+        loss: float | None = None,
+    ) -> bool:
         """Ask for the evaluation of a checkpoint that has been written to its end.
 
         Args:
             checkpoint: Path (or URI) of the folder that the policy loads, e.g. `…/pretrained_model`.
             step: Training step.
+            gpu_hours: What training has taken up to here, GPU-hours: an axis of the learning curve.
+            price: What that has cost, in your currency.
+            loss: Loss of training here: a jump after a restart is told.
 
         Returns:
             Whether the submission is on disk already. False: the disk is slow and a thread goes on writing, or it
             cannot be written, which is logged once.
         """
-        return self._bounded("submit", lambda: self._write(checkpoint, step)) is not None
+        told = {"gpu_hours": gpu_hours, "price": price, "loss": loss}
+        return self._bounded("submit", lambda: self._write(checkpoint, step, told)) is not None
 
     def poll(self) -> list[dict[str, Any]]:
         """Results that have come in since the last call, each with `name`, `step`, `rate`, `low` and `high`."""
@@ -98,8 +110,8 @@ class EvalClient:
         """Wait for what is still being written."""
         self.close()
 
-    def _write(self, checkpoint: str | os.PathLike[str], step: int) -> Path:
-        path = write_submission(self._outbox, new_submission(checkpoint, step, self._now_s()))
+    def _write(self, checkpoint: str | os.PathLike[str], step: int, told: dict[str, float | None]) -> Path:
+        path = write_submission(self._outbox, new_submission(checkpoint, step, self._now_s(), **told))
         # Flushing waits for everything that the disk has to write, a checkpoint of gigabytes perhaps: not in the loop.
         threading.Thread(target=_flush, args=(path,), name="eval-client-flush", daemon=True).start()
         return path

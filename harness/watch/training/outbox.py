@@ -7,6 +7,7 @@ OUTBOX/results.json               written by `harness watch --outbox OUTBOX`, re
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.strict_json import number, read_object, text, whole
+from harness.strict_json import number, optional_number, read_object, text, whole
 
 SUBMISSIONS = "submissions"
 RESULTS = "results.json"
@@ -33,26 +34,47 @@ class Submission:
     step: int
     submitted_at: float
     """Seconds since 1970, UTC."""
+    gpu_hours: float | None = None
+    """What training has taken up to it, GPU-hours; None where it was not told."""
+    price: float | None = None
+    """What that has cost, in the user's currency."""
+    loss: float | None = None
+    """Loss of training there."""
 
 
-def new_submission(checkpoint: str | os.PathLike[str], step: int, now_s: float) -> Submission:
+def new_submission(
+    checkpoint: str | os.PathLike[str],
+    step: int,
+    now_s: float,
+    *,
+    gpu_hours: float | None = None,
+    price: float | None = None,
+    loss: float | None = None,
+) -> Submission:
     """Describe a checkpoint that has been written to its end.
 
     Args:
         checkpoint: Path or URI.
         step: Training step, at least 0.
         now_s: Seconds since 1970.
+        gpu_hours: See `Submission`.
+        price: See `Submission`.
+        loss: See `Submission`.
 
     Raises:
-        ValueError: The step is no whole number, or negative.
+        ValueError: The step is no whole number, or negative; or a cost is no finite number of at least 0.
     """
+    for name, value in (("gpu_hours", gpu_hours), ("price", price)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} is {value!r}; it has to be a finite number of at least 0")
     if isinstance(step, bool) or int(step) != step or step < 0:
         raise ValueError(f"step is {step!r}; it has to be a whole number of at least 0")
     text = os.fspath(checkpoint)
     place = text if "://" in text else os.path.abspath(os.path.expanduser(text))
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_s))
     identifier = f"{stamp}.{int(now_s % 1 * 1e6):06d}Z-{uuid.uuid4().hex[:8]}"
-    return Submission(identifier, place, int(step), now_s)
+    told = None if loss is None or not math.isfinite(loss) else float(loss)
+    return Submission(identifier, place, int(step), now_s, gpu_hours, price, told)
 
 
 def write_submission(outbox: Path, submission: Submission) -> Path:
@@ -122,5 +144,9 @@ def _parse(data: Mapping[str, Any]) -> Submission:
     if (version := whole(data, "format_version")) != FORMAT_VERSION:
         raise ValueError(f"format version {version}, this harness reads {FORMAT_VERSION}")
     return Submission(
-        text(data, "submission_id"), text(data, "checkpoint"), whole(data, "step"), number(data, "submitted_at")
+        text(data, "submission_id"),
+        text(data, "checkpoint"),
+        whole(data, "step"),
+        number(data, "submitted_at"),
+        *(optional_number(data, name) for name in ("gpu_hours", "price", "loss")),
     )
