@@ -207,7 +207,9 @@ def timeline_bars(
     return _svg(draw, name, description, legend="upper right")
 
 
-def _draw_points(axes: Any, x: list[int], y: list[float], spread: list[list[float]], place: int, **style: Any) -> str:
+def _draw_points(
+    axes: Any, x: Sequence[float], y: list[float], spread: list[list[float]], place: int, **style: Any
+) -> str:
     """Draw points with whiskers in the look of a series; returns its colour."""
     colour, marker = _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]
     look = {"color": colour, "capsize": 4, "ms": 6, "lw": 1.3, "zorder": 3}
