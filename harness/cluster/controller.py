@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cluster.rows import decision_rows, episode_rows
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
+from harness.ledger.storage import Location
 from harness.rollout.faults import describe_exception
 from harness.schedule.early_stopping import EarlyStopping
 from harness.schedule.leases import Lease
@@ -172,5 +173,8 @@ def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, t
         "max_concurrency": n_workers + 8,
     }
     infos = dict(claimed.servers.infos)
+    # A process of a cluster that was there before the driver has another working directory.
+    place = Location.of(claimed.prepared.out)
+    out = place.root if place.is_local else place.label
     actor = session.ray.remote(Controller).options(**options)
-    return actor.remote(state, claimed.prepared.out, claimed.run_id, infos, time, early_stopping)
+    return actor.remote(state, out, claimed.run_id, infos, time, early_stopping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,8 @@ def describe_nodes(
         reports: Ray's node id → what the node renders with.
 
     Returns:
-        Ray's node id → row of the ledger's table `nodes`.
+        Ray's node id → row of the ledger's table `nodes`. A node is the hardware that its label names, else what it is
+        found to be. Nodes of one host have names of their own: the second is called HOST-2.
     """
     gl = {node_id: f"{r.backend.renderer}: {r.backend.device}" for node_id, r in reports.items() if r.backend}
     if session.owned:
@@ -145,7 +147,15 @@ def describe_nodes(
         node.node_id: task.options(scheduling_strategy=session.on(node.node_id)).remote(run_id, gl.get(node.node_id))
         for node in nodes
     }
-    return dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
+    rows = dict(zip(refs, session.ray.get(list(refs.values()), timeout=INSPECT_S), strict=True))
+    names = Counter[str]()
+    for node in nodes:
+        row = rows[node.node_id]
+        row["hardware"] = node.hardware or row["hardware"]
+        names[row["node_id"]] += 1
+        if (n := names[row["node_id"]]) > 1:
+            row["node_id"] += f"-{n}"
+    return rows
 
 
 def free_gpu_bytes(session: RaySession, nodes: Sequence[NodeResources]) -> dict[str, list[int]]:

@@ -15,9 +15,10 @@ from typing import Any
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token
 from harness.cores import usable_cores
-from harness.errors import NodeError
+from harness.errors import NodeError, UsageError
 from harness.interrupts import SIGNALS, give_back
 from harness.schedule.placement import NodeResources
+from harness.spec.profile import load_profile
 from harness.surroundings import SHARED_MEMORY_BYTES, long_path_fault
 
 CONNECT_S = 5.0
@@ -58,7 +59,11 @@ class RaySession:
     """What a run's workers and servers are limited to."""
 
     def nodes(self) -> tuple[NodeResources, ...]:
-        """The nodes that are alive, the driver's first."""
+        """The nodes that are alive, the driver's first.
+
+        Raises:
+            UsageError: A node's label `hardware` names no profile; node and nearest profile are named.
+        """
         alive = [node for node in self.ray.nodes() if node["Alive"]]
         found = [
             NodeResources(
@@ -67,16 +72,28 @@ class RaySession:
                 cpus=node["Resources"].get("CPU", 0.0),
                 gpus=node["Resources"].get("GPU", 0.0),
                 memory_bytes=node["Resources"].get("memory", 0.0),
+                hardware=_labelled_profile(node),
             )
             for node in alive
         ]
-        return tuple(sorted(found, key=lambda node: (node.node_id != self.driver_node_id, node.host, node.node_id)))
+        first = self.driver_node_id
+        return tuple(sorted(found, key=lambda n: (n.node_id != first, n.host, n.hardware or "", n.node_id)))
 
     def on(self, node_id: str) -> Any:
         """Scheduling strategy that pins an actor or task to a node."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def _labelled_profile(node: Any) -> str | None:
+    label: str | None = node.get("Labels", {}).get("hardware")
+    if not label:
+        return None
+    try:
+        return load_profile(label).name
+    except UsageError as error:
+        raise UsageError(f"Ray node {node['NodeManagerHostname']} is labelled hardware={label}. {error}") from error
 
 
 @contextmanager
@@ -143,12 +160,19 @@ def _start(ray: Any, n_cpus: int) -> None:
 
 def _join(ray: Any, address: str) -> None:
     _require_listener(address)
+    here = os.getcwd()
+
+    def enter() -> None:
+        # What a user names relative to the driver's directory (a checkpoint) is meant from there.
+        if os.path.isdir(here):
+            os.chdir(here)
+
     try:
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": [_package_dir()]},
+            runtime_env={"py_modules": [_package_dir()], "worker_process_setup_hook": enter},
         )
     except Exception as error:
         ray.shutdown()

@@ -25,6 +25,8 @@ class NodeResources:
     cpus: float
     gpus: float
     memory_bytes: float
+    hardware: str | None = None
+    """Hardware profile that its label `hardware` names (`ray start --labels hardware=…`); None without one."""
 
 
 @dataclass(frozen=True, slots=True)

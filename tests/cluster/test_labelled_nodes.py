@@ -1,0 +1,75 @@
+"""Ray nodes that say by a label what hardware they are: a real cluster of two, on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+
+pytest.importorskip("ray")
+SUITE = """
+name: two
+description: A stub suite that keeps two workers busy.
+world: stub
+protocol: stub
+tasks: [{suite: stub, trials: 20}]
+policies: [{kind: python, path: "stub_runs:Checkpointed", options: {marks: checkpoint}, label: own}]
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    here = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
+        made = Cluster(initialize_head=True, head_node_args={**here, "labels": {"hardware": "a100-sxm-80gb"}})
+        made.add_node(**here, labels={"hardware": "dgx-spark-gb10"})
+        yield made
+        made.shutdown()
+
+
+def run(cluster: Any, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`harness run` as a user types it: this process has imported Ray already."""
+    (folder / "two.yaml").write_text(SUITE)
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "statistics").write_text("5" * 64)
+    harness_run = [sys.executable, "-c", "from harness.cli import main; main()", "run"]
+    arguments = ["two.yaml", "--out", "led", "--address", cluster.address]
+    # This cluster asks for no token; a driver that finds one in its home would bring it.
+    variables = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    return subprocess.run(
+        [*harness_run, *arguments], env=variables, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_rows_name_the_hardware_that_nodes_are_labelled_with_and_nodes_of_one_host_apart(cluster, tmp_path) -> None:
+    done = run(cluster, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ledger = harness.read(tmp_path / "led")
+    nodes = ledger.nodes.set_index("hardware")["node_id"].to_dict()
+    assert set(nodes) == {"a100-sxm-80gb", "dgx-spark-gb10"}
+    assert len(set(nodes.values())) == 2
+    assert max(nodes.values(), key=len) == f"{min(nodes.values(), key=len)}-2"
+    rows = ledger.episodes.groupby("hardware")["node_id"].unique()
+    assert {hardware: list(ids) for hardware, ids in rows.items()} == {name: [node] for name, node in nodes.items()}
+
+
+def test_a_label_that_is_no_profile_is_refused_with_its_node_and_the_nearest_name(cluster, tmp_path) -> None:
+    stranger = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", labels={"hardware": "a100-sxm-80g"})
+    try:
+        done = run(cluster, tmp_path)
+    finally:
+        cluster.remove_node(stranger)
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 64, told
+    assert "is labelled hardware=a100-sxm-80g." in told
+    assert "a100-sxm-80gb" in told.partition("a100-sxm-80g.")[2]
