@@ -37,10 +37,11 @@ bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
 	@$(RUN) $(PY) tests/benchmarks/bench_gate.py
 
-lint: setup ## ruff, mypy --strict, and a strict build of the documentation
+lint: setup ## ruff, mypy --strict, the lock on x86-64 and aarch64, and a strict build of the documentation
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) $(PY) scripts/check_platforms.py
 	@$(RUN) $(SPHINX) -b dummy -D run_notebooks=0 -d site/.doctrees-lint docs site/lint
 
 docs: setup ## The documentation as site/index.html, with the example notebooks run; reads offline
