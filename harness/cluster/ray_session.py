@@ -130,7 +130,8 @@ def open_session(
 def _variables(address: str | None) -> Mapping[str, str]:
     if address is None:
         return {**PRIVATE, **private_token(os.environ)}
-    token = joining_token(os.environ)
+    _require_listener(address)
+    token = joining_token(os.environ, address)
     # Otherwise Ray turns a loopback address into the machine's outward one, where a private cluster does not listen.
     return {**LOOPBACK, **token} if address.startswith(("127.", "localhost", "[::1]")) else token
 
@@ -159,7 +160,6 @@ def _start(ray: Any, n_cpus: int) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
-    _require_listener(address)
     here = os.getcwd()
 
     def enter() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,15 +49,38 @@ def private_token(environ: Mapping[str, str]) -> dict[str, str]:
     return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def joining_token(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables for joining a cluster: `ray start` asks for a token unless told not to, but only it assumes so."""
+ASK = """
+import sys
+from ray._private.services import get_ray_address_from_environment
+from ray._raylet import GcsClient
+address = get_ray_address_from_environment("auto", None) if sys.argv[1] == "auto" else sys.argv[1]
+GcsClient(address=address).internal_kv_keys(b"none", namespace=None)
+"""
+ASK_S = 10.0
+
+
+def joining_token(environ: Mapping[str, str], address: str) -> dict[str, str]:
+    """Variables for joining a cluster: `ray start` asks for a token unless told not to, but only it assumes so.
+
+    A driver that brings a token to a cluster without cannot be called back by it, so one that has a token asks first.
+    """
     if "RAY_AUTH_MODE" in environ:
         return {}
     try:
         stored = (Path.home() / ".ray" / "auth_token").is_file()
     except (OSError, RuntimeError):
         stored = False
-    return {"RAY_AUTH_MODE": "token"} if stored or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ) else {}
+    has_token = stored or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ)
+    return {"RAY_AUTH_MODE": "token"} if has_token and not _lets_in_without(environ, address) else {}
+
+
+def _lets_in_without(environ: Mapping[str, str], address: str) -> bool:
+    """Whether the cluster answers somebody without a token; asked in a process of its own, since Ray asks only once."""
+    asked, variables = [sys.executable, "-c", ASK, address], {**environ, "RAY_AUTH_MODE": "disabled"}
+    try:
+        return subprocess.run(asked, env=variables, capture_output=True, timeout=ASK_S, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def explain_start(error: str, environ: Mapping[str, str]) -> str:

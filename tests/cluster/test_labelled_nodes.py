@@ -31,6 +31,7 @@ def cluster() -> Iterator[Any]:
     here = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
         made = Cluster(initialize_head=True, head_node_args={**here, "labels": {"hardware": "a100-sxm-80gb"}})
         made.add_node(**here, labels={"hardware": "dgx-spark-gb10"})
         yield made
@@ -44,8 +45,10 @@ def run(cluster: Any, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "checkpoint" / "statistics").write_text("5" * 64)
     harness_run = [sys.executable, "-c", "from harness.cli import main; main()", "run"]
     arguments = ["two.yaml", "--out", "led", "--address", cluster.address]
-    # This cluster asks for no token; a driver that finds one in its home would bring it.
-    variables = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    # A token in the home directory, as the first private cluster leaves one; this cluster asks for none.
+    (folder / ".ray").mkdir()
+    (folder / ".ray" / "auth_token").write_text("a" * 64)
+    variables = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(folder)}
     return subprocess.run(
         [*harness_run, *arguments], env=variables, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )

@@ -68,10 +68,12 @@ def test_without_a_writable_home_a_private_cluster_gets_a_token_of_its_own(monke
 
 def test_a_token_that_is_there_is_used_for_joining_and_a_missing_one_named(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert joining_token({}) == {}
+    monkeypatch.setattr(ray_start, "_lets_in_without", lambda environ, address: address == "open:1")
+    assert joining_token({}, "h:1") == {}
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("secret")
-    assert joining_token({}) == {"RAY_AUTH_MODE": "token"}
-    assert joining_token({"RAY_AUTH_MODE": "disabled"}) == {}
+    assert joining_token({}, "h:1") == {"RAY_AUTH_MODE": "token"}
+    assert joining_token({}, "open:1") == {}
+    assert joining_token({"RAY_AUTH_MODE": "disabled"}, "h:1") == {}
     assert "~/.ray/auth_token" in explain_join("InvalidAuthToken", "h:1")
     assert explain_join("connection refused", "h:1") is None
