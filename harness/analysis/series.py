@@ -21,7 +21,7 @@ SIMULATED = 999
 CORRELATIONS = np.arange(0.0, 0.95, 0.1)
 """Autocorrelations of neighbouring nights that are tried."""
 
-DOUBT = 0.25
+DOUBT = 0.1
 """Nights are taken as autocorrelated as they can be without so few of them being surprising: the share of series of an
 autocorrelation whose residuals are less alike than those seen. Measured: see docs/results.md."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.analysis.paired.clusters import Clusters, cluster_margin_p, sign_flip_p
 from harness.analysis.paired.group_sequential import (
+    PATIENCE,
     chance_to_exclude,
     chance_to_show_drop,
     look_levels,
@@ -265,11 +266,12 @@ class LookEvidence:
     def scope(self, alpha: float, pass_alpha: float) -> str:
         """See `Evidence`."""
         done = self.sizes[len(self.looks) - 1]
-        saved, used = self.planned - done, spent(1.0, done, self.planned)
+        saved = self.planned - done
+        used, margin_used = spent(alpha, done, self.planned), spent(pass_alpha, done, self.planned, PATIENCE)
         rest = f" ({saved} to go, saved if this stops)" if saved else ""
         return (
             f"Group-sequential, look {len(self.looks)} of {len(self.sizes)} planned: {done} of {self.planned} "
-            f"pairs{rest}; alpha spent {used * alpha:.3g} of {alpha:.2g} on a drop, {used * pass_alpha:.3g} of "
+            f"pairs{rest}; alpha spent {used:.3g} of {alpha:.2g} on a drop, {margin_used:.3g} of "
             f"{pass_alpha:.2g} on the margin."
         )
 

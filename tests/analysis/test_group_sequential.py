@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.analysis.paired.group_sequential import (
+    PATIENCE,
     FairWalk,
     chance_to_exclude,
     chance_to_show_drop,
@@ -47,7 +48,7 @@ def test_levels_of_the_looks_spend_alpha_by_the_multivariate_normal_law_of_scipy
     correlation = np.sqrt(np.minimum.outer(shares, shares) / np.maximum.outer(shares, shares))
     for looks in (1, 2, 3):
         law = stats.multivariate_normal(cov=correlation[:looks, :looks])
-        assert 1 - law.cdf(lines[:looks]) == pytest.approx(0.05 * shares[looks - 1], abs=2e-4)
+        assert 1 - law.cdf(lines[:looks]) == pytest.approx(0.05 * shares[looks - 1] ** PATIENCE, abs=2e-4)
 
 
 def test_one_look_may_use_all_of_alpha_and_looks_have_to_rise() -> None:

@@ -23,9 +23,9 @@ def test_a_drop_is_found_on_its_night_with_both_levels() -> None:
 
 
 def test_a_slow_slide_that_no_single_night_shows_is_found() -> None:
-    """Over a few weeks: in fewer nights a slide is like a series that wanders."""
-    values = 0.97 - 0.002 * np.arange(24) + 0.004 * rng().standard_normal(24)
-    assert find_steps(values, np.full(24, 400.0), rng())
+    """Over six weeks: in fewer nights a slide is like a series that wanders."""
+    values = 0.97 - 0.002 * np.arange(42) + 0.004 * rng().standard_normal(42)
+    assert find_steps(values, np.full(42, 400.0), rng())
 
 
 def test_down_and_up_again_are_two_steps() -> None:
@@ -59,6 +59,16 @@ def test_nights_that_wander_show_a_step_at_most_as_often_as_alpha(rho: float, mo
     nights = series._wandering((40, 60), rho, source)
     found = sum(bool(find_steps(night, np.ones(60), source)) for night in nights)
     assert found / 40 <= 0.05 + 0.05
+
+
+def test_a_step_among_nights_that_wander_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three standard deviations after thirty nights, autocorrelation 0.3: found on nearly every series."""
+    monkeypatch.setattr(series, "PERMUTATIONS", 399)
+    monkeypatch.setattr(series, "SIMULATED", 399)
+    source = np.random.default_rng(34)
+    nights = series._wandering((12, 60), 0.3, source) - 3 * (np.arange(60) >= 30)
+    found = [find_steps(night, np.ones(60), source) for night in nights]
+    assert sum(any(abs(step.position - 30) <= 1 for step in steps) for steps in found) >= 9
 
 
 def test_constant_and_short_series_have_no_steps() -> None:

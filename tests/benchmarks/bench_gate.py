@@ -375,27 +375,47 @@ def clusters(quick: bool) -> Iterator[Row]:
 
 
 def errors(quick: bool) -> Iterator[Row]:
-    """Infrastructure errors that hide outcomes on purpose, nothing changed: verdicts of a whole gate, 500 pairs."""
+    """Infrastructure errors that hide outcomes on purpose, nothing changed, 500 pairs: false alarms of both designs.
+
+    "Left out" is what the errors would do to a gate that only left them out. The gate also has to FAIL with errors as
+    good for the candidate as they can have been, which is what is counted; a few nights go through its own code.
+    """
     rng = generator(20260311)
-    n_nights = 50 if quick else 400
+    batches, n, size = (1 if quick else 10), 500, 2_000
+    sizes = [n * (look + 1) // LOOKS for look in range(LOOKS)]
     rules = GateRules(success=SuccessRule(margin=0.03))
     for hidden in ("base failures", "candidate successes", "candidate failures"):
         for share in (0.3, 1.0):
-            found = []
-            for _ in range(n_nights):
-                solved = rng.random((2, 500)) < 0.9
-                hide = rng.random(500) < share * (0.05 if hidden == "candidate successes" else 1)
-                base, new = solved.astype(np.int8)
+            alarms, differ = np.zeros(3), 0
+            for _ in range(batches):
+                base, new = (rng.random((2, size, n)) < 0.9).astype(np.int8)
+                hide = rng.random((size, n)) < share * (0.05 if hidden == "candidate successes" else 1)
                 if hidden == "base failures":
-                    base = np.where(hide & (base == 0), 2, base).astype(np.int8)
+                    base[hide & (base == 0)] = 2
                 else:
-                    new = np.where(hide & (new == (hidden == "candidate successes")), 2, new).astype(np.int8)
-                table = PairTable(["all"], np.zeros(500, dtype=np.int64), base, new)
-                found.append(judge_success(table, rules)[0].verdict)
+                    new[hide & (new == (hidden == "candidate successes"))] = 2
+                lost, gained = (base == 1) & (new == 0), (base != 1) & (new != 0)
+                seen_lost, seen_gained = ((one & (base < 2) & (new < 2)).sum(axis=1) for one in (lost, gained))
+                looks_lost, looks_gained = (one.reshape(size, LOOKS, -1).sum(axis=2) for one in (lost, gained))
+                once, _ = decide(lost.sum(axis=1)[:, None], gained.sum(axis=1)[:, None], [n], 0.05)
+                planned, _ = decide(looks_lost, looks_gained, sizes, 0.05)
+                alarms += (
+                    (mcnemar_exact(seen_lost, seen_gained, "drop") <= 0.05).mean(),
+                    (once == -1).mean(),
+                    (planned == -1).mean(),
+                )
+                for night in range(20):
+                    table = PairTable(["all"], np.zeros(n, dtype=np.int64), base[night], new[night])
+                    failed = judge_success(table, rules)[0].verdict is Verdict.FAIL
+                    differ += failed and once[night] != -1
+            left_out, fixed, sequential = (alarms / batches).tolist()
             yield {
                 "hidden": hidden,
                 "share": share,
-                **shares(found),
+                "left out": left_out,
+                "fixed": fixed,
+                "sequential": sequential,
+                "checked": "DIFFERS" if differ else "same",
             }
 
 
@@ -518,20 +538,25 @@ def weigh_scores(differences: Floats, alpha: float, margin: float) -> tuple[Verd
 def credit(quick: bool) -> Iterator[Row]:
     """Partial credit: pairs until a drop of success of 3 points shows in the score, over those of a fixed McNemar."""
     rng = generator(20260313)
-    n_nights = 100 if quick else 500
+    n_nights = 50 if quick else 500
     for chain in CHAINS:
         lower = lowering(chain, 0.03)
         old, new = credit_pairs(rng, chain, lower, 400_000)
         flips = float(((old == 1) != (new == 1)).mean())
         fixed = pairs_needed(0.03, flips) or 0
-        for share in np.arange(0.3, 1.51, 0.05):
-            n = int(np.ceil(fixed * share))
-            nights = (credit_pairs(rng, chain, lower, n) for _ in range(n_nights))
-            found = [weigh_scores(new - old, 0.05, 0.03) for old, new in nights]
-            shown = float(np.mean([verdict is Verdict.FAIL for verdict, _ in found]))
-            if shown >= 0.8:
-                break
-        used = float(np.mean([pairs for _, pairs in found]))
+
+        def found_of(n: int, chain: Chain = chain, lower: float = lower) -> tuple[float, float]:
+            """Power and mean pairs of plans of n pairs."""
+            pairs = (credit_pairs(rng, chain, lower, n) for _ in range(n_nights))
+            found = [weigh_scores(new - old, 0.05, 0.03) for old, new in pairs]
+            failed = [verdict is Verdict.FAIL for verdict, _ in found]
+            return float(np.mean(failed)), float(np.mean([used for _, used in found]))
+
+        low, n = int(0.3 * fixed), int(1.5 * fixed)
+        while n - low > 0.03 * fixed:
+            middle = (low + n) // 2
+            low, n = (low, middle) if found_of(middle)[0] >= 0.8 else (middle, n)
+        shown, used = found_of(n)
         yield {
             "law": chain.name,
             "success of the base": float((old == 1).mean()),
@@ -548,14 +573,16 @@ def credit(quick: bool) -> Iterator[Row]:
 def credit_nulls(quick: bool) -> Iterator[Row]:
     """Partial credit at 500 pairs: false alarms of the three designs when the mean did not change, and false PASSes."""
     rng = generator(20260314)
-    n_nights, n = 200 if quick else 1_000, 500
+    n_nights, n = 200 if quick else 2_000, 500
     sizes = tuple(n * (look + 1) // LOOKS for look in range(LOOKS))
     laws: dict[str, Callable[[], tuple[Floats, Floats]]] = {
         f"nothing changed: {chain.name.partition(',')[0]}": partial(credit_pairs, rng, chain, 0.0, n)
         for chain in (CHAINS[0], CHAINS[-1])
     }
-    laws["many small losses, few large gains, same mean"] = partial(traded_pairs, rng, n, 0.0)
-    laws["the same, dropped by the margin"] = partial(traded_pairs, rng, n, 0.03)
+    for rate, small in ((0.01, 0.125), (0.02, 0.25), (0.05, 0.25), (0.05, 0.5)):
+        name = f"{100 * rate:g} % gain a point, others lose {small:g}, same mean"
+        laws[name] = partial(traded_pairs, rng, n, 0.0, rate, small)
+    laws["the third, dropped by the margin"] = partial(traded_pairs, rng, n, 0.03, 0.05, 0.25)
     for name, law in laws.items():
         alarms = np.zeros(4)
         for _ in range(n_nights):
@@ -576,14 +603,21 @@ def credit_nulls(quick: bool) -> Iterator[Row]:
             yield {"law": name, "fixed": fixed, "sequential": sequential, "anytime": anytime}
 
 
-def traded_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Floats, Floats]:
-    """Scores of a base that fails one episode in forty at its first stage, and of a candidate that solves these.
+def traded_pairs(rng: np.random.Generator, n: int, drop: float, rate: float, small: float) -> tuple[Floats, Floats]:
+    """Scores of a base that fails some episodes at its first stage, and of a candidate that solves these.
 
-    In return the candidate drops others while it places them, so many that its mean is the base's, less `drop`.
+    In return the candidate drops others late, so many that its mean is the base's, less `drop`.
+
+    Args:
+        rng: Source of the draws.
+        n: Pairs.
+        drop: How much the mean drops.
+        rate: Share of episodes that the base fails.
+        small: What the candidate loses in each that it drops.
     """
-    failed = rng.random(n) < 0.025
-    dropped = rng.random(n) < (0.025 + drop) / (0.975 * 0.25)
-    return np.where(failed, 0.0, 1.0), np.where(failed | ~dropped, 1.0, 0.75)
+    failed = rng.random(n) < rate
+    dropped = rng.random(n) < (rate + drop) / ((1 - rate) * small)
+    return np.where(failed, 0.0, 1.0), np.where(failed | ~dropped, 1.0, 1.0 - small)
 
 
 def steps(quick: bool) -> Iterator[Row]:

@@ -71,10 +71,10 @@ def coverage(quick: bool) -> Iterator[Row]:
     The oracle knows the standard deviation of a launch's log quantile and takes the normal law.
     """
     rng = np.random.default_rng(20261101)
-    some = 200 if quick else 1_000
     laws = [(5, 400, False, 1.0), (5, 100, False, 1.0), (5, 2000, True, 1.0), (5, 400, False, 2.0)]
     laws += [(2, 400, False, 1.0), (3, 400, False, 1.0), (10, 400, False, 1.0)]
     for launches, n, states, unlike in laws:
+        some = 200 if quick else 1_000 if states else 4_000
         for spread in SPREADS:
             for quantile in QUANTILES:
                 old = logs(rng, some, launches, n, spread, quantile, states=states)

@@ -106,14 +106,14 @@ def test_a_round_counts_only_when_its_last_episode_has_ended(make_ledger: Any) -
     assert note.record["rounds"] == 2
 
 
-def test_agreement_is_certain_after_four_rounds_of_fifty(make_ledger: Any) -> None:
+def test_agreement_is_certain_after_five_rounds_of_fifty(make_ledger: Any) -> None:
     gate = watch(make_ledger, "+" * 50)
-    notes = [gate.take(results(members)) for members in gate.rounds()[:4]]
-    assert notes[:3] == [None, None, None]
-    assert notes[3] is not None
-    assert notes[3].record["verdict"] == "PASS"
-    assert "look 4 of 10 planned: 200 of 500 pairs (300 to go, saved if this stops)" in notes[3].reason
-    assert set(notes[3].record["episode_keys"]) == {u.episode_key for members in gate.rounds()[:4] for u in members}
+    notes = [gate.take(results(members)) for members in gate.rounds()[:5]]
+    assert notes[:4] == [None] * 4
+    assert notes[4] is not None
+    assert notes[4].record["verdict"] == "PASS"
+    assert "look 5 of 10 planned: 250 of 500 pairs (250 to go, saved if this stops)" in notes[4].reason
+    assert set(notes[4].record["episode_keys"]) == {u.episode_key for members in gate.rounds()[:5] for u in members}
 
 
 def test_the_watch_travels_to_the_controller(make_ledger: Any) -> None:

@@ -9,7 +9,9 @@ Two questions, each with its own error:
   levels come from the joint normal law of the looks, so that together they spend alpha. The error of the whole is
   computed by `tests/benchmarks/bench_gate.py`: discrete tests spend less than they may.
 
-Alpha is spent in proportion to the planned pairs that are done: after a third of the plan a third is spent.
+For a drop alpha is spent in proportion to the planned pairs that are done: after a third of the plan a third is spent.
+For the margin it is spent later, by the power `PATIENCE` of that share: at many flips a PASS needs the whole plan, and
+what early looks spend is missing there.
 
 Sources: Lan and DeMets, Biometrika 70 (1983); Jennison and Turnbull, Group Sequential Methods (2000), chapters 7, 12
 and 19.
@@ -31,10 +33,14 @@ from harness.analysis.paired.statistics import PairCounts
 STEP = 0.01
 """Width of the grid on which the joint law of the looks is integrated, in standard deviations of the last look."""
 
+PATIENCE = 2.0
+"""Power of the share of the plan by which a margin spends its error. At 2,000 pairs and 30 % flips, nothing changed,
+1 / 1.5 / 2 PASS 6.6 / 4.1 / 2.6 points less often than a fixed design, after 66 / 68 / 70 % of the pairs."""
 
-def spent(alpha: float, done: float, planned: float) -> float:
-    """Error that may have been spent once so many of the planned pairs are done: in proportion, at most all of it."""
-    return alpha * min(done / planned, 1.0) if planned else alpha
+
+def spent(alpha: float, done: float, planned: float, power: float = 1.0) -> float:
+    """Error that may have been spent once so many of the planned pairs are done: a power of their share."""
+    return float(alpha * min(done / planned, 1.0) ** power) if planned else alpha
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +52,8 @@ def look_levels(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
         alpha: Error of all looks together.
 
     Returns:
-        One level per look: of a test whose statistics are jointly normal with independent increments.
+        One level per look: of a test whose statistics are jointly normal with independent increments. By a look the
+        share to the power `PATIENCE` of alpha is spent.
 
     Raises:
         ValueError: Shares do not rise, or leave (0, 1].
@@ -66,7 +73,7 @@ def look_levels(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
             kernel = stats.norm.pdf(np.arange(-(grid.size - 1), grid.size) * STEP, scale=width)
             arrived = _smooth(density, kernel)
         beyond = np.append(np.cumsum(arrived[::-1])[::-1] * STEP - arrived * STEP / 2, 0.0)
-        allowed = spent(alpha, share, 1.0) - done
+        allowed = spent(alpha, share, 1.0, PATIENCE) - done
         line = float(np.interp(-allowed, -beyond[:-1], grid))
         levels.append(float(stats.norm.sf(line / np.sqrt(share))))
         done += allowed
