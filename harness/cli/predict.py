@@ -10,10 +10,11 @@ import typer
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe
-from harness.errors import UsageError
+from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 
 if TYPE_CHECKING:
+    from harness.analysis.predict.anchored import Anchored
     from harness.analysis.predict.prediction import MeasuredSource
     from harness.ledger import Ledger
     from harness.report.tables.predict import Predicted
@@ -26,6 +27,7 @@ EXAMPLES = examples(
     "harness predict --architecture student-650m,student-650m-int8 --to jetson-orin-nano-8gb",
     "harness predict --architecture student-650m --to jetson-orin-nano-8gb --measured reports/orin",
     "harness predict --from reports/h100 --back-test",
+    "harness predict --from reports/h100 --to dgx-spark-gb10 --anchor dgx-spark-gb10:nfe10=1299,nfe1=798",
 )
 
 
@@ -39,6 +41,14 @@ def command(
         float | None,
         typer.Option(help="Time of the target's host over the source's, if you know it."),
     ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROFILE:nfe10=MS,…",
+            help="A known decision: PROFILE[:STACK]:nfeN=MS,…; with the published ones. `none`: leave those out.",
+            show_default="the published points",
+        ),
+    ] = None,
     measured: Annotated[list[str] | None, typer.Option(help="Ledger of the target: shows the error.")] = None,
     back_test: Annotated[bool, typer.Option("--back-test", help="Predict the published figures instead.")] = False,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
@@ -48,23 +58,23 @@ def command(
 
     From a ledger: each component's bytes and FLOPs at the target's rates and the efficiency measured on the source, and
     the host's time. From an architecture's description alone: the target's roofline, and what real stacks reach of it;
-    with --from, also in the stack of that ledger.
+    with --from, also in the stack of that ledger. A Pi0 or Pi0.5 is then corrected by what is known of other devices
+    and stacks: published points, and yours with --anchor.
     """
+    from harness.analysis.predict.anchored import score
     from harness.report.tables.predict import back_test_json, back_test_table, prediction_table, predictions_json
 
     if host_ratio is not None and not 0.01 <= host_ratio <= 1000:  # nor is nan
         raise UsageError(f"--host-ratio is {host_ratio:g}, where a ratio from 0.01 to 1000 is expected.")
-    given = _sources(from_, policy)
+    among, given = _sources(from_, policy)
     if back_test:
-        from harness.analysis.predict.published import back_test as hold
-        from harness.analysis.predict.published import load_published
-
         if not from_:
             raise UsageError("--back-test predicts from a ledger; name it with --from.")
-        tests = hold(given, load_published())
-        if not tests:
-            raise UsageError("No plain eager LeRobot policy at batch 1 in these ledgers has published figures.")
-        _write(back_test_table(tests), back_test_json(tests), markdown, json)
+        anchored = _tested(given, among, anchor)
+        tests = anchored.back_test()
+        _write(back_test_table(anchored, tests), back_test_json(anchored, tests), markdown, json)
+        if not score(tests).passes:
+            raise typer.Exit(EXIT_FAILED)
         return
     if not to:
         raise UsageError("Name the devices to predict for with --to, e.g. --to jetson-orin-nano-8gb.")
@@ -75,17 +85,18 @@ def command(
     if architecture:
         found = list(_described(architecture, targets, wanted, given, measured))
     else:
-        found = list(_carried(given, targets, wanted, measured, host_ratio))
+        found = list(_carried(given, among, targets, wanted, measured, host_ratio, anchor))
     _tell_unmeasured(found, measured)
     _write(prediction_table(found), predictions_json(found), markdown, json)
 
 
-def _sources(paths: list[str] | None, policy: str) -> list[MeasuredSource]:
+def _sources(paths: list[str] | None, policy: str) -> tuple[list[MeasuredSource], list[MeasuredSource]]:
+    """Every configuration of the ledgers that can be carried, and those that were asked for."""
     from harness.analysis.predict.prediction import sources
     from harness.ledger import read
 
     if not paths:
-        return []
+        return [], []
     ledger = read(*paths)
     found = sources(ledger.latency, ledger.counts, ledger.nodes)
     chosen = [source for source in found if policy in str(source.configuration["policy_id"])]
@@ -97,15 +108,44 @@ def _sources(paths: list[str] | None, policy: str) -> list[MeasuredSource]:
             f"{ledger.path} holds no configuration that was timed and counted on a calibrated node. Probe it again: "
             "`harness probe` counts and calibrates."
         )
-    return chosen
+    return found, chosen
+
+
+def _anchored(source: MeasuredSource, among: list[MeasuredSource], anchor: list[str] | None) -> Anchored:
+    from harness.analysis.predict.anchored import Anchored
+    from harness.analysis.predict.anchors import parse_anchors
+    from harness.analysis.predict.published import STACK, load_published
+
+    texts = list(anchor or [])
+    published = load_published()
+    return Anchored(
+        source,
+        among,
+        published.iloc[:0] if "none" in texts else published,
+        parse_anchors([text for text in texts if text != "none"], STACK),
+    )
+
+
+def _tested(given: list[MeasuredSource], among: list[MeasuredSource], anchor: list[str] | None) -> Anchored:
+    """The plainest eager configuration: what published points of LeRobot run."""
+    from harness.analysis.predict.published import is_plain
+
+    for source in given:
+        eager = str(source.configuration["compile"]) in ("None", "nan", "<NA>", "eager")
+        found = _anchored(source, among, anchor)
+        if eager and is_plain(str(source.configuration["policy_id"])) and found.applies:
+            return found
+    raise UsageError("No plain eager LeRobot policy at batch 1 in these ledgers has published figures.")
 
 
 def _carried(
     given: list[MeasuredSource],
+    among: list[MeasuredSource],
     targets: list[str],
     wanted: tuple[int, ...],
     measured: list[str] | None,
     host_ratio: float | None,
+    anchor: list[str] | None,
 ) -> Iterator[Predicted]:
     from harness.analysis.predict.prediction import predict, target_for
     from harness.analysis.predict.targets import given_host
@@ -117,8 +157,16 @@ def _carried(
     ledger = read(*measured) if measured else None
     for source in given:
         like = _profile_of(source)
+        anchored = _anchored(source, among, anchor)
         for profile in profiles:
             for nfe in wanted or source.e2e:
+                if host_ratio is None and anchored.applies:
+                    prediction = anchored.predict(profile.name, nfe)
+                    seen = None if ledger is None else _median(ledger, source, profile.name, nfe)
+                    yield Predicted(
+                        source.name, f"as on {source.configuration['hardware']}", prediction, seen, anchored
+                    )
+                    continue
                 target = target_for(profile, source, like)
                 if host_ratio is not None:
                     target = target._replace(host=given_host(host_ratio))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from harness.analysis.predict.anchored import Anchored, Score, score
 from harness.analysis.predict.prediction import (
     MeasuredSource,
     Prediction,
@@ -14,6 +15,7 @@ from harness.analysis.predict.prediction import (
     sources,
     target_for,
 )
+from harness.analysis.predict.published import load_published
 from harness.analysis.predict.targets import target_device
 from harness.clocks import DelaySamples, DelaySource
 from harness.delays.naming import digest, on_anothers_actions
@@ -50,9 +52,9 @@ def predicted_sources(
     for policy in policies:
         timed = timing_of or policy
         if ledger is not None:
-            predictions, made_of = _from_ledger(ledger, timed, device, nfe)
+            predictions, made_of, tested = _from_ledger(ledger, timed, device, nfe)
         elif timing_of is not None:
-            predictions, made_of = _from_architecture(timing_of, device, nfe)
+            (predictions, made_of), tested = _from_architecture(timing_of, device, nfe), None
         else:
             raise UsageError(
                 f"What should {profile} be predicted from? Name the ledger of a probe of {policy} with --device-from, "
@@ -66,13 +68,18 @@ def predicted_sources(
             }
             name = f"predicted:{device.name}:{band}#{stamp}{on_anothers_actions(timed, policy)}"
             facts = {"kind": "predicted", "device": device.name, "band": band, "timing_of": timed}
+            if tested is not None:
+                # Every table that names the device says so.
+                flag = "" if tested.passes else ", back-test fails" if tested.n else ", not back-tested"
+                facts |= {"device": f"{device.name}{flag}", "back_test": tested.text}
             found.append(DelaySource(name, by_variant, facts=facts))
     return found
 
 
 def _from_ledger(
     path: str, timed: str, device: HardwareProfile, nfe: Sequence[int]
-) -> tuple[list[Prediction], list[str]]:
+) -> tuple[list[Prediction], list[str], Score | None]:
+    """Predictions, what they were made of, and how the device did in the back-test; None where none applies."""
     ledger = read(path)
     known = sources(ledger.latency, ledger.counts, ledger.nodes)
     own = [each for each in known if each.configuration["policy_id"] == timed and _alone(each)]
@@ -83,11 +90,17 @@ def _from_ledger(
             f"calibrated node, where one is needed. It has: {held}. Choose with --latency-as."
         )
     source = own[0]
+    wanted: list[int | None] = [*nfe] or [*source.e2e]
+    made_of = [path, *map(str, source.e2e.items())]
+    anchored = Anchored(source, known, load_published())
+    if anchored.applies:
+        made_of += [anchor.name for anchor in anchored.anchors.anchors]
+        tested = score(anchored.back_test(device.name))
+        return [anchored.predict(device.name, value) for value in wanted], made_of, tested
     hardware = source.configuration["hardware"]
     like = load_profile(hardware) if isinstance(hardware, str) else None
     target = target_for(device, source, like)
-    wanted: list[int | None] = [*nfe] or [*source.e2e]
-    return [predict(source, target, value) for value in wanted], [path, *map(str, source.e2e.items())]
+    return [predict(source, target, value) for value in wanted], made_of, None
 
 
 def _alone(source: MeasuredSource) -> bool:

@@ -66,7 +66,9 @@ def test_prefix_of_a_ledger_without_latency_says_what_to_do(tmp_path: Path, caps
 def test_predict_sets_its_error_beside_what_was_measured(
     h100: str, h200: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert invoke(["predict", "--from", h100, "--to", "h200", "--measured", h200, "--json", "-"]) == 0
+    assert (
+        invoke(["predict", "--from", h100, "--to", "h200", "--measured", h200, "--json", "-", "--anchor", "none"]) == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert [row["nfe"] for row in found] == [1, 10]
     for row in found:
@@ -83,13 +85,39 @@ def test_predict_from_a_description_needs_no_ledger(capsys: pytest.CaptureFixtur
     assert re.search(r"pi05 +one graph +jetson-orin-nano-8gb +\w+ +NO +10", out)
 
 
+@pytest.mark.parametrize(("allowed", "code", "verdict"), [(0.5, 0, "passes"), (0.001, 1, "FAILS")])
 def test_the_back_test_prints_error_and_reason_of_every_published_row(
-    h100: str, capsys: pytest.CaptureFixture[str]
+    h100: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: float,
+    code: int,
+    verdict: str,
 ) -> None:
-    assert invoke(["predict", "--from", h100, "--back-test", "--markdown", "-"]) == 0
+    monkeypatch.setattr("harness.analysis.predict.anchored.MAX_ERROR", allowed)
+    assert invoke(["predict", "--from", h100, "--back-test", "--markdown", "-"]) == code
     out = capsys.readouterr().out
-    assert "DGX Spark GB10, teacher" in out
+    assert "DGX Spark GB10, LeRobot, teacher" in out
     assert "the rest" in out
+    assert f"All: {verdict}: " in out
+
+
+def test_shipped_anchors_are_used_by_default_and_named(h100: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["predict", "--from", h100, "--to", "dgx-spark-gb10", "--nfe", "10", "--json", "-"]
+    found = {}
+    for name, anchor in (("none", ["none"]), ("shipped", []), ("own", ["none", "dgx-spark-gb10:nfe10=1299,nfe1=798"])):
+        assert invoke([*argv, *(part for text in anchor for part in ("--anchor", text))]) == 0
+        (found[name],) = json.loads(capsys.readouterr().out)
+    assert found["none"]["anchors"] == []
+    assert any("Haptic" in name for name in found["shipped"]["anchors"])
+    assert found["shipped"]["back_test"].startswith("FAILS")
+    for name in ("shipped", "own"):
+        assert found[name]["low_ms"] < 1299 < found[name]["high_ms"]
+    assert found["none"]["likely_ms"] < 700
+    assert invoke(argv[:-2]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "dgx-spark-gb10, LeRobot, NFE 10: 1299 ms (Haptic, April 2026)" in out
+    assert "FAILS" in out
 
 
 @pytest.mark.parametrize(
@@ -101,12 +129,13 @@ def test_the_back_test_prints_error_and_reason_of_every_published_row(
         (["--architecture", "pi50", "--to", "h200"], "Did you mean 'pi05'"),
         (["--architecture", "pi05", "--to", "h200", "--nfe", "0"], "--nfe has 0"),
         (["--back-test"], "name it with --from"),
+        (["--from", "H100", "--to", "h200", "--anchor", "h200"], "nfe10=1299"),
     ],
 )
 def test_a_wrong_request_is_answered_by_what_is_missing(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    h100: str, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert invoke(["predict", *argv]) == 64
+    assert invoke(["predict", *(h100 if part == "H100" else part for part in argv)]) == 64
     assert message in capsys.readouterr().err
 
 

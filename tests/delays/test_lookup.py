@@ -144,20 +144,29 @@ def test_a_ledger_of_several_devices_is_refused(tmp_path):
 
 
 def test_a_device_is_its_predicted_band(tmp_path):
-    from harness.analysis.predict.prediction import predict, sources, target_for
+    from harness.analysis.predict.anchored import Anchored
+    from harness.analysis.predict.prediction import sources
+    from harness.analysis.predict.published import load_published
     from harness.ledger import read
-    from harness.spec.profile import load_profile
 
     probe = write_probe(tmp_path / "probe")
     found = resolve("device:jetson-agx-orin-64gb", timing_of=PI05, predict_from=str(probe), nfe=(1, 10))
     ledger = read(probe)
     (measured,) = sources(ledger.latency, ledger.counts, ledger.nodes)
-    target = target_for(load_profile("jetson-agx-orin-64gb"), measured, load_profile("h100-sxm-80gb"))
+    anchored = Anchored(measured, [measured], load_published())
     for source, band, attribute in zip(found, ("low", "mid", "high"), ("low", "likely", "high"), strict=True):
         assert source.facts["band"] == band
         for nfe in (1, 10):
-            expected = getattr(predict(measured, target, nfe), attribute)
+            expected = getattr(anchored.predict("jetson-agx-orin-64gb", nfe), attribute)
             assert source.draw(PolicyAtNfe("flow", nfe), "00" * 32, 0).ms == expected
+
+
+def test_a_device_that_fails_its_back_test_is_called_so_wherever_its_delays_are_used(tmp_path):
+    probe = write_probe(tmp_path / "probe")
+    for device, flag in (("dgx-spark-gb10", ", back-test fails"), ("l40s", ", not back-tested")):
+        for source in resolve(f"device:{device}", timing_of=PI05, predict_from=str(probe), nfe=(10,)):
+            assert source.facts["device"] == f"{device}{flag}"
+            assert source.facts["back_test"]
 
 
 def test_the_name_of_a_prediction_does_not_depend_on_the_nfe_that_were_asked_for(tmp_path):
