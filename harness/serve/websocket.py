@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import errno
 import hmac
+import re
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +32,9 @@ CLOSE_S = 10.0
 """How long the end waits for the batch that is being computed, seconds."""
 HEALTH_PATH = "/healthz"
 SCHEMES = ("api-key ", "bearer ")
+LARGE_BYTES = 2**20
+"""Frames from this size on are decoded off the event loop."""
+LOOPBACK = ("127.0.0.1", "::1")
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
 
@@ -71,7 +76,12 @@ class PolicyWebsocket:
         return server, Address(host, int(next(iter(server.sockets)).getsockname()[1]))
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer health checks, and turn away whoever lacks the token."""
+        """Answer health checks, and turn away web pages and whoever lacks the token."""
+        if self._token is None and "Origin" in request.headers:
+            # A robot's client sends none; a page that somebody on this machine looks at does, and may be anybody's.
+            return connection.respond(HTTPStatus.FORBIDDEN, "Web pages are not answered (the request has an Origin).\n")
+        if self._token is None and not _names_loopback(request.headers.get("Host", "")):
+            return connection.respond(HTTPStatus.FORBIDDEN, "Address this server as 127.0.0.1 or localhost.\n")
         if request.path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "OK\n")
         if self._token and not _same(_offered(request), self._token):
@@ -97,7 +107,9 @@ class PolicyWebsocket:
         try:
             if isinstance(frame, str):
                 return "The server takes binary frames of msgpack; this was a text."
-            return pack(await self._service.answer(unpack(frame, sender="The client"), conversation))
+            read = partial(unpack, frame, sender="The client")
+            message = read() if len(frame) < LARGE_BYTES else await asyncio.to_thread(read)
+            return pack(await self._service.answer(message, conversation))
         except (PolicyServerDied, PolicyServerLost):
             raise
         except Exception as error:
@@ -145,6 +157,12 @@ def _offered(request: Request) -> str:
     header = request.headers.get("Authorization", "")
     scheme = next((scheme for scheme in SCHEMES if header.lower().startswith(scheme)), "")
     return header[len(scheme) :].strip()
+
+
+def _names_loopback(host: str) -> bool:
+    """Whether a Host header is of this machine itself: another name that leads here is a page's trick (DNS rebinding)."""
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return name.strip("[]") in LOOPBACK or name.startswith("127.") or name == "localhost"
 
 
 def _same(offered: str, token: str) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
 from served_policies import Looks, RaisesForTaskOne, Served, Warns
@@ -26,7 +30,7 @@ from harness.schedule.keys import decision_noise
 from harness.serve.exposure import require_token
 from harness.serve.sizing import BatchPlan
 from harness.spec import parse_policy
-from harness.spec.observation import CAMERAS, ActionChunks, Observation, PolicyInfo
+from harness.spec.observation import ANY_NFE, CAMERAS, ActionChunks, Observation, PolicyInfo
 from harness.time_source import WallTime
 
 TOKEN = "right"  # noqa: S105 - of a server that lives for a second
@@ -319,3 +323,50 @@ def test_a_probe_sees_the_servers_components_and_the_way_there(serve):
     # Of a decision, only the 2 ms outside this policy's spans are in no component.
     assert 0.5 < configuration.components_to_e2e < 1.3
     assert policy.span is no_span
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Origin": "https://example.org"}, "Web pages are not answered"),
+        ({"Host": "rebound.example.org:8000"}, "Address this server as 127.0.0.1"),
+    ],
+    ids=["a page", "a page under another name"],
+)
+def test_without_a_token_web_pages_are_turned_away_on_loopback_too(serve, headers, told):
+    with serve(Served()) as serving:
+        asked = urllib.request.Request(f"http://127.0.0.1:{serving.address.port}/healthz", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(asked, timeout=10)
+        assert told in refused.value.read().decode()
+        with urllib.request.urlopen(f"http://localhost:{serving.address.port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+
+
+def test_more_function_evaluations_than_others_can_wait_for_are_refused(serve):
+    policy = Served()
+    policy.info = replace(Served.info, nfe_options=ANY_NFE)
+    with serve(policy) as serving, pytest.raises(PolicyError, match="at most 200 function evaluations"):
+        policy_at(serving.address).act([seen()], noise_of(0)[None], nfe=100_000)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {b"__ndarray__": True, b"data": b"", b"dtype": "|S0", b"shape": [2_000_000_000]},
+        {b"__ndarray__": True, b"data": b"", b"dtype": "<f8", b"shape": [2_000_000_000]},
+        {b"__ndarray__": True, b"data": b"12345678", b"dtype": "<f8", b"shape": [-1]},
+        {"lists": [[]] * 600_000},
+        {"lists": [[[[0] * 1000] * 1000]] * 2},
+    ],
+    ids=["nothing much", "nothing", "negative", "lists", "long lists"],
+)
+def test_a_small_message_that_would_fill_memory_is_refused_before_it_does(message):
+    data = msgpack.packb(message)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PolicyError, match="no msgpack message"):
+            unpack(data, sender="The client")
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data) + 64e6
+    finally:
+        tracemalloc.stop()

@@ -30,6 +30,8 @@ IMAGE_KEYS: Mapping[str, str] = {
 STATE_KEY, PROMPT_KEY = "observation/state", "prompt"
 ACTIONS_KEY, TIMING_KEY = "actions", "server_timing"
 STATE_DIM = 8
+MAX_NFE = 200
+"""Most function evaluations that a client may ask a server for: everybody else waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,22 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
             privileged=said["privileged"],
         )  # fmt: skip
         noise = _noise(said["noise"], info)
-        return DecisionRequest(observation, noise, said["nfe"], int(said["request"]), bool(said.get("spans")))
+        return DecisionRequest(
+            observation, noise, _offered(said["nfe"], info), int(said["request"]), bool(said.get("spans"))
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
+
+
+def _offered(nfe: int | None, info: PolicyInfo) -> int | None:
+    """The NFE that a client asks for, if the policy offers it and others can wait for it."""
+    if nfe is None:
+        return None
+    if nfe > MAX_NFE:
+        raise PolicyError(
+            f"A server computes at most {MAX_NFE} function evaluations for a decision; {nfe} were asked for."
+        )
+    return info.resolve_nfe(int(nfe))
 
 
 def encode_end(episode_key: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Source: openpi-client 0.1.2, `openpi_client.msgpack_numpy`. Arrays of Python obj
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from harness.errors import PolicyError
 ARRAY, SCALAR = b"__ndarray__", b"__npgeneric__"
 PLAIN_KINDS = "biufSU"
 """Kinds of dtype that are plain values: booleans, integers, floats, bytes and text."""
+MAX_VALUES = 1_000_000
+"""Values in the lists and maps of one message, together: arrays are one each. What Python makes of a list takes many times its bytes."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
@@ -38,8 +41,23 @@ def unpack(data: bytes, *, sender: str) -> dict[str, Any]:
     Raises:
         PolicyError: The bytes are no msgpack map, or hold an array that is none.
     """
+    left = MAX_VALUES
+
+    def count(values: Any) -> Any:
+        nonlocal left
+        left -= len(values) + 1
+        if left < 0:
+            raise ValueError(f"lists and maps of more than {MAX_VALUES:,} values are refused; send arrays")
+        return values
+
     try:
-        message = msgpack.unpackb(data, object_hook=_decode)
+        message = msgpack.unpackb(
+            data,
+            object_hook=lambda found: _decode(count(found)),
+            list_hook=count,
+            max_array_len=MAX_VALUES,
+            max_map_len=MAX_VALUES,
+        )
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise PolicyError(
             f"{sender} sent {len(data)} bytes that are no msgpack message ({type(error).__name__}: {error}); it does "
@@ -64,8 +82,11 @@ def _encode(value: Any) -> Any:
 
 def _decode(found: dict[Any, Any]) -> Any:
     if ARRAY in found:
+        shape, dtype, data = tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"]
+        if dtype.itemsize * math.prod(shape) != len(data) or not (dtype.itemsize or math.prod(shape) == 0):
+            raise ValueError(f"an array {list(shape)} of {dtype} is not {len(data)} bytes")
         # Copied, because the received bytes cannot be written to, which torch warns of.
-        return np.ndarray(tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"]).copy()
+        return np.ndarray(shape, dtype, data).copy()
     if SCALAR in found:
         return _plain(found[b"dtype"]).type(found[b"data"])
     return found
