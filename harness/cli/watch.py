@@ -109,8 +109,8 @@ def command(
     loaded = load_suite(suite)
     if any(clock != SYNCHRONOUS for clock in loaded.clock):
         raise UsageError(
-            f"A learning curve is of the synchronous clock, but suite {loaded.name!r} has {', '.join(loaded.clock)}: leave "
-            "its clock and latency out, and run the checkpoint that you choose with `harness run --clock`."
+            f"A learning curve is of the synchronous clock, but suite {loaded.name!r} has {', '.join(loaded.clock)}: "
+            "leave its clock and latency out, and run the checkpoint that you choose with `harness run --clock`."
         )
 
     # Now that no name or file is mistaken, what takes seconds to load.

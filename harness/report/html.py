@@ -284,12 +284,18 @@ def _stack(name: str, parts: list[tuple[str, float]], label: str, write: Any, sc
     }
 
 
+def _inside(root: str, name: str) -> Path | None:
+    """A file of a ledger; None where there is none, or the name leads out of it: ledgers come from strangers too."""
+    file = Path(root, name)
+    return file if file.is_file() and Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)) else None
+
+
 def _videos(ledger: Ledger, directory: Path) -> list[dict[str, str]]:
     """Videos that exist, failures first, with addresses relative to the page."""
     found = []
     with_video = ledger.episodes.dropna(subset=["video"])
     for row in records(with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")):
-        file = next((file for root in ledger.paths if (file := Path(root, row["video"])).is_file()), None)
+        file = next((file for root in ledger.paths if (file := _inside(root, row["video"])) is not None), None)
         if file is None:
             continue
         place = (text(row["suite"]), f"task {count(row['task_id'])}", f"init state {count(row['init_state_id'])}")

@@ -160,7 +160,7 @@ def _offered(request: Request) -> str:
 
 
 def _names_loopback(host: str) -> bool:
-    """Whether a Host header is of this machine itself: another name that leads here is a page's trick (DNS rebinding)."""
+    """Whether a Host header is of this machine: another name that leads here is a page's trick (DNS rebinding)."""
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
     return name.strip("[]") in LOOPBACK or name.startswith("127.") or name == "localhost"
 

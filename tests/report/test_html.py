@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.analysis import success_by_suite
@@ -216,6 +218,18 @@ def test_a_ledger_with_only_some_tables_gives_a_page_without_the_rest(
     assert ("Where the time went" in words) == ("episodes" in tables)
     assert ("Percentiles over all raw samples" in words) == ("latency" in tables)
     assert "nan" not in words.lower().split()
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "videos/../../secret.mp4", "{folder}/secret.mp4"])
+def test_a_video_outside_its_ledger_is_not_linked(build_ledger: BuildLedger, tmp_path: Path, name: str) -> None:
+    path = build_ledger(videos=True)
+    (path.parent / "secret.mp4").write_bytes(b"-")
+    part = next((path / "episodes").glob("*.parquet"))
+    table = pq.read_table(part)
+    names = pa.array([name.format(folder=path.parent)] * table.num_rows)
+    pq.write_table(table.set_column(table.schema.get_field_index("video"), table.schema.field("video"), names), part)
+    target = write_html(read(path), tmp_path / "out" / "report.html", command="c")
+    assert "secret.mp4" not in target.read_text()
 
 
 def test_videos_that_exist_are_linked_relative_to_the_page(build_ledger: BuildLedger, tmp_path: Path) -> None:

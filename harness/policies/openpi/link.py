@@ -17,6 +17,8 @@ from harness.policies.openpi.wire import pack, unpack
 
 DEFAULT_PORT, TLS_PORT = 8000, 443
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+MAX_ANSWER_BYTES = 16 * 2**20
+"""Largest message that is taken from a server: a chunk of 1,000 actions is 0.1 MB."""
 HANDSHAKE_S = 10.0
 """How long a server may take to accept a connection and to send its metadata, seconds."""
 SHOWN = 300
@@ -165,7 +167,7 @@ def _open(address: Address, token: str | None) -> ClientConnection:
             compression=None,
             proxy=None,
             ping_interval=None,
-            max_size=None,
+            max_size=MAX_ANSWER_BYTES,
             additional_headers=headers,
             open_timeout=HANDSHAKE_S,
         )
