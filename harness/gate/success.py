@@ -153,11 +153,15 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
         return Verdict.FAIL, f"{name} collapsed: {figures}{more}."
     name, evidence = min(judged, key=lambda item: item[1].counts.difference)
     worst = f"{name}, {points(evidence.counts.difference)} over {evidence.counts.n} pairs"
-    left_out = len(members) - len(judged)
-    scope = f"{len(judged)} tasks" + (
-        f" ({left_out} with under {rule.min_pairs} pairs are not judged)" if left_out else ""
-    )
+    scope = f"{len(judged)} tasks"
+    few = [name for name, evidence in members if evidence.counts.n < rule.min_pairs]
     undecided = [one for one, task in judged if not task.above(-rule.cliff, pass_alpha)]
+    if not undecided and few:
+        more = f" and {len(few) - 1} more have" if len(few) > 1 else " has"
+        return Verdict.INCONCLUSIVE, (
+            f"No drop of {points(-rule.cliff)} in any of {scope}, but {few[0]}{more} fewer than {rule.min_pairs} "
+            "pairs: run more trials."
+        )
     if not undecided:
         return Verdict.PASS, f"No drop of {points(-rule.cliff)} in any of {scope}. Worst: {worst}."
     least = int(np.ceil(np.log(pass_alpha) / np.log1p(-rule.cliff)))

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench_gate.py [--quick] [--seed N] [--json FILE] [--only PART,PART]
 
-Seeds are fixed, so the figures come out the same; `--seed` takes fresh ones. One core; some ten minutes.
+Seeds are fixed, so the figures come out the same; `--seed` takes fresh ones. One core; some forty minutes,
+half of them of `steps` and `credit`.
 """
 
 from __future__ import annotations
@@ -570,6 +571,31 @@ def credit(quick: bool) -> Iterator[Row]:
         }
 
 
+def worths(quick: bool) -> Iterator[Row]:
+    """Pairs to show a drop of success of 3 points by a mean score, over those by success, if stages were worth less.
+
+    At one look, by the normal law. At 1 a failure scores what `credit` says, at 0 the score is success itself. The
+    last column is a test that knew which outcomes of base and candidate become more frequent: nothing needs fewer.
+    """
+    rng = generator(20260316)
+    draws = 200_000 if quick else 2_000_000
+    for chain in CHAINS:
+        old, new = credit_pairs(rng, chain, lowering(chain, 0.03), draws)
+        needed = {}
+        for worth in (0.0, 0.25, 0.5, 0.75, 1.0):
+            found = np.where(new == 1, 1.0, worth * new) - np.where(old == 1, 1.0, worth * old)
+            needed[worth] = (found**2).mean() / found.mean() ** 2
+        kinds = np.unique(old)
+        seen = np.zeros((kinds.size, kinds.size))
+        np.add.at(seen, (np.searchsorted(kinds, old), np.searchsorted(kinds, new)), 1 / draws)
+        told = (seen - seen.T) ** 2 / np.maximum(seen + seen.T, 1e-12)
+        yield {
+            "law": chain.name,
+            **{f"worth {worth:g}": float(pairs / needed[0.0]) for worth, pairs in needed.items()},
+            "at best": float(2 / told.sum() / needed[0.0]),
+        }
+
+
 def credit_nulls(quick: bool) -> Iterator[Row]:
     """Partial credit at 500 pairs: false alarms of the three designs when the mean did not change, and false PASSes."""
     rng = generator(20260314)
@@ -760,6 +786,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "anytime": anytime,
     "power": power,
     "credit": credit,
+    "worths": worths,
     "credit_nulls": credit_nulls,
     "steps": steps,
     "wandering": wandering,

@@ -235,6 +235,15 @@ def test_tasks_with_too_few_pairs_are_never_passed(make_ledger: Any) -> None:
     assert verdicts(result)["per-task cliff"] == "INCONCLUSIVE"
 
 
+def test_one_task_with_too_few_pairs_is_not_passed_behind_the_others(make_ledger: Any) -> None:
+    """Four of four lost is no proof of a collapse, and no proof of none."""
+    rules = GateRules(per_task=TaskRule(cliff=0.3))
+    base, new = make_ledger("a", ["+" * 4, *["+" * 50] * 9]), make_ledger("b", ["-" * 4, *["+" * 50] * 9])
+    result = gate(base, new, rules)
+    assert verdicts(result)["per-task cliff"] == "INCONCLUSIVE"
+    assert "task 0 (put bowl 0 on the plate) has fewer than 5 pairs" in reason(result, "per-task cliff")
+
+
 @pytest.mark.parametrize(("verdict", "expected"), [("inconclusive", "INCONCLUSIVE"), ("fail", "FAIL")])
 def test_a_rise_that_nobody_announced_sounds_the_alarm(make_ledger: Any, verdict: Any, expected: str) -> None:
     rules = GateRules(success=SuccessRule(margin=0.03), too_good=TooGoodRule(verdict=verdict))

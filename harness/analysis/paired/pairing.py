@@ -34,6 +34,8 @@ _COLUMNS = [
     *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware"),
     *("goals", "goals_held_best", "stage"),
     *("clock", "latency_source"),
+    # Of `wall_clock`: asked for here, so that each part is opened once.
+    *("reset_s", "physics_s", "render_s", "policy_wait_s", "wall_s"),
 ]
 _DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video")
 
