@@ -49,13 +49,14 @@ class DelaySearch:
             raise UsageError(f"Under the clock {self.clock} no delay is set; choose asynchronous, blocking or rtc.")
         if not self.suite.tasks:
             raise UsageError(f"Suite {self.suite.name!r} has no tasks to play.")
-        self._play(SYNCHRONOUS, None, None)
+        # A clock that the policy cannot do is told before hours of episodes.
+        self._play((SYNCHRONOUS, self.clock), self.source(1), None, only_clocks=(SYNCHRONOUS,))
         order = self._order(read(self.out))
         longest = self._longest(read(self.out))
 
         def ask(steps: int, n: int) -> tuple[Solved, Solved]:
             source = self.source(steps)
-            self._play(self.clock, source, order[:n])
+            self._play((self.clock,), source, order[:n])
             return self._pairs(source.name, order[:n])
 
         return largest_delay(ask, longest, len(order), self.margin)
@@ -68,9 +69,15 @@ class DelaySearch:
             name, any_variant=DelaySamples.constant(ms), facts={"kind": "constant", "device": f"{steps} steps"}
         )
 
-    def _play(self, clock: ClockName, source: DelaySource | None, keys: Sequence[str] | None) -> None:
-        latency = () if source is None else (Latency(source=source.name),)
-        changes = {"clock": (clock,), "latency": latency, "probe": None, "policies": (self.policy,)}
+    def _play(
+        self,
+        clocks: tuple[ClockName, ...],
+        source: DelaySource,
+        keys: Sequence[str] | None,
+        only_clocks: tuple[ClockName, ...] | None = None,
+    ) -> None:
+        latency = (Latency(source=source.name),)
+        changes = {"clock": clocks, "latency": latency, "probe": None, "policies": (self.policy,)}
         result = run(
             self.suite.model_copy(update=changes),
             policies=[self.policy],
@@ -82,7 +89,8 @@ class DelaySearch:
             on_progress=self.on_progress,
             on_message=self.on_message,
             only=keys,
-            sources=() if source is None else (source,),
+            only_clocks=only_clocks,
+            sources=(source,),
         )
         self.played.append(result)
         if result.interrupted:
@@ -103,10 +111,7 @@ class DelaySearch:
         records = [json.loads(text) for text in ledger.runs["policies"].dropna()]
         lengths = [record.get(self.policy.label, {}).get("chunk_length") for record in records]
         known = [int(length) for length in lengths if length is not None]
-        longest = min([self.longest, *(length - 1 for length in known)])
-        if longest < 1:
-            raise UsageError(f"{self.policy.label} decides every step: its chunk of 1 action outlasts no delay.")
-        return longest
+        return min([self.longest, *(length - 1 for length in known)])
 
     def _pairs(self, source: str, keys: Sequence[str]) -> tuple[Solved, Solved]:
         episodes = read(self.out).episodes

@@ -91,7 +91,8 @@ def plan_cells(
         raise UsageError(
             f"Nothing is left to run under {', '.join(name for name in suite.clock if name != SYNCHRONOUS)}: "
             + " ".join(cell.sentence for cell in left_out)
-            + " Give a shorter delay, or a policy with longer chunks."
+            + " Give a shorter delay"
+            + (", or a policy with longer chunks." if any(CLOCK_OF[cell.clock].overlaps for cell in left_out) else ".")
         )
     return Cells(timings, tuple(left_out))
 
@@ -105,8 +106,8 @@ def require_clock(clock: ClockName, label: str, info: PolicyInfo) -> None:
     """
     if CLOCK_OF[clock].real and not info.remote:
         raise UsageError(
-            f"Policy {label!r} cannot run under the clock {clock!r}: it would decide in the simulator's process, which "
-            "cannot go on meanwhile. Serve it (`harness serve --policy …`) and run openpi://HOST:PORT."
+            f"Policy {label!r} cannot run under the clock {clock!r}, which asks a policy over a connection: "
+            "serve it (`harness serve --policy …`) and run openpi://HOST:PORT."
         )
     if CLOCK_OF[clock].freezes and not info.rtc:
         raise UsageError(

@@ -100,6 +100,8 @@ def claim(
     plan = plan_episodes(suite.tasks, counts, variants, cells.timings)
     if request.only is not None:
         plan = only_keys(plan, request.only)
+    if request.only_clocks is not None:
+        plan = tuple(unit for unit in plan if unit.clock in request.only_clocks)
     if prepared.recording is not None:
         check_parts(prepared.recording, plan)
     early_stopping = request.early_stopping(plan, manifests) if request.early_stopping is not None else None

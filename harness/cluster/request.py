@@ -15,6 +15,7 @@ from harness.schedule.progress import Progress
 from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
 from harness.spec.changes import SuiteChanges
+from harness.spec.timing import ClockName
 
 EarlyStoppingBuilder = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], EarlyStopping]
 """(plan, LIBERO suite → protocol manifest) → what looks at the run."""
@@ -33,6 +34,7 @@ class RunRequest:
     resume: bool = False
     early_stopping: EarlyStoppingBuilder | None = None
     only: Collection[str] | None = None
+    only_clocks: Collection[ClockName] | None = None
     isolation: Isolation = NO_LIMITS
     record: Recording | None = None
     sources: tuple[DelaySource, ...] = ()

@@ -45,6 +45,7 @@ from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
 from harness.spec.changes import SuiteChanges
 from harness.spec.suite import Quantization, Video
+from harness.spec.timing import ClockName
 from harness.time_source import TimeSource, WallTime
 
 
@@ -98,6 +99,7 @@ def run(
     clock: TimeSource | None = None,
     early_stopping: EarlyStoppingBuilder | None = None,
     only: Collection[str] | None = None,
+    only_clocks: Collection[ClockName] | None = None,
     isolation: Isolation | None = None,
     record: Recording | None = None,
     sources: Sequence[DelaySource] = (),
@@ -120,6 +122,7 @@ def run(
         early_stopping: Builds what looks at results as they come in and may drop the rest of the plan (a sequential
             gate). It is called with the plan and each suite's manifest before anything is written.
         only: Keys of the episodes to run; None for the whole plan.
+        only_clocks: Clocks of the suite whose episodes are run; the policies are asked whether they can do the others.
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
         record: Where to record episodes as a LeRobot dataset, which is made when all have run; None for nowhere.
         sources: What decisions take, for the suite's clocks other than the synchronous one.
@@ -140,6 +143,7 @@ def run(
         resume=resume,
         early_stopping=early_stopping,
         only=only,
+        only_clocks=only_clocks,
         isolation=isolation or NO_LIMITS,
         record=record,
         sources=tuple(sources),

@@ -15,6 +15,8 @@ from harness.spec.policy import PolicySpec
 
 POLICY = PolicySpec.model_validate(python_policy("Chunked", "chunked"))
 
+STEADY = PolicySpec.model_validate(python_policy("Steady", "decides-every-step"))
+
 
 def search(out, **changes) -> DelaySearch:
     """A search under a clock that costs steps."""
@@ -38,9 +40,23 @@ def test_it_plays_what_bisection_asks_for_and_nothing_twice(tmp_path):
     assert sum(result.done for result in again.played) == 0
 
 
-def test_requests_without_a_delay_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="nothing is delayed"):
-        replace(search(tmp_path), clock="synchronous").run()
+@pytest.mark.parametrize("clock", ["synchronous", "wall"])
+def test_requests_without_a_delay_are_refused(tmp_path, clock):
+    with pytest.raises(UsageError, match=f"Under the clock {clock} no delay is set"):
+        replace(search(tmp_path), clock=clock).run()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("policy", "clock", "told"),
+    [(POLICY, "rtc", "cannot run under the clock 'rtc'"), (STEADY, "asynchronous", "does not outlast")],
+)
+def test_a_clock_that_the_policy_cannot_do_is_refused_before_anything_is_played(tmp_path, policy, clock, told):
+    asked = search(tmp_path / "out")
+    with pytest.raises(UsageError, match=told):
+        replace(asked, policy=policy, clock=clock).run()
+    assert asked.played == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("text", ["3", "3%", "-1pp", "0pp", "100pp", "nanpp"])
