@@ -81,6 +81,19 @@ class TestRuns:
         assert any("the chunk of 5 steps does not outlast the delay of 5 steps" in line for line in said)
 
 
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [("rtc", "cannot run under the clock 'rtc'"), ("wall", "serve it"), ("asynchronous", "does not outlast the delay")],
+)
+def test_what_a_served_policy_cannot_do_is_refused_when_it_is_loaded_and_leaves_no_ledger(tmp_path, clock, told):
+    slow = DelaySource("slow", any_variant=DelaySamples.constant(750))
+    asked = suite(policies=[python_policy("Served", "served")], clock=clock)
+    with pytest.raises(UsageError, match=told):
+        harness.run(asked, out=tmp_path / "out", workers=1, sources=[slow])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "source", "told"),
     [

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 import variant_stubs
 
+from harness.delays import resolve_sources
 from harness.errors import HarnessError, UsageError
 from harness.latency import Labels, child, synthetic_observations
 from harness.latency.reading import Reading
 from harness.latency.to_ledger import ProbeSession, probe_to_ledger
 from harness.ledger import read
+from harness.policies.registry import make_policy
+from harness.spec import parse_policy
 from harness.spec.budget import Budget
 from harness.spec.policy import PolicySpec
 from harness.spec.resolve import parse
 from harness.spec.suite import Suite
+from harness.spec.timing import Latency
 from harness.time_source import WallTime
 
 STUB = "python:variant_stubs:Rounding"
@@ -203,3 +207,13 @@ def test_a_probe_s_node_says_its_instruction_set_threads_and_hardware(tmp_path: 
     assert node["threads"] >= 1
     assert node["hardware"] == "cpu"
     assert node["gl"] is None or node["gl"] != node["gl"]
+
+
+def test_a_replayed_probe_says_how_long_the_chunks_were_that_it_timed(tmp_path: Path) -> None:
+    """So that a run whose policy makes chunks of another length can refuse it."""
+    probed(tmp_path / "out")
+    source = f"ledger:{tmp_path / 'out'}"
+    (own,) = resolve_sources([Latency(source=source)], [STUB])
+    assert own.facts["chunk_length"] == str(make_policy(parse_policy(STUB)).info.chunk_length)
+    (borrowed,) = resolve_sources([Latency(source=source, timing_of=STUB)], ["flow"])
+    assert "chunk_length" not in borrowed.facts
