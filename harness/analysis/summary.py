@@ -17,6 +17,7 @@ from harness.analysis.origin import OriginRecords, naive_single_steps, policy_re
 from harness.analysis.paired.within import paired_variants
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
 from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
+from harness.analysis.tiers import tiers
 from harness.analysis.timing import phase_times, throughput, time_shares, utilisation, worker_time
 from harness.analysis.wall_clock import wall_agreement
 from harness.ledger import Ledger
@@ -65,6 +66,11 @@ class Summary:
     def paired(self) -> pd.DataFrame:
         """Every two policies on the episodes that both ran."""
         return paired_variants(self.ledger.episodes)
+
+    @cached_property
+    def tiers(self) -> pd.DataFrame:
+        """Cost beside success, and the Pareto front."""
+        return tiers(self.latency, self.ledger.counts, self.success, self.paired, self.roles)
 
     @cached_property
     def time(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from harness.report.tables.latency import decision_table, latency_tables, prefix
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
 from harness.report.tables.success import error_table, paired_table, success_table, task_tables
 from harness.report.tables.table import Table
+from harness.report.tables.tiers import tier_table
 from harness.report.tables.time import (
     phase_table,
     throughput_table,
@@ -53,6 +54,7 @@ SECTIONS: Mapping[str, Section] = {
     "success": Section(lambda told: [success_table(told.summary, told.names)], aggregates.SUCCESS),
     "tasks": Section(lambda told: task_tables(told.summary, told.names), aggregates.TASKS),
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
+    "tiers": Section(lambda told: [tier_table(told.summary, told.names)] if len(told.summary.ledger.latency) else []),
     "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
     "wall": Section(lambda told: [wall_table(told.summary)], aggregates.WALL),
     "errors": Section(lambda told: [error_table(told.summary, told.names)]),

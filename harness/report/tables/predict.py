@@ -97,8 +97,8 @@ _FROM_DESCRIPTION = (
 )
 
 _ANCHORED = (
-    f"Then corrected by known points; band: {100 * BAND:.0f} %, of what stacks and devices differ by. `--anchor none` leaves "
-    "them out, `--anchor PROFILE:nfe10=MS` adds one"
+    f"Then corrected by known points; band: {100 * BAND:.0f} %, of what stacks and devices differ by. `--anchor none` "
+    "leaves them out, `--anchor PROFILE:nfe10=MS` adds one"
 )
 MAX_NAMED = 6
 """Anchors that a note names."""
