@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.intervals import Floats
+from harness.analysis.paired.pairing import ERROR
 from harness.analysis.paired.score import (
     chance_to_exclude,
     chance_to_show_drop,
@@ -25,6 +26,10 @@ NAME = "score"
 UNKNOWN = (
     "Not every pair has partial credit on both sides: ledgers of before, imports and some worlds have none. Run both "
     "again, or leave the rule out."
+)
+NOTHING = (
+    "The base's mean score is within the margin of {:g}: losing all of it would be tolerated, so nothing can be "
+    "judged. State a floor, and look at the base."
 )
 
 
@@ -92,6 +97,9 @@ def judge_score(table: PairTable, rules: GateRules, rule: ScoreRule, alpha: floa
     evidence = score_evidence(table, rules, rule, "scored", look)
     if evidence is None:
         return RuleResult(NAME, Verdict.INCONCLUSIVE, UNKNOWN)
+    known = (table.base != ERROR) & (table.candidate != ERROR)
+    if table.base_scores is not None and table.base_scores[known].mean() <= rule.margin:
+        return RuleResult(NAME, Verdict.INCONCLUSIVE, NOTHING.format(rule.margin))
     verdict, reason = _judged(evidence, rule, alpha, rules.alpha)
     if verdict is Verdict.INCONCLUSIVE or evidence.differences.size == table.n:
         return RuleResult(NAME, verdict, reason)

@@ -62,6 +62,13 @@ def test_equal_scores_pass_and_few_pairs_decide_nothing(make_ledger: Any) -> Non
     assert score(gate(few, same_few, RULES)).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_base_that_scores_next_to_nothing_is_not_passed(make_ledger: Any) -> None:
+    old, new = (credited(make_ledger, name, "n" * 200) for name in ("old", "new"))
+    found = score(gate(old, new, RULES))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "within the margin of 0.1" in found.reason
+
+
 def test_ledgers_without_partial_credit_are_inconclusive_and_say_why(make_ledger: Any) -> None:
     old, new = make_ledger("old", ["+" * 100]), credited(make_ledger, "new", "+" * 100)
     found = score(gate(old, new, RULES))

@@ -244,6 +244,15 @@ def test_one_task_with_too_few_pairs_is_not_passed_behind_the_others(make_ledger
     assert "task 0 (put bowl 0 on the plate) has fewer than 5 pairs" in reason(result, "per-task cliff")
 
 
+def test_tasks_that_the_base_never_solves_cannot_collapse_and_are_not_passed(make_ledger: Any) -> None:
+    rules = GateRules(per_task=TaskRule(cliff=0.3))
+    result = gate(make_ledger("a", ["-" * 50] * 3), make_ledger("b", ["-" * 50] * 3), rules)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "at most 30% of each of 3 tasks" in reason(result, "per-task cliff")
+    some = gate(make_ledger("c", ["-" * 50, "+" * 50]), make_ledger("d", ["-" * 50, "+" * 50]), rules)
+    assert some.verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize(("verdict", "expected"), [("inconclusive", "INCONCLUSIVE"), ("fail", "FAIL")])
 def test_a_rise_that_nobody_announced_sounds_the_alarm(make_ledger: Any, verdict: Any, expected: str) -> None:
     rules = GateRules(success=SuccessRule(margin=0.03), too_good=TooGoodRule(verdict=verdict))
