@@ -151,10 +151,10 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
             f"{points(counts.difference)} over {counts.n} pairs, a real drop over {len(judged)} tasks at {alpha:.2g}"
         )
         return Verdict.FAIL, f"{name} collapsed: {figures}{more}."
-    if all(one.counts.both + one.counts.lost <= rule.cliff * one.counts.n for _, one in judged):
+    if not any(one.counts.both + one.counts.lost for _, one in judged):
         return Verdict.INCONCLUSIVE, (
-            f"The base solves at most {rule.cliff:.0%} of each of {len(judged)} tasks: none can drop by that much, so "
-            "nothing can be judged. State a floor, and look at the base."
+            f"The base solves nothing in {len(judged)} tasks: none can collapse, so nothing can be judged. State a floor, "
+            "and look at the base."
         )
     name, evidence = min(judged, key=lambda item: item[1].counts.difference)
     worst = f"{name}, {points(evidence.counts.difference)} over {evidence.counts.n} pairs"
