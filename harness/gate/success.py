@@ -153,8 +153,8 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
         return Verdict.FAIL, f"{name} collapsed: {figures}{more}."
     if not any(one.counts.both + one.counts.lost for _, one in judged):
         return Verdict.INCONCLUSIVE, (
-            f"The base solves nothing in {len(judged)} tasks: none can collapse, so nothing can be judged. State a floor, "
-            "and look at the base."
+            f"The base solves nothing in {len(judged)} tasks: none can collapse, so nothing can be judged. State a "
+            "floor, and look at the base."
         )
     name, evidence = min(judged, key=lambda item: item[1].counts.difference)
     worst = f"{name}, {points(evidence.counts.difference)} over {evidence.counts.n} pairs"
