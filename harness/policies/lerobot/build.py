@@ -76,7 +76,7 @@ def build(spec: PolicyRequest, *, endpoint: str | None = None, cache_dir: Path |
     """
     options = parse_options(spec.options)
     path = require_path(spec)
-    cautions = check_versions(installed_version("lerobot"), installed_version("transformers"))
+    cautions = check_versions(installed_version("lerobot"), installed_version("transformers"), options.versions)
     label = getattr(spec, "label", "") or f"lerobot:{path}"
     if options.weights == "random":
         parts = _at_random(path, options, label)

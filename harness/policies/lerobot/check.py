@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import NoPolicyError, UsageError
 from harness.policies.lerobot.families import FAMILIES, family_of
 from harness.policies.lerobot.hub import find_local, look_up, looks_local
 from harness.policies.lerobot.options import parse_options
@@ -25,6 +25,8 @@ def check(spec: PolicyRequest, local: bool) -> None:
     """
     options = parse_options(spec.options)
     path = require_path(spec)
+    if options.env is not None and local:
+        require_lock(options.env)
     if options.weights == "random":
         family_of(path)
         return
@@ -35,6 +37,20 @@ def check(spec: PolicyRequest, local: bool) -> None:
         find_local(path, options.revision)
     elif find_spec("huggingface_hub") is not None:
         look_up(path, options.revision, options.redirect)
+
+
+def require_lock(lock: str) -> Path:
+    """The lock file.
+
+    Raises:
+        NoPolicyError: It is not there.
+    """
+    file = Path(lock).expanduser().absolute()
+    if not file.is_file():
+        raise NoPolicyError(
+            f"lerobot: env is {lock!r}, and there is no such lock file; write one with `uv pip compile`."
+        )
+    return file
 
 
 def require_path(spec: PolicyRequest) -> str:

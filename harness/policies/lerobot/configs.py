@@ -33,7 +33,7 @@ RANDOM_RESOLUTION = 256
 def config_class(policy_type: str) -> Any:
     """LeRobot's configuration class of a policy type."""
     import lerobot.policies  # noqa: F401  (registers every policy type)
-    from lerobot.configs import PreTrainedConfig
+    from lerobot.configs.policies import PreTrainedConfig
 
     return PreTrainedConfig.get_choice_class(policy_type)
 
@@ -74,7 +74,7 @@ def random_config(family: Family, options: LerobotOptions) -> Any:
     Raises:
         UsageError: An option that the type's configuration has no field for, or a value that it refuses.
     """
-    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.configs.types import FeatureType, PolicyFeature
 
     build = config_class(family.type)
     known = {field.name for field in dataclasses.fields(build)}
@@ -117,7 +117,7 @@ def read_config(checkpoint: Checkpoint, family: Family, options: LerobotOptions)
         PolicyError: LeRobot refuses it, e.g. because another version wrote it.
         UsageError: An option that the policy type has no field for.
     """
-    from lerobot.configs import PreTrainedConfig
+    from lerobot.configs.policies import PreTrainedConfig
 
     config_class(family.type)
     try:
@@ -214,7 +214,7 @@ def fit_to_libero(config: Any, processors: Processors, checkpoint: str) -> Itera
     Raises:
         PolicyError: State or action of another size than LIBERO's.
     """
-    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.configs.types import FeatureType, PolicyFeature
 
     for key, wanted, features, padded, kind, pipeline in (
         (STATE_KEY, STATE_DIM, config.input_features, "max_state_dim", FeatureType.STATE, processors.pre),

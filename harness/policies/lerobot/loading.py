@@ -173,7 +173,7 @@ def policy_class(policy_type: str) -> Any:
     Raises:
         ImportError: A package that the type needs is not installed.
     """
-    from lerobot.policies import get_policy_class
+    from lerobot.policies.factory import get_policy_class
 
     return get_policy_class(policy_type)
 

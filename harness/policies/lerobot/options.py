@@ -26,6 +26,10 @@ class LerobotOptions(PolicyOptions):
     """Branch, tag or commit of a hub repository; also written REPO@REVISION."""
     redirect: Literal["refuse", "follow"] = "refuse"
     """What to do when the hub serves another repository than the one asked for: "refuse" or "follow"."""
+    env: str | None = None
+    """Lock file of another stack: the policy is built and served in an environment of its own, made with uv."""
+    versions: Literal["tested", "any"] = "tested"
+    """"any": take whatever LeRobot and transformers are installed, and warn of those known to be wrong."""
     tokenizer: str | None = None
     """Tokenizer to use instead of the one the checkpoint names: a local folder or a hub id."""
     vlm: str | None = None

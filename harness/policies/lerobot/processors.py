@@ -50,7 +50,7 @@ def load_processors(
     Raises:
         PolicyError: A step or a tokenizer cannot be built.
     """
-    from lerobot.policies import make_pre_post_processors
+    from lerobot.policies.factory import make_pre_post_processors
 
     overrides: dict[str, dict[str, Any]] = {"device_processor": {"device": config.device}}
     if not keep_renames:
@@ -74,7 +74,7 @@ def load_processors(
 
 def random_processors(config: Any) -> Processors:
     """Build the pipelines of a policy with random weights: statistics that change nothing, a stand-in tokenizer."""
-    from lerobot.policies import make_pre_post_processors
+    from lerobot.policies.factory import make_pre_post_processors
 
     features = {**config.input_features, **config.output_features}
     statistics = {key: _identity(feature.shape) for key, feature in features.items()}

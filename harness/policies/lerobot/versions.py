@@ -56,12 +56,13 @@ def transformers_fault(found: str | None) -> str | None:
     return None
 
 
-def check_versions(lerobot: str | None, transformers: str | None) -> tuple[str, ...]:
+def check_versions(lerobot: str | None, transformers: str | None, accepted: str = "tested") -> tuple[str, ...]:
     """Refuse versions known to be wrong.
 
     Args:
         lerobot: Version found, see `installed_version`; None when absent.
         transformers: Likewise.
+        accepted: "any": versions known to be wrong are warned of, not refused.
 
     Returns:
         Warnings: a version that is accepted but not the tested one.
@@ -70,6 +71,8 @@ def check_versions(lerobot: str | None, transformers: str | None) -> tuple[str, 
         PolicyError: Names the version, the reason and what to install.
     """
     fault = lerobot_fault(lerobot) or transformers_fault(transformers)
+    if fault is not None and accepted == "any" and lerobot is not None:
+        return (f"{fault}. Accepted as asked (versions=any).",)
     if fault is not None:
         raise PolicyError(f"{fault}. Run {INSTALL}.")
     if lerobot != TESTED:
