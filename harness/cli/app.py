@@ -13,6 +13,7 @@ from harness.cli import (
     audit,
     baseline,
     checkpoint,
+    cluster,
     compare,
     delay,
     doctor,
@@ -78,6 +79,7 @@ app.command("validate", cls=Verb, epilog=validate.EXAMPLES)(validate.command)
 app.command("watch", cls=Verb, epilog=watch.EXAMPLES)(watch.command)
 app.command("nightly", cls=Verb, epilog=nightly.EXAMPLES)(nightly.command)
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.command)
 

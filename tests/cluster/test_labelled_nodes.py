@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,15 +44,16 @@ def run(cluster: Any, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "two.yaml").write_text(SUITE)
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "statistics").write_text("5" * 64)
-    harness_run = [sys.executable, "-c", "from harness.cli import main; main()", "run"]
-    arguments = ["two.yaml", "--out", "led", "--address", cluster.address]
-    # A token in the home directory, as the first private cluster leaves one; this cluster asks for none.
+    return harness_cli("run", "two.yaml", "--out", "led", "--address", cluster.address, folder=folder)
+
+
+def harness_cli(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command whose home has a token, as the first private cluster leaves one; this cluster asks for none."""
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text("a" * 64)
     variables = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(folder)}
-    return subprocess.run(
-        [*harness_run, *arguments], env=variables, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
+    return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_rows_name_the_hardware_that_nodes_are_labelled_with_and_nodes_of_one_host_apart(cluster, tmp_path) -> None:
@@ -76,3 +78,20 @@ def test_a_label_that_is_no_profile_is_refused_with_its_node_and_the_nearest_nam
     assert done.returncode == 64, told
     assert "is labelled hardware=a100-sxm-80g." in told
     assert "a100-sxm-80gb" in told.partition("a100-sxm-80g.")[2]
+
+
+def test_the_status_of_a_cluster_tells_what_each_node_is_and_cannot_do(cluster, tmp_path) -> None:
+    idle = cluster.add_node(num_cpus=0, node_ip_address="127.0.0.1")
+    try:
+        done = harness_cli("cluster", "status", "--address", cluster.address, "--json", folder=tmp_path)
+    finally:
+        cluster.remove_node(idle)
+    assert done.returncode == 0, done.stderr
+    nodes = {node["hardware"]: node for node in json.loads(done.stdout)}
+    a100, spark = nodes["a100-sxm-80gb"], nodes["dgx-spark-gb10"]
+    assert len({node["node_id"] for node in nodes.values()}) == 3
+    assert a100["versions"]["ray"] == spark["versions"]["ray"]
+    assert all(abs(node["clock_s"]) <= node["clock_within_s"] + 0.05 for node in nodes.values())
+    assert [node["cannot"] for node in json.loads(done.stdout) if not node["cores"]] == [
+        ["run anything: it has no CPU for Ray (`ray start --num-cpus`)"]
+    ]
