@@ -55,7 +55,7 @@ def tier_table(summary: Summary, names: VariantNames) -> Table:
 TIER_NOTE = (
     "ms: median decision at batch 1, of the fastest configuration. weights: parameters that a decision uses. front: no "
     "policy here takes no more time and solves as many. dominated: another takes no more time and solves more of the "
-    "same episodes, its 95 % bounds (Tango) above 0. behind: it solves as many or more, but chance may have given that. "
+    "same episodes, its 95 % bounds (Tango) above 0. behind: it solves as many or more, but chance may explain that. "
     "perturbed: points lost on perturbed suites against the plain ones. Controls are left out."
 )
 
