@@ -62,7 +62,9 @@ def test_episodes_on_the_wall_clock_are_those_that_were_predicted_where_the_dela
     for key, trajectory in zip(wall["episode_key"], wall["trajectory_sha256"], strict=True):
         assert trajectory == as_predicted[key] or key in slower
     (row,) = Summary(ledger).wall.to_dict("records")
-    assert (row["n"], row["pairs"], row["agree"]) == (4, 4, 4)
+    assert (row["n"], row["pairs"]) == (4, 4)
+    # On a machine that is too slow for it, a longer delay may end an episode otherwise.
+    assert row["agree"] >= 4 - len(slower)
     assert row["predicted_ms"] == 125 <= row["delay_ms"]
     assert row["shorter"] == 0
     warnings = json.loads(ledger.runs["policies"].iloc[0])["remote"]["warnings"]
