@@ -55,7 +55,11 @@ def test_episodes_on_the_wall_clock_are_those_that_were_predicted_where_the_dela
     assert (wall["overruns"] >= 0).all()
     assert (wall["wall_s"] >= wall["sim_s"]).all()
     assert (decisions.loc["wall", "delay_ms"] >= 125).all()
-    assert (decisions.loc["wall", "delay_steps"] >= 3).all()
+    # Steps that a slow machine stretches fit fewer into a delay.
+    in_time = decisions.loc["wall"][
+        decisions.loc["wall", "episode_key"].isin(wall[wall["overruns"] == 0]["episode_key"])
+    ]
+    assert (in_time["delay_steps"] >= 3).all()
     assert set(decisions.loc["asynchronous", "delay_steps"]) == {3}
     slower = set(decisions.loc["wall"].query("delay_steps != 3")["episode_key"])
     as_predicted = dict(zip(virtual["episode_key"], virtual["trajectory_sha256"], strict=True))
@@ -63,10 +67,9 @@ def test_episodes_on_the_wall_clock_are_those_that_were_predicted_where_the_dela
         assert trajectory == as_predicted[key] or key in slower
     (row,) = Summary(ledger).wall.to_dict("records")
     assert (row["n"], row["pairs"]) == (4, 4)
-    # On a machine that is too slow for it, a longer delay may end an episode otherwise.
+    # Another delay than predicted may end an episode otherwise.
     assert row["agree"] >= 4 - len(slower)
     assert row["predicted_ms"] == 125 <= row["delay_ms"]
-    assert row["shorter"] == 0
     warnings = json.loads(ledger.runs["policies"].iloc[0])["remote"]["warnings"]
     assert "Its server is slowed: no answer leaves it before 125 ms." in warnings
 
@@ -85,7 +88,7 @@ def test_a_padded_answer_takes_as_long_as_asked_and_says_what_it_decided_alone(s
 @pytest.mark.parametrize(
     ("policy", "sources", "told"),
     [
-        ("random", [SOURCE], r"cannot run under the clock 'wall': .*harness serve"),
+        ("random", [SOURCE], "cannot run under the clock 'wall'.*harness serve"),
         ("openpi", [SOURCE, DelaySource("b", any_variant=DelaySamples.constant(1.0))], "the one prediction"),
         ("openpi", [DelaySource("a", any_variant=DelaySamples.constant(500.0))], "does not outlast the delay"),
     ],
