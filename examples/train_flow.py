@@ -2,7 +2,7 @@
 
     python examples/train_flow.py --data DIR --out runs/teacher --steps 20000
     python examples/train_flow.py --data DIR --out runs/teacher --steps 20000 --resume
-    python examples/train_flow.py --data DIR --out runs/long --steps 20000 --chunk 50 --start-from checkpoints/flow/teacher
+    python examples/train_flow.py --data DIR --out runs/long --steps 20000 --chunk 50 --start-from CHECKPOINT
 
 Conditional flow matching (Lipman et al. 2023) as in Pi0: x_t = (1 - t) * actions + t * noise, v = noise - actions, with
 t from Beta(1.5, 1). Vision encoder and prefix run once per observation, the expert on `--draws` noisy chunks of it. A

@@ -18,7 +18,7 @@ ARRAY, SCALAR = b"__ndarray__", b"__npgeneric__"
 PLAIN_KINDS = "biufSU"
 """Kinds of dtype that are plain values: booleans, integers, floats, bytes and text."""
 MAX_VALUES = 1_000_000
-"""Values in the lists and maps of one message, together (an array is one): Python's lists take many times their bytes."""
+"""Values in the lists and maps of one message, together (an array is one): Python's take many times their bytes."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
