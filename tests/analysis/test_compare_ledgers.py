@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.analysis.latency.checks import decision_checks
 from harness.analysis.paired.compare import MAX_FLIPS, Choice, compare
-from harness.analysis.paired.overlap import failure_overlap
+from harness.analysis.paired.overlap import _in_common, failure_overlap
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter, read
@@ -304,3 +305,9 @@ def _episodes(path: Path) -> list[dict[str, Any]]:
     from harness.ledger.storage import Location
 
     return read_rows(Location.of(path), "episodes")
+
+
+@pytest.mark.parametrize(("n", "a", "b"), [(10, 7, 8), (5, 5, 2), (500, 20, 31), (20_000, 600, 610)])
+def test_common_failures_have_the_law_that_scipy_gives_them(n: int, a: int, b: int) -> None:
+    expected = stats.hypergeom.pmf(np.arange(min(a, b) + 1), n, a, b)
+    np.testing.assert_allclose(_in_common(n, a, b), expected, rtol=1e-6, atol=1e-12)

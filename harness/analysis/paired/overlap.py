@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 Truths = NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ def failure_overlap(base: Truths, candidate: Truths, tasks: NDArray[np.int64], s
     law = np.ones(1)
     for n, a, b in zip(sizes, first, second, strict=True):
         if a and b:
-            law = np.convolve(law, stats.hypergeom.pmf(np.arange(min(a, b) + 1), n, a, b))
+            law = np.convolve(law, _in_common(int(n), int(a), int(b)))
     both = int((missed & also).sum())
     n, a, b = missed.size, int(missed.sum()), int(also.sum())
     return FailureOverlap(
@@ -60,7 +60,20 @@ def failure_overlap(base: Truths, candidate: Truths, tasks: NDArray[np.int64], s
         both=both,
         n=n,
         expected=a * b / n,
-        p=float(stats.hypergeom.sf(both - 1, n, a, b)),
+        p=min(1.0, float(_in_common(n, a, b)[both:].sum())),
         expected_in_tasks=float((first * second / np.maximum(sizes, 1)).sum()),
         p_in_tasks=min(1.0, float(law[both:].sum())),
     )
+
+
+def _in_common(n: int, a: int, b: int) -> NDArray[np.float64]:
+    """Probabilities of 0 … min(a, b) in common of a and of b drawn of n: that of scipy takes seconds for 10⁶."""
+    least = max(0, a + b - n)
+    k = np.arange(least, min(a, b) + 1)
+    law: NDArray[np.float64] = np.exp(_log_choose(a, k) + _log_choose(n - a, b - k) - _log_choose(n, b))
+    return np.concatenate([np.zeros(least), law])
+
+
+def _log_choose(n: ArrayLike, k: ArrayLike) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = -special.betaln(np.subtract(n, k) + 1, np.add(k, 1)) - np.log(np.add(n, 1))
+    return found
