@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +49,7 @@ def failure_overlap(base: Truths, candidate: Truths, tasks: NDArray[np.int64], s
     sizes = np.bincount(tasks)
     first, second = np.bincount(tasks[missed], minlength=sizes.size), np.bincount(tasks[also], minlength=sizes.size)
     # The distribution of a sum of independent hypergeometric counts, one a task.
-    law: NDArray[np.float64] = np.ones(1)
+    law: NDArray[Any] = np.ones(1)
     for n, a, b in zip(sizes, first, second, strict=True):
         if a and b:
             law = np.convolve(law, _in_common(int(n), int(a), int(b)))
