@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "delays": {"errors", "spec", "clocks", "ledger", "analysis"},
     "delay_search": {"errors", "spec", "schedule", "clocks", "ledger", "analysis", "cluster"},
     "evaluation": {"ledger", "delays", "spec", "clocks", "cluster", "analysis", "report"},
+    "agreement": {"errors", "time_source", "spec", "schedule", "sim", "policies", "rollout", "analysis"},
     "watch": {
         "errors", "time_source", "strict_json", "cores", "screen", "notify", "spec", "schedule", "ledger", "rollout",
         "latency", "cluster", "analysis", "gate", "report", "evaluation",
@@ -51,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "errors", "time_source", "cores", "interrupts", "screen", "notify", "spec", "schedule", "sim", "ledger",
         "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate", "report",
-        "evaluation", "nightly", "watch", "doctor", "delay_search",
+        "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does

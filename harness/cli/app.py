@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import harness
 from harness.cli import (
+    agree,
     audit,
     baseline,
     checkpoint,
@@ -69,6 +70,7 @@ app.command("predict", cls=Verb, epilog=predict.EXAMPLES)(predict.command)
 app.command("serve", cls=Verb, epilog=serve.EXAMPLES)(serve.command)
 app.command("report", cls=Verb, epilog=report.EXAMPLES)(report.command)
 app.command("compare", cls=Verb, epilog=compare.EXAMPLES)(compare.command)
+app.command("agree", cls=Verb, epilog=agree.EXAMPLES)(agree.command)
 app.command("delay", cls=Verb, epilog=delay.EXAMPLES)(delay.command)
 app.command("gate", cls=Verb, epilog=gate.EXAMPLES)(gate.command)
 app.command("audit", cls=Verb, epilog=audit.EXAMPLES)(audit.command)
