@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +19,14 @@ from harness.cli.examples import examples
 from harness.cli.values import parse_policies
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
-from harness.spec.suite import Video
+from harness.spec.budget import Budget
+from harness.spec.suite import ProbePlan, Video
 from harness.spec.timing import SYNCHRONOUS
 from harness.watch.backlog.order import BacklogOrder
 
 if TYPE_CHECKING:
     from harness.spec.rules import GateRules
+    from harness.watch.checkpoints.revisions import Revisions
     from harness.watch.evaluation.machine import Gpu
     from harness.watch.service import Hooks, Settings, Watcher
 
@@ -29,15 +36,23 @@ EXAMPLES = examples(
     "harness watch outputs/run7 --suite libero_10 --cpus 12-15 --gpu 1 --rules nightly",
     "harness watch outputs/run7 --suite seed --policy-kind 'lerobot?dtype=bfloat16' --once",
     "harness watch outputs/run7 --suite seed --explain  # what would happen, and with what",
+    "harness watch hf://me/pi05-student --base reports/incumbent  # doctor, seed suite, probe, budget gate",
     "harness watch outputs/run7 --suite seed --notify 'notify-send {name} {summary}'",
 )
 
 
 def command(
-    suite: Annotated[str, typer.Option(help="Name or path of the suite that every checkpoint runs.")],
     directory: Annotated[
         str | None,
-        typer.Argument(metavar="[DIR]", help="Folder that training writes to: a path or URI.", show_default=False),
+        typer.Argument(
+            metavar="[DIR]",
+            help="Folder that training writes to, a path or URI; or hf://OWNER/NAME, whose new revisions count.",
+            show_default=False,
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Name or path of the suite that every checkpoint runs.", show_default="of hf://: seed"),
     ] = None,
     outbox: Annotated[Path | None, typer.Option(help="Folder of an EvalClient, in place of DIR or besides.")] = None,
     policy_kind: Annotated[
@@ -58,10 +73,15 @@ def command(
         str | None, typer.Option(help="File that training writes into a complete checkpoint.", show_default=False)
     ] = None,
     quiet: Annotated[float, typer.Option(min=0, help="Else: seconds without a change that mean complete.")] = 30.0,
-    poll: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 5.0,
+    poll: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds between looks.", show_default="5; of hf://: 60")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Evaluate what is there, then end.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say what would happen, and end.")] = False,
-    rules: Annotated[str | None, typer.Option(help="Judge every checkpoint by these gate rules.")] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(help="Judge every checkpoint by these gate rules.", show_default="of hf://: robot_budget"),
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Ledger to judge against.", show_default="the best checkpoint so far")
     ] = None,
@@ -97,6 +117,16 @@ def command(
     from harness.spec import load_suite
     from harness.spec.rules import load_rules
 
+    revisions = None
+    if directory is not None and directory.startswith("hf://"):
+        from harness.watch.checkpoints.revisions import repository_of
+
+        revisions = repository_of(directory)
+        out = out or f"reports/watch-{revisions[0].rpartition('/')[2]}"
+        outbox, directory = outbox or Path(out) / "revisions", None
+        suite, rules, poll, quiet = suite or "seed", rules or "robot_budget", poll or 60.0, 0.0
+    if suite is None:
+        raise UsageError("Name the suite that every checkpoint runs with --suite, e.g. --suite seed.")
     if directory is None and outbox is None:
         raise UsageError("Name the folder that training writes to, or the --outbox of its EvalClient.")
     if directory is not None and os.path.isfile(directory):
@@ -112,6 +142,10 @@ def command(
             f"A learning curve is of the synchronous clock, but suite {loaded.name!r} has {', '.join(loaded.clock)}: "
             "leave its clock and latency out, and run the checkpoint that you choose with `harness run --clock`."
         )
+
+    if revisions is not None and loaded.probe is None:
+        # Success and latency of every revision, whatever the suite is for.
+        loaded = loaded.model_copy(update={"probe": ProbePlan(launches=3, budget=Budget(min_seconds=3.0))})
 
     # Now that no name or file is mistaken, what takes seconds to load.
     from harness.interrupts import Interrupts
@@ -142,7 +176,7 @@ def command(
         cancel=cancel,
         max_waiting=max_waiting,
         quiet_s=quiet,
-        poll_s=poll,
+        poll_s=poll or 5.0,
     )
     wanted = parse_gpus(gpu)
     if explain:
@@ -153,6 +187,11 @@ def command(
     # A GPU that may not be used is refused at once, not after the first checkpoint.
     choose_gpus(read_gpus(), wanted=wanted, share=share_gpu)
     hooks = _hooks(settings, screen, given, base, notify, log_to or [], wanted)
+    if revisions is not None:
+        source = _revisions(revisions, settings, screen)
+        # A repository that is not there is told at once; later trouble is tried again.
+        source.fetch()
+        hooks = replace(hooks, fetch=source.fetch)
     watcher = Watcher(settings, ProcessEvaluator(), WallTime(), hooks)
     if retry:
         watcher.retry()
@@ -191,6 +230,29 @@ def _hooks(
             evaluation.out, settings.outbox, evaluation.nfe, resume_command(), tuple(sinks), template, screen
         ),
     )
+
+
+def _revisions(named: tuple[str, str], settings: Settings, screen: Screen) -> Revisions:
+    """The revisions of a repository, each past the doctor before it is evaluated."""
+    from harness.watch.checkpoints.revisions import Revisions
+
+    assert settings.outbox is not None  # noqa: S101 - made for it
+    kind = settings.evaluation.policy
+    examine = partial(_examine, kind) if kind.partition("?")[0] in ("lerobot", "flow") else lambda folder: None
+    return Revisions(*named, settings.outbox, screen.say, time.time, examine)
+
+
+def _examine(kind: str, folder: str) -> str | None:
+    """What the doctor finds wrong with a policy, asked in a process of its own; None where nothing is."""
+    name, mark, options = kind.partition("?")
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "doctor", "--json"]
+    asked = subprocess.run([*command, "--policy", f"{name}:{folder}{mark}{options}"], capture_output=True, text=True)
+    try:
+        checks = json.loads(asked.stdout)
+    except ValueError:
+        return f"the doctor cannot load it: {(asked.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+    failed = [f"{one['name']}: {one['found']}" for one in checks if one["status"] == "fail"]
+    return f"the doctor finds {'; '.join(failed)}" if failed else None
 
 
 def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: bool) -> int:

@@ -69,6 +69,12 @@ class Hooks:
     """
     judge: Callable[[JournalEntry, State], tuple[str, str]] = lambda entry, state: ("", "")
     """(verdict, reason) of a checkpoint whose episodes are in the ledger."""
+    fetch: Callable[[], None] = lambda: None
+    """Bring in what lies elsewhere, as submissions to the outbox; called before each look.
+
+    Raises:
+        HarnessError: It could not; the watch goes on and tries again.
+    """
     publish: Callable[[State, JournalEntry | None], None] = lambda state, entry: None
     """Write the learning curve again, after a result or, without an entry, at the start."""
 
@@ -168,6 +174,7 @@ class Watcher:
 
     def _look(self) -> None:
         self._unsettled = 0
+        self.hooks.fetch()
         if self._tree is not None:
             candidates, faults = scan(self._tree, self.settings.evaluation.marker)
             for fault in faults:
