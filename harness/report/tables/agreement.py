@@ -33,7 +33,8 @@ def agreement_tables(found: Decisions, teacher: str, student: str) -> list[Table
                 (count(by_step[k]["step"]), number(by_step[k]["motion"]), percent(by_step[k]["gripper"])) for k in shown
             ),
             1,
-            "Not calibrated: what a distance costs in success depends on the policy and the task.",
+            "What a distance costs in success depends on policy and task. On flow a motion RMS of 0.08 over all steps "
+            "cost nothing in 500 episodes, and 0.46 most of it (reports/examples/agree); no other policy is calibrated.",
         ),
     ]
 
