@@ -82,7 +82,7 @@ def test_a_teacher_agrees_with_itself_and_a_student_does_not_quite(
     out = tmp_path / "agree.json"
     argv = ["agree", "flow", "flow:student", "--tasks", "1", "--nfe", "10", "--student-nfe", "1", "--json", str(out)]
     assert invoke(argv) == 0
-    assert "no other policy is calibrated" in " ".join(capsys.readouterr().out.split())
+    assert "No other policy is calibrated" in " ".join(capsys.readouterr().out.split())
     found = json.loads(out.read_text())
     moves = {row["dimension"]: row["share"] for row in found["dimensions"]}
     assert 0 < moves["x"] < 0.5

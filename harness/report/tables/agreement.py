@@ -34,7 +34,7 @@ def agreement_tables(found: Decisions, teacher: str, student: str) -> list[Table
             ),
             1,
             "What a distance costs in success depends on policy and task. On flow a motion RMS of 0.08 over all steps "
-            "cost nothing in 500 episodes, and 0.46 most of it (reports/examples/agree); no other policy is calibrated.",
+            "cost nothing in 500 episodes, 0.46 most of it (reports/examples/agree). No other policy is calibrated.",
         ),
     ]
 
