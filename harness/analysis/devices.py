@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harness.analysis.intervals import clopper_pearson
 from harness.analysis.paired.statistics import PairCounts, difference_bounds, holm, mcnemar_exact
@@ -88,9 +89,12 @@ def rank_changes(cells: pd.DataFrame) -> list[str]:
                 for other in both[i + 1 :]:
                     before, after = plain[one] - plain[other], rates[one] - rates[other]
                     if before * after < 0 or (before == 0) != (after == 0):
+                        counts = cell.set_index("nfe").loc[[one, other], ["successes", "n"]].to_numpy(dtype=np.int64)
+                        p = stats.fisher_exact([(solved, n - solved) for solved, n in counts]).pvalue
                         said.append(
                             f"{policy} on {suite}: NFE {one} against NFE {other} is {100 * before:+.1f} points in the "
-                            f"synchronous run and {100 * after:+.1f} under {clock}, {source}."
+                            f"synchronous run and {100 * after:+.1f} under {clock}, {source} (p {p:.2g}, Fisher's "
+                            "exact test)."
                         )
     return said
 

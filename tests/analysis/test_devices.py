@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -102,6 +103,7 @@ def test_a_cell_that_was_not_run_says_why_instead_of_a_rate(cells, ledger):
 def test_a_device_that_turns_two_nfe_around_is_told(cells):
     (sentence,) = rank_changes(cells)
     assert "NFE 1 against NFE 10 is -20.0 points in the synchronous run and +30.0 under asynchronous" in sentence
+    assert re.search(r"\(p 0\.\d+, Fisher's exact test\)\.$", sentence)
 
 
 def test_the_page_draws_success_against_delay_and_the_heat_map(ledger):
