@@ -47,7 +47,7 @@ class TimingOptions:
         """The sources of delays that they name.
 
         Raises:
-            UsageError: Terms or another policy's timing without a source.
+            UsageError: Terms or another policy's timing without a source that they belong to.
             SpecError: A source that cannot be read.
         """
         sources = [text if ":" in text else f"constant:{text}" for text in self.latency]
@@ -59,6 +59,17 @@ class TimingOptions:
             raise UsageError(
                 "--network, --sensor, --latency-as and --device-from say more of a source of delays; name one with "
                 "--latency, --latency-from or --device."
+            )
+        kinds = {source.partition(":")[0] for source in sources}
+        if self.latency_as is not None and kinds == {"constant"}:
+            raise UsageError(
+                f"--latency-as {self.latency_as} names a policy that was timed, but {', '.join(sources)} is nobody's "
+                "timing. Drop it, or name a source with --latency-from, --device or --latency published:PROFILE."
+            )
+        if self.device_from is not None and "device" not in kinds:
+            raise UsageError(
+                f"--device-from {self.device_from} says what a device is predicted from, but no device is named. "
+                "Drop it, or name one with --device."
             )
         return tuple(self._latency(source, terms) for source in sources)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +116,12 @@ def read_term(name: str, text: str) -> tuple[DelaySamples, str]:
         try:
             numbers.append(float(line))
         except ValueError:
-            raise UsageError(f"{value}, line {place}: {line.strip()!r} is no number of milliseconds.") from None
+            numbers.append(math.nan)
+        if not 0 <= numbers[-1] < math.inf:
+            raise UsageError(
+                f"{value}, line {place}: {line.strip()!r} is no number of milliseconds from 0 up. Leave out what was "
+                "not measured."
+            )
     try:
         samples = DelaySamples((np.array(numbers, dtype=np.float64),))
     except UsageError as error:

@@ -63,8 +63,9 @@ def _configuration(path: str, whole: pd.DataFrame, policy: str, timed: str) -> p
     rows = whole[whole["policy_id"] == timed]
     if rows.empty:
         held = ", ".join(sorted(whole["policy_id"].dropna().unique()))
-        hint = " Say whose timing to use with --latency-as." if timed == policy else ""
-        raise UsageError(f"{path!r} has no samples of policy {timed!r}. It has: {held}.{hint}")
+        raise UsageError(
+            f"{path!r} has no samples of policy {timed!r}. It has: {held}. Say whose timing to use with --latency-as."
+        )
     alone = rows[rows["batch_size"].fillna(1) == 1]
     if alone.empty:
         sizes = ", ".join(str(size) for size in sorted(rows["batch_size"].unique()))

@@ -93,13 +93,16 @@ def check_term(name: str, text: str) -> tuple[str, str]:
         (kind, value).
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is neither, or no duration; names the term.
     """
     kind, _, value = text.partition(":")
     if kind not in ("constant", "samples") or not value:
         raise UsageError(f"{name} is {text!r}; write constant:20ms, or samples:FILE with one number of ms a line.")
     if kind == "constant":
-        milliseconds(value)
+        try:
+            milliseconds(value)
+        except UsageError as error:
+            raise UsageError(f"{name} is {text!r}: {error}") from error
     return kind, value
 
 

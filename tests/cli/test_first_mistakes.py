@@ -167,3 +167,17 @@ def test_a_policy_that_looks_at_no_frame_joins_the_episodes_of_one_that_looks(tm
     with pytest.raises(UsageError) as other:
         require_equal_manifests({"renderer": "none", "x": 1}, {"renderer": "egl-gpu", "x": 2})
     assert "ledger" not in str(other.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--latency 50ms --latency-as pi05", "--latency-as pi05 names a policy that was timed, but constant:50ms"),
+        ("--latency published:h200 --latency-as pi05 --device-from probe", "no device is named"),
+    ],
+)
+def test_what_no_source_of_delays_can_use_is_not_dropped_in_silence(
+    options: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["run", "seed", "--policy", "scripted", "--clock", "asynchronous", *options.split()]) == 64
+    assert told in " ".join(capsys.readouterr().err.split())

@@ -63,7 +63,7 @@ def test_a_source_that_cannot_be_read_is_refused(source, told):
         ({"predict_from": "x"}, "predict_from"),
         ({"timing_of": "pi05"}, "nobody's timing"),
         ({"network": "20ms"}, "constant:20ms"),
-        ({"sensor": "constant:-1ms"}, "negative"),
+        ({"sensor": "constant:-1ms"}, "sensor is 'constant:-1ms': .*negative"),
     ],
 )
 def test_what_does_not_belong_to_a_constant_is_refused(given, told):
@@ -84,7 +84,7 @@ def test_terms_are_added_and_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("", "empty"), ("5\nfast\n", "line 2: 'fast'"), ("nan\n", "Sample 0 is nan"), ("-3\n", "-3 ms")],
+    [("", "empty"), ("5\nfast\n", "line 2: 'fast'"), ("5\n\nnan\n", "line 3: 'nan'"), ("-3\n", "line 1: '-3'")],
 )
 def test_samples_of_a_file_that_are_no_durations_are_refused(tmp_path, content, told):
     file = tmp_path / "wifi.txt"
@@ -116,6 +116,8 @@ def test_a_ledger_of_another_policy_is_refused_unless_its_timing_is_asked_for(tm
     probe = write_probe(tmp_path / "probe")
     with pytest.raises(UsageError, match=r"no samples of policy 'flow'.*It has: lerobot:pi05.*--latency-as"):
         resolve(f"ledger:{probe}")
+    with pytest.raises(UsageError, match=r"no samples of policy 'pi05'.*It has: lerobot:pi05.*--latency-as"):
+        resolve(f"ledger:{probe}", timing_of="pi05")
     (source,) = resolve(f"ledger:{probe}", timing_of=PI05, nfe=(1, 10))
     assert f"(timing of {PI05} on flow's actions)" in source.name
     for nfe in (1, 10):
