@@ -14,7 +14,7 @@ def require_token(host: str, token: str | None) -> None:
     Raises:
         UsageError: `host` is no loopback address, and there is no token.
     """
-    if token or _is_loopback(host):
+    if token or is_loopback(host):
         return
     raise UsageError(
         f"Host {host!r} can be reached from elsewhere, so a token is needed: set {TOKEN_ENV} (or give --token), and "
@@ -22,7 +22,8 @@ def require_token(host: str, token: str | None) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by address, or called localhost; any other name may lead elsewhere."""
     if host == "localhost":
         return True
     try:

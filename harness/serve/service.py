@@ -122,7 +122,8 @@ class PolicyService:
             decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
         check_actions(decided.actions, info.chunk_length, request.observation.decision)
         self.decisions += 1
-        await asyncio.sleep(max(began + self._pad_to_s - self._clock.seconds(), 0.0))
+        if (left := began + self._pad_to_s - self._clock.seconds()) > 0:
+            await asyncio.sleep(left)
         # Reading the message is part of the way here, as packing the answer is part of the way back.
         timing = {"infer_ms": decided.infer_ms, "queue_ms": decided.queue_ms}
         timing["total_ms"] = (self._clock.seconds() - began) * 1e3

@@ -21,7 +21,7 @@ from websockets.http11 import Request, Response
 from harness.errors import PolicyServerDied, PolicyServerLost, UsageError
 from harness.policies.openpi.link import Address
 from harness.policies.openpi.wire import pack, unpack
-from harness.serve.exposure import require_token
+from harness.serve.exposure import is_loopback, require_token
 from harness.serve.service import Conversation, PolicyService, complaint
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -34,7 +34,6 @@ HEALTH_PATH = "/healthz"
 SCHEMES = ("api-key ", "bearer ")
 LARGE_BYTES = 2**20
 """Frames from this size on are decoded off the event loop."""
-LOOPBACK = ("127.0.0.1", "::1")
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
 
@@ -162,7 +161,7 @@ def _offered(request: Request) -> str:
 def _names_loopback(host: str) -> bool:
     """Whether a Host header is of this machine: another name that leads here is a page's trick (DNS rebinding)."""
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    return name.strip("[]") in LOOPBACK or name.startswith("127.") or name == "localhost"
+    return is_loopback(name.strip("[]"))
 
 
 def _same(offered: str, token: str) -> bool:

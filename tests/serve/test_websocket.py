@@ -330,8 +330,9 @@ def test_a_probe_sees_the_servers_components_and_the_way_there(serve):
     [
         ({"Origin": "https://example.org"}, "Web pages are not answered"),
         ({"Host": "rebound.example.org:8000"}, "Address this server as 127.0.0.1"),
+        ({"Host": "127.0.0.1.example.org:8000"}, "Address this server as 127.0.0.1"),
     ],
-    ids=["a page", "a page under another name"],
+    ids=["a page", "a page under another name", "a name that begins as an address"],
 )
 def test_without_a_token_web_pages_are_turned_away_on_loopback_too(serve, headers, told):
     with serve(Served()) as serving:
