@@ -248,15 +248,16 @@ def test_the_components_of_flow_add_up_to_its_end_to_end_latency() -> None:
             make(parse_policy("flow?device=cpu")),
             observations=synthetic_observations(2),
             clock=WallTime(),
-            nfes=(1, 4),
+            nfes=(1, 10),
             budget=budget,
         )
     finally:
         torch.set_num_threads(threads)
     for configuration in result.configurations:
         assert configuration.components_to_e2e == pytest.approx(1.0, abs=0.15)
-    one, four = (np.median(c.samples_ms()) for c in result.configurations)
-    assert four > one
+    # The quickest of each: a neighbour's load on a shared machine can only add, and may add to one of the two alone.
+    one, ten = (np.min(c.samples_ms()) for c in result.configurations)
+    assert ten > one
 
 
 @pytest.mark.gpu
