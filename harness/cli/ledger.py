@@ -12,13 +12,15 @@ from harness.cli.verb import Verb
 from harness.screen import Screen
 
 app = typer.Typer(
-    help="Copy ledgers, with every byte verified; compact them.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Copy ledgers, with every byte verified; compact and merge them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
 
 @app.callback()
 def _verbs() -> None:
-    """Copy and compact ledgers."""
+    """Copy, compact and merge ledgers."""
 
 
 @app.command(
@@ -53,3 +55,21 @@ def compact_command(
     written = compact_ledger(source, target)
     rows = ", ".join(f"{table} {count:,}" for table, count in written.items() if count)
     Screen().say(f"{target}: one part a table ({rows} rows)")
+
+
+@app.command("merge", cls=Verb, epilog=examples("harness ledger merge reports/fleet reports/a100 reports/spark"))
+def merge_command(
+    target: Annotated[str, typer.Argument(metavar="OUT", help="A new directory or URI.")],
+    sources: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Ledgers: paths or URIs; not changed.")],
+) -> None:
+    """Pool what machines brought that never saw each other: every run once, in one new ledger.
+
+    Refuses what cannot stand in one table, and names it: other protocols, another checkpoint under the same name,
+    an episode that ended differently.
+    """
+    from harness.ledger.merge import merge_ledgers
+
+    result = merge_ledgers(sources, target)
+    rows = ", ".join(f"{table} {count:,}" for table, count in result.rows.items() if count)
+    once = f"; {result.repeated} stood in several and are there once" if result.repeated else ""
+    Screen().say(f"{target}: {result.runs} runs of {len(sources)} ledgers ({rows} rows){once}")
