@@ -16,7 +16,7 @@ from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.timing import TimingOptions, look_up
-from harness.cli.values import parse_nfe, parse_policies, parse_quantize
+from harness.cli.values import parse_nfe, parse_policies, parse_profiles, parse_quantize
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
 from harness.spec.changes import SuiteChanges
@@ -50,6 +50,13 @@ def command(
     quantize: Annotated[
         str | None,
         typer.Option(help="Axis: int8 linear layers of flow and lerobot: none, int8 (weights), int8-activations."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Axis: hardware profiles of the nodes to run served policies and probes on.",
+            show_default="wherever there is room",
+        ),
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="Directory or URI of the ledger.", show_default="reports/SUITE-TIME")
@@ -145,9 +152,9 @@ def command(
 
     screen = Screen()
     options = timing.arguments + recording.options + (gated.options if gated else "")
-    values = parse_nfe(nfe) if nfe else None
+    values, profiles = (parse_nfe(nfe) if nfe else None), (parse_profiles(on) if on else None)
     sources = look_up(loaded, policies, values)
-    resume_command = _resume_command(suite, policy, nfe, quantize, target, workers, address, video) + options
+    resume_command = _resume_command(suite, policy, nfe, quantize, on, target, workers, address, video) + options
     with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
         from harness.cluster.run import run
 
@@ -155,6 +162,7 @@ def command(
             loaded,
             policies=policies,
             nfe=values,
+            on=profiles,
             out=target,
             workers=workers,
             address=address,
@@ -244,6 +252,7 @@ def _resume_command(
     policies: list[str] | None,
     nfe: str | None,
     quantize: str | None,
+    on: str | None,
     out: str,
     workers: int | None,
     address: str | None,
@@ -253,7 +262,7 @@ def _resume_command(
     parts = ["harness", "run", suite]
     for policy in policies or ():
         parts += ["--policy", policy]
-    given = {"--nfe": nfe, "--quantize": quantize, "--workers": workers, "--address": address}
+    given = {"--nfe": nfe, "--quantize": quantize, "--on": on, "--workers": workers, "--address": address}
     for option, value in given.items():
         if value is not None:
             parts += [option, str(value)]

@@ -52,7 +52,7 @@ def command(
 def _problems(suite: Suite) -> list[HarnessError]:
     """Everything that is wrong with a suite: tasks that do not exist, policies that are unknown or cannot do them."""
     # Imported here, so that a mistake in the file is told before anything heavy loads.
-    from harness.cluster.prepare import check_tasks
+    from harness.cluster.prepare import check_tasks, place_policies
     from harness.policies.ability import require_able
     from harness.policies.registry import POLICIES
 
@@ -65,6 +65,7 @@ def _problems(suite: Suite) -> list[HarnessError]:
             if str(error) not in map(str, found):
                 found.append(error)
 
+    check(partial(place_policies, suite))
     for task_set in suite.tasks:
         check(partial(check_tasks, suite.model_copy(update={"tasks": (task_set,)})))
     for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):

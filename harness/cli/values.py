@@ -44,6 +44,20 @@ def parse_quantize(text: str) -> tuple[Quantization, ...]:
     return tuple(value for name in names for value in known if value == name)
 
 
+def parse_profiles(text: str) -> tuple[str, ...]:
+    """Parse "a100-sxm-80gb,dgx-spark-gb10" into names of hardware profiles.
+
+    Raises:
+        UsageError: An unknown one, answered with the nearest known one, or one given twice.
+    """
+    from harness.spec.profile import load_profile
+
+    found = tuple(load_profile(name.strip()).name for name in text.split(","))
+    if len(set(found)) < len(found):
+        raise UsageError(f"--on {text} names a profile twice.")
+    return found
+
+
 def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:
     """Parse policies and check that their kinds exist.
 

@@ -6,7 +6,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cluster.ray_errors import harness_error, reason_of
@@ -156,6 +156,22 @@ def describe_nodes(
         if (n := names[row["node_id"]]) > 1:
             row["node_id"] += f"-{n}"
     return rows
+
+
+def recognise(session: RaySession, nodes: Sequence[NodeResources]) -> tuple[NodeResources, ...]:
+    """Find out what unlabelled nodes are: the profile that alone fits, else what the device calls itself."""
+    unknown = [node for node in nodes if node.hardware is None]
+    task = session.ray.remote(num_cpus=0)(_hardware)
+    refs = [task.options(scheduling_strategy=session.on(node.node_id)).remote() for node in unknown]
+    found = [_hardware()] * len(unknown) if session.owned else session.ray.get(refs, timeout=INSPECT_S)
+    told = {node.node_id: hardware for node, hardware in zip(unknown, found, strict=True)}
+    return tuple(replace(node, hardware=node.hardware or told[node.node_id]) for node in nodes)
+
+
+def _hardware() -> str | None:
+    from harness.latency.node import hardware_of_node
+
+    return hardware_of_node()
 
 
 def free_gpu_bytes(session: RaySession, nodes: Sequence[NodeResources]) -> dict[str, list[int]]:

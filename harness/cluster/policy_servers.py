@@ -11,7 +11,7 @@ from harness.cluster.messages import PolicySetup
 from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
 from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
-from harness.errors import PolicyError
+from harness.errors import PolicyError, UsageError
 from harness.policies.origin import origin_of
 from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
@@ -125,17 +125,24 @@ def open_policies(
         nfes: NFE values that they will be asked for; none: each policy's default.
 
     Raises:
-        UsageError: A policy refuses its path or options.
+        UsageError: A policy refuses its path or options; or it decides inside the workers, but says where it is to run.
         PolicyError: A policy cannot be loaded.
+        NodeError: No node is what a policy is to run on.
     """
     heavy = [spec for spec in specs if spec.label not in light]
     by_label = {spec.label: spec for spec in heavy}
-    slots = place_servers(nodes, [spec.label for spec in heavy])
+    on = {spec.label: spec.on[0] for spec in heavy if spec.on}
+    slots = place_servers(nodes, [spec.label for spec in heavy], on)
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
         started[slot.policy].append(_start(session, by_label[slot.policy], slot, time, nfes))
     try:
         described = {label: _ask(session, label, servers) for label, servers in started.items()}
+        for label in on:
+            if described[label][0].placement != "server":
+                raise UsageError(
+                    f"{label!r} decides inside the rollout workers, wherever those are; leave its `on` out."
+                )
     except BaseException:
         for server in (server for servers in started.values() for server in servers):
             session.ray.kill(server)

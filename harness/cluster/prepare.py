@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,10 @@ from harness.sim.worlds import get_world
 from harness.spec import Suite, load_suite
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.profile import load_profile
 from harness.spec.protocol import Protocol
 from harness.spec.suite import ProbePlan
+from harness.spec.variants import spread
 
 MIN_FREE_BYTES = 10**9
 """Free disk space with which a run may start: ledger, videos, and what Ray writes to its temporary directory."""
@@ -50,6 +53,14 @@ class Prepared:
     left_out: tuple[str, ...] = ()
     """What of the suite is not done, a sentence each."""
 
+    @property
+    def wanted_hardware(self) -> tuple[tuple[str, str], ...]:
+        """(policy, hardware profile that it is to run or to be timed on)."""
+        served = [(spec.label, profile) for spec in self.suite.policies for profile in spec.on]
+        plan = self.probe
+        timed = [(spec.label, each) for spec in plan.policies for each in spec.on or plan.on] if plan else []
+        return (*served, *timed)
+
 
 def prepare(request: RunRequest) -> Prepared:
     """Check a request.
@@ -62,7 +73,7 @@ def prepare(request: RunRequest) -> Prepared:
         SimulatorError: Episodes would run on this machine, and LIBERO is not installed.
     """
     loaded = load_suite(request.suite) if isinstance(request.suite, str) else request.suite
-    suite = request.changes.apply(loaded)
+    suite = place_policies(request.changes.apply(loaded))
     if request.workers is not None and request.workers < 1:
         raise UsageError(f"workers is {request.workers}; at least one rollout worker is needed.")
     local = request.address is None
@@ -78,6 +89,33 @@ def prepare(request: RunRequest) -> Prepared:
     _require_space(request.out)
     _check_out(suite, request.out, request.resume)
     return Prepared(request, suite, request.out, descriptions, light, recording, probe, left_out)
+
+
+def place_policies(suite: Suite) -> Suite:
+    """Make a policy of each hardware profile that one is to run on, where that is for a suite to say.
+
+    Raises:
+        UsageError: No such profile; or policies that decide inside the rollout workers, wherever those are.
+    """
+    probe = suite.probe
+    named = [*suite.on, *(probe.on if probe else ())]
+    for spec in (*suite.policies, *(probe.policies if probe else ())):
+        named += spec.on
+    for profile in named:
+        load_profile(profile)
+    inside = {spec.label for spec in suite.policies if POLICIES.is_light(spec.kind)}
+    own = [spec.label for spec in suite.policies if spec.on and spec.label in inside]
+    if own or (suite.on and suite.policies and probe is None and len(inside) == len(suite.policies)):
+        raise UsageError(
+            f"`on` says where policies are served, but {(own or sorted(inside))[0]!r} decides inside the rollout "
+            "workers, wherever those are. Leave `on` out, or name a policy that is served."
+        )
+    placed = [
+        each for spec in suite.policies for each in (spread([spec], suite.on) if spec.label not in inside else [spec])
+    ]
+    if repeated := [label for label, n in Counter(spec.label for spec in placed).items() if n > 1]:
+        raise UsageError(f"Two policies would be called {repeated[0]!r}; give one another label.")
+    return suite.model_copy(update={"policies": tuple(placed)})
 
 
 def probes_here(suite: Suite, *, local: bool) -> tuple[ProbePlan | None, tuple[str, ...]]:

@@ -70,7 +70,11 @@ class ProbesEnd:
 
 
 def missing_jobs(
-    plan: ProbePlan, node_id: str, held: Collection[ProbedConfiguration], resolution: int = 256
+    plan: ProbePlan,
+    node_id: str,
+    held: Collection[ProbedConfiguration],
+    resolution: int = 256,
+    hardware: str | None = None,
 ) -> tuple[ProbeJob, ...]:
     """What of a plan a node still has to measure: every policy once, then every one again.
 
@@ -79,10 +83,13 @@ def missing_jobs(
         node_id: The node, by its name in ledgers.
         held: What the ledger has already.
         resolution: Of the frames, pixels.
+        hardware: What the node is: policies that are to be timed on something else are not its business.
     """
     jobs = []
     for launch, variant in itertools.product(range(plan.launches), plan.variants):
         spec = variant.spec
+        if (spec.on or plan.on) and hardware not in (spec.on or plan.on):
+            continue
         mine = {key[2:] for key in held if key[:2] == (node_id, spec.label)}
         done = {(nfe, batch) for nfe, batch, number in mine if number == launch}
         # A policy without a denoising loop is measured once, with NFE null, whatever the plan lists.
@@ -209,7 +216,9 @@ def run_probes(
         HarnessError: A request is wrong, or a policy cannot be built.
     """
     pending = {
-        node.node_id: list(missing_jobs(plan, places[node.node_id].node_id, held, resolution))
+        node.node_id: list(
+            missing_jobs(plan, places[node.node_id].node_id, held, resolution, places[node.node_id].hardware)
+        )
         for node in nodes
         if node.cpus
     }

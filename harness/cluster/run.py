@@ -23,7 +23,15 @@ from harness.cluster.film import cameras_for
 from harness.cluster.group import WorkerGroup
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.messages import NodeIdentity, WorkerSetup
-from harness.cluster.nodes import NodeReport, NodeRequest, describe_nodes, free_gpu_bytes, inspect_nodes, local_report
+from harness.cluster.nodes import (
+    NodeReport,
+    NodeRequest,
+    describe_nodes,
+    free_gpu_bytes,
+    inspect_nodes,
+    local_report,
+    recognise,
+)
 from harness.cluster.policy_servers import PolicyServers, open_policies
 from harness.cluster.prepare import Prepared, prepare
 from harness.cluster.probes import ProbesEnd, read_probed, run_probes
@@ -39,7 +47,14 @@ from harness.rollout.course import replan_interval
 from harness.rollout.dataset import Dataset
 from harness.schedule.balance import ServerDemand, reserved_cores
 from harness.schedule.early_stopping import STOP_RECORD, StopNote
-from harness.schedule.placement import NodeResources, WorkerSlot, place_workers, renderer_room, spread_renderers
+from harness.schedule.placement import (
+    NodeResources,
+    WorkerSlot,
+    place_workers,
+    renderer_room,
+    require_hardware,
+    spread_renderers,
+)
 from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
@@ -89,6 +104,7 @@ def run(
     policies: Sequence[PolicySpec | str] | None = None,
     nfe: Sequence[int] | None = None,
     quantize: Sequence[Quantization] | None = None,
+    on: Sequence[str] | None = None,
     out: str | os.PathLike[str],
     workers: int | None = None,
     address: str | None = None,
@@ -111,6 +127,7 @@ def run(
         policies: Policies in place of the suite's.
         nfe: NFE values in place of the suite's.
         quantize: Quantisation in place of the suite's, e.g. ("none", "int8").
+        on: Hardware profiles of the nodes to run on, in place of the suite's: see `Suite.on`.
         out: Directory or `pyarrow.fs` URI of the ledger.
         workers: Rollout workers; None for one per CPU, less those that busy policy servers keep.
         address: Ray cluster to join ("auto", HOST:PORT); None starts one for the length of the run.
@@ -137,7 +154,7 @@ def run(
     request = RunRequest(
         suite,
         str(out),
-        SuiteChanges(specs, tuple(nfe or ()), video, quantize=tuple(quantize or ())),
+        SuiteChanges(specs, tuple(nfe or ()), video, quantize=tuple(quantize or ()), on=tuple(on or ())),
         workers=workers,
         address=address,
         resume=resume,
@@ -188,7 +205,11 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     heavy = [spec.label for spec in prepared.suite.policies if spec.label not in prepared.light]
     if heavy:
         listener.say(f"Loading {', '.join(heavy)}")
-    servers = open_policies(session, session.nodes(), prepared.suite.policies, prepared.light, time, prepared.suite.nfe)
+    nodes = session.nodes()
+    if wanted := prepared.wanted_hardware:
+        nodes = recognise(session, nodes)
+        require_hardware(nodes, wanted)
+    servers = open_policies(session, nodes, prepared.suite.policies, prepared.light, time, prepared.suite.nfe)
     for sentence in servers.prepared:
         listener.say(sentence)
     for label, info in servers.infos.items():

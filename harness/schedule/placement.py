@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import NodeError
@@ -26,7 +26,8 @@ class NodeResources:
     gpus: float
     memory_bytes: float
     hardware: str | None = None
-    """Hardware profile that its label `hardware` names (`ray start --labels hardware=…`); None without one."""
+    """Hardware profile that its label `hardware` names (`ray start --labels hardware=…`), or that it was found to be;
+    None where neither is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,57 @@ class WorkerSlot:
     cpus: float
 
 
-def place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tuple[ServerSlot, ...]:
+def place_servers(
+    nodes: Sequence[NodeResources], policies: Sequence[str], on: Mapping[str, str] | None = None
+) -> tuple[ServerSlot, ...]:
     """Place policy servers: one per policy on every GPU, sharing GPUs when policies outnumber them; else one on CPUs.
+
+    Policies that are to run on a hardware profile share its nodes; the others share the nodes that no policy names, or,
+    where each is named, those with the most GPUs.
 
     Args:
         nodes: Nodes of the cluster with their free CPUs, GPUs and memory.
         policies: Labels of policies that need a server.
+        on: Policy → hardware profile that it is to run on, for those that say one.
 
     Raises:
-        NodeError: No node has a CPU.
+        NodeError: No node has a CPU, or none is what a policy is to run on (names it, and what the nodes are).
     """
-    if not policies:
-        return ()
+    wanted = on or {}
+    require_hardware(nodes, [(policy, wanted[policy]) for policy in policies if policy in wanted])
+    pools = {
+        wanted[policy]: [n for n in nodes if n.hardware == wanted[policy]] for policy in policies if policy in wanted
+    }
+    rest = [node for node in nodes if node.hardware not in pools]
+    if not any(node.cpus for node in rest) and pools:
+        rest = max(pools.values(), key=lambda pool: (sum(n.gpus for n in pool), sum(n.cpus for n in pool)))
+    home = {policy: tuple(pools[wanted[policy]] if policy in wanted else rest) for policy in policies}
+    shared: dict[tuple[NodeResources, ...], list[str]] = {}
+    for policy, pool in home.items():
+        shared.setdefault(pool, []).append(policy)
+    return tuple(slot for pool, tenants in shared.items() for slot in _place_servers(pool, tenants))
+
+
+def require_hardware(nodes: Sequence[NodeResources], wanted: Iterable[tuple[str, str]]) -> None:
+    """Refuse hardware that no node is.
+
+    Args:
+        nodes: Nodes of the cluster, with what they are.
+        wanted: (policy, hardware profile that it is to run on).
+
+    Raises:
+        NodeError: Names the policy, the profile, and what the nodes are.
+    """
+    for policy, profile in wanted:
+        if not any(node.cpus for node in nodes if node.hardware == profile):
+            there = ", ".join(f"{node.host} is {node.hardware or 'of no known profile'}" for node in nodes)
+            raise NodeError(
+                f"{policy!r} is to run on {profile}, but no node with a CPU is one: {there}. Label it when it joins "
+                f"(`ray start --labels hardware={profile}`), or change `on`; `harness cluster status` shows the nodes."
+            )
+
+
+def _place_servers(nodes: Sequence[NodeResources], policies: Sequence[str]) -> tuple[ServerSlot, ...]:
     gpus = [node for node in nodes for _ in range(int(node.gpus))]
     if not gpus:
         roomiest = max(_with_cpus(nodes), key=lambda node: node.cpus)

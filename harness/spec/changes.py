@@ -36,6 +36,8 @@ class SuiteChanges:
     """Sources of delays in place of the suite's."""
     quantize: tuple[Quantization, ...] = ()
     """Quantisation in place of the suite's."""
+    on: tuple[str, ...] = ()
+    """Hardware profiles to run on, in place of the suite's."""
     probe: Literal["kept", "retargeted", "dropped"] = "kept"
     """What becomes of the suite's probe, if it has one; retargeted: it times `policies` too."""
 
@@ -48,7 +50,7 @@ class SuiteChanges:
         policies = tuple(spec.model_dump() for spec in self.policies)
         latency = tuple(each.model_dump() for each in self.latency)
         given: dict[str, Any] = {"policies": policies or None, "nfe": self.nfe or None}
-        given |= {"quantize": self.quantize or None, "video": self.video}
+        given |= {"quantize": self.quantize or None, "video": self.video, "on": self.on or None}
         given |= {"clock": self.clock or None, "latency": latency or None}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rules = {

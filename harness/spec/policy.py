@@ -47,11 +47,15 @@ class PolicySpec(SpecModel):
     """Options of the kind, e.g. weights, dtype, device."""
     label: str = ""
     """Name in ledgers and reports; by default the text form."""
+    on: tuple[str, ...] = ()
+    """Hardware profiles of the nodes that it is to run on; several make a policy of each. Empty: anywhere."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, data: Any) -> Any:
-        return _split(data) if isinstance(data, str) else data
+        if isinstance(data, str):
+            return _split(data)
+        return {**data, "on": (data["on"],)} if isinstance(data, dict) and isinstance(data.get("on"), str) else data
 
     @model_validator(mode="after")
     def _default_label(self) -> PolicySpec:

@@ -60,6 +60,9 @@ class ProbePlan(SpecModel):
     budget: Budget = Budget()
     """Time and samples of each launch of a configuration; its keys may also stand beside it, as they did before it had
     a name."""
+    on: tuple[str, ...] = ()
+    """Hardware profiles of the nodes that policies are timed on, for those that say none; empty: those of the suite,
+    else every node."""
     launches: Annotated[int, Field(ge=1)] = 5
     """Fresh processes in which each configuration is measured, the configurations in turn: processes of one binary
     differ in level, so that one tells nothing of the next."""
@@ -124,6 +127,9 @@ class Suite(SpecModel):
     quantize: tuple[Quantization, ...] = ()
     """Quantisation as an axis of the policies that have it (flow, lerobot): each becomes a policy of its own, whose
     label says so, e.g. "flow?quantize=int8". Empty: as each policy says itself."""
+    on: tuple[str, ...] = ()
+    """Hardware profiles of the nodes that served policies and probes run on, as an axis of the policies that say none
+    of their own; one may be written without a list. Several make a policy of each, e.g. "flow on dgx-spark-gb10"."""
     clock: tuple[ClockName, ...] = (SYNCHRONOUS,)
     """How simulated time passes while the policy decides, as an axis; one clock may be written without a list."""
     latency: tuple[Latency, ...] = ()
@@ -142,7 +148,7 @@ class Suite(SpecModel):
     def _list_one(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        alone = {name: [value] for name in ("clock", "latency") if isinstance(value := data.get(name), str)}
+        alone = {name: [value] for name in ("clock", "latency", "on") if isinstance(value := data.get(name), str)}
         return {**data, **alone}
 
     @model_validator(mode="after")
@@ -154,6 +160,7 @@ class Suite(SpecModel):
             ("tasks", [task_set.suite for task_set in self.tasks]),
             ("nfe", list(self.nfe)),
             ("quantize", list(self.quantize)),
+            ("on", list(self.on)),
             ("clock", list(self.clock)),
             ("latency", [each.model_dump_json(exclude_none=True) for each in self.latency]),
         ):
@@ -197,7 +204,12 @@ class Suite(SpecModel):
         if self.probe is None:
             return None
         run = tuple(spec for spec in self.policies if spec.kind != "scripted")
-        plan = self.probe.model_copy(update={"policies": self.probe.policies or run, "nfe": self.probe.nfe or self.nfe})
+        filled = {
+            "policies": self.probe.policies or run,
+            "nfe": self.probe.nfe or self.nfe,
+            "on": self.probe.on or self.on,
+        }
+        plan = self.probe.model_copy(update=filled)
         return plan if plan.policies else None
 
     def to_yaml(self) -> str:

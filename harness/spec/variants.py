@@ -62,6 +62,22 @@ def quantized(policies: Sequence[PolicySpec], values: Sequence[str]) -> list[Pol
     return list(found.values())
 
 
+def spread(policies: Sequence[PolicySpec], profiles: Sequence[str]) -> list[PolicySpec]:
+    """Make a policy of each hardware profile that one is to run on; on a single profile its name stays.
+
+    Args:
+        policies: As written; one that says its own profiles keeps to them.
+        profiles: For those that say none; empty leaves them wherever there is room.
+    """
+    found = []
+    for policy in policies:
+        wanted = tuple(policy.on or profiles)
+        for profile in wanted if len(wanted) > 1 else [None]:
+            changes = {"on": wanted} if profile is None else {"on": (profile,), "label": f"{policy.label} on {profile}"}
+            found.append(policy.model_copy(update=changes))
+    return found
+
+
 def _combinations(axes: Axes) -> Iterator[dict[str, OptionValue | None]]:
     for values in product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
@@ -79,7 +95,7 @@ def _variant(policy: PolicySpec, changes: Mapping[str, OptionValue | None]) -> P
 def _with_options(policy: PolicySpec, options: Mapping[str, OptionValue]) -> PolicySpec:
     if dict(options) == policy.options:
         return policy
-    bare = PolicySpec(kind=policy.kind, path=policy.path, options=dict(options))
+    bare = PolicySpec(kind=policy.kind, path=policy.path, options=dict(options), on=policy.on)
     if policy.label == policy.text:
         return bare
     # A name of the user's own stays, with what differs from what the user called so.

@@ -24,6 +24,17 @@ tasks: [{suite: stub, trials: 20}]
 policies: [{kind: python, path: "stub_runs:Checkpointed", options: {marks: checkpoint}, label: own}]
 """
 
+ON = """
+name: on
+description: A stub suite whose policy is served on one device and on another.
+world: stub
+protocol: stub
+tasks: [{suite: stub, tasks: [0], init_states: 6}]
+policies:
+- {kind: python, path: "stub_runs:Served", label: own}
+- {kind: noop, label: inside}
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
@@ -66,6 +77,35 @@ def test_rows_name_the_hardware_that_nodes_are_labelled_with_and_nodes_of_one_ho
     assert max(nodes.values(), key=len) == f"{min(nodes.values(), key=len)}-2"
     rows = ledger.episodes.groupby("hardware")["node_id"].unique()
     assert {hardware: list(ids) for hardware, ids in rows.items()} == {name: [node] for name, node in nodes.items()}
+
+
+def test_one_policy_on_two_devices_is_two_policies_each_served_where_it_says(cluster, tmp_path) -> None:
+    (tmp_path / "on.yaml").write_text(ON)
+    command = ("run", "on.yaml", "--out", "led", "--address", cluster.address)
+    done = harness_cli(*command, "--on", "a100-sxm-80gb,dgx-spark-gb10", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ledger = harness.read(tmp_path / "led")
+    assert ledger.episodes["policy_id"].value_counts().to_dict() == {
+        "own on a100-sxm-80gb": 6,
+        "own on dgx-spark-gb10": 6,
+        "inside": 6,
+    }
+    served = ledger.decisions[ledger.decisions["policy_id"] != "inside"]
+    assert served.groupby("policy_id")["hardware"].unique().map(list).to_dict() == {
+        "own on a100-sxm-80gb": ["a100-sxm-80gb"],
+        "own on dgx-spark-gb10": ["dgx-spark-gb10"],
+    }
+
+
+def test_hardware_that_no_node_is_ends_the_run_before_it_begins(cluster, tmp_path) -> None:
+    (tmp_path / "on.yaml").write_text(ON)
+    command = ("run", "on.yaml", "--out", "led", "--address", cluster.address)
+    done = harness_cli(*command, "--on", "h200", folder=tmp_path)
+    told = " ".join(done.stderr.split())
+    assert done.returncode != 0
+    assert "'own' is to run on h200, but no node with a CPU is one" in told
+    assert "is a100-sxm-80gb" in told
+    assert not list((tmp_path / "led").rglob("*.parquet"))
 
 
 def test_a_label_that_is_no_profile_is_refused_with_its_node_and_the_nearest_name(cluster, tmp_path) -> None:

@@ -84,7 +84,8 @@ def test_the_last_cache_is_the_largest_the_kernel_reports(tmp_path: Path) -> Non
 
 
 def test_ceilings_of_this_cpu_are_measured_in_a_plausible_range() -> None:
-    found = calibrate("cpu", time.perf_counter)
+    # The processor's own time: beside a neighbour, wall-clock seconds may all be gone before a product was timed.
+    found = calibrate("cpu", time.process_time)
     assert found.device == "cpu"
     assert found.copy_gb_s is not None
     assert 0.1 < found.copy_gb_s < 2000

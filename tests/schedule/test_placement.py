@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,43 @@ def test_workers_share_the_cpu_of_a_server_that_keeps_none():
     nodes = [node("a", 2)]
     slots = place_workers(nodes, place_servers(nodes, ["flow"]), None, 100, {"a": 0})
     assert [slot.cpus for slot in slots] == [0.5, 0.5]
+
+
+def test_policies_go_to_the_hardware_that_they_name_and_the_others_elsewhere():
+    nodes = [
+        replace(node("a", 16, 2), hardware="a100-sxm-80gb"),
+        replace(node("s", 20, 1), hardware="dgx-spark-gb10"),
+        replace(node("c", 8), hardware="some CPU"),
+    ]
+    on = {"x": "dgx-spark-gb10", "y": "dgx-spark-gb10", "z": "a100-sxm-80gb"}
+    slots = place_servers(nodes, ["x", "y", "z", "free"], on)
+    assert [(slot.policy, slot.node_id, slot.gpus) for slot in slots] == [
+        ("x", "s", 0.5),
+        ("y", "s", 0.5),
+        ("z", "a", 1.0),
+        ("z", "a", 1.0),
+        ("free", "c", 0.0),
+    ]
+
+
+def test_a_policy_without_a_wish_shares_the_roomiest_nodes_when_every_node_is_named():
+    nodes = [
+        replace(node("a", 16, 2), hardware="a100-sxm-80gb"),
+        replace(node("s", 20, 1), hardware="dgx-spark-gb10"),
+    ]
+    slots = place_servers(nodes, ["x", "z", "free"], {"x": "dgx-spark-gb10", "z": "a100-sxm-80gb"})
+    assert [(slot.policy, slot.node_id, slot.gpus) for slot in slots] == [
+        ("x", "s", 1.0),
+        ("z", "a", 1.0),
+        ("free", "a", 1.0),
+    ]
+
+
+def test_hardware_that_no_node_is_is_refused_with_what_the_nodes_are():
+    nodes = [replace(node("a"), hardware="a100-sxm-80gb"), node("b"), replace(node("s", 0), hardware="dgx-spark-gb10")]
+    said = r"'flow' is to run on dgx-spark-gb10, .* host-a is a100-sxm-80gb, host-b is of no known profile"
+    with pytest.raises(NodeError, match=said):
+        place_servers(nodes, ["flow"], {"flow": "dgx-spark-gb10"})
 
 
 def test_one_cpu_is_shared_between_server_and_worker_instead_of_waiting_for_ever():
