@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
-from harness.errors import NodeError
+from harness.errors import NodeError, SimulatorError
 from harness.schedule.placement import NodeResources
 from harness.sim.base import GLBackend, SuiteDescription
 
@@ -60,20 +60,26 @@ def local_report(request: NodeRequest, descriptions: Mapping[str, SuiteDescripti
 
 
 def inspect_nodes(
-    session: RaySession, nodes: Sequence[NodeResources], request: NodeRequest, driver: NodeReport
+    session: RaySession,
+    nodes: Sequence[NodeResources],
+    request: NodeRequest,
+    driver: NodeReport,
+    say: Callable[[str], None],
 ) -> dict[str, NodeReport]:
-    """Look at every node, in a task pinned to it.
+    """Look at every node, in a task pinned to it. One that cannot simulate may still serve policies and be probed.
 
     Args:
         session: Connection to the Ray cluster.
         nodes: The nodes that episodes will run on.
         request: What to look at.
         driver: What the driver has: the protocol manifests are made from it.
+        say: Takes a line for each node that cannot simulate.
 
     Returns:
-        Node id → report.
+        Node id → report, of the nodes that can simulate.
 
     Raises:
+        SimulatorError: No node can simulate.
         NodeError: A node failed (names it), or two nodes differ in what decides scores (names both and the values).
     """
     from ray.exceptions import RayError
@@ -81,16 +87,24 @@ def inspect_nodes(
     task = session.ray.remote(num_cpus=0, max_retries=0)(inspect_node)
     refs = {node: task.options(scheduling_strategy=session.on(node.node_id)).remote(request) for node in nodes}
     reports: dict[str, NodeReport] = {}
+    unable: dict[str, SimulatorError] = {}
     for node, ref in refs.items():
         try:
             reports[node.node_id] = session.ray.get(ref, timeout=INSPECT_S)
         except RayError as error:
             told = harness_error(error)
+            if isinstance(told, SimulatorError):
+                unable[node.host] = told
+                continue
             if len(nodes) == 1 and told is not None:
                 raise told from None
             raise NodeError(
                 f"Node {node.host} cannot take part: {reason_of(error)}. Repair it, or take it out of the cluster."
             ) from error
+    if not reports and unable:
+        raise next(iter(unable.values()))
+    for host, told in unable.items():
+        say(f"warning: no episodes run on {host}: {told}")
     require_alike([driver, *reports.values()])
     return reports
 

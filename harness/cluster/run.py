@@ -258,7 +258,7 @@ def inspect(
     if session.owned:
         return {session.driver_node_id: local_report(request, prepared.descriptions)}
     own = NodeReport("the driver", prepared.descriptions, None)
-    return inspect_nodes(session, [node for node in session.nodes() if node.cpus], request, own)
+    return inspect_nodes(session, [node for node in session.nodes() if node.cpus], request, own, listener.say)
 
 
 def fulfil(

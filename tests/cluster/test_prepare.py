@@ -53,6 +53,22 @@ def test_a_policy_option_that_does_not_exist_is_refused(tmp_path):
         ask(tmp_path, policies=["noop?speed=2"])
 
 
+def test_a_served_policy_on_several_devices_is_several_policies_and_on_one_keeps_its_name(tmp_path):
+    served = {"kind": "python", "path": "stub_runs:Served", "label": "own"}
+    suite = stub_suite(policies=[served, "noop"], on=["h200", "dgx-spark-gb10"])
+    placed = [(spec.label, spec.on) for spec in ask(tmp_path, suite).suite.policies]
+    assert placed == [("own on h200", ("h200",)), ("own on dgx-spark-gb10", ("dgx-spark-gb10",)), ("noop", ())]
+    own = stub_suite(policies=[{**served, "on": "h200"}], on=["dgx-spark-gb10", "a100-sxm-80gb"])
+    assert [(spec.label, spec.on) for spec in ask(tmp_path, own).suite.policies] == [("own", ("h200",))]
+
+
+def test_hardware_is_refused_for_policies_inside_the_workers_and_by_an_unknown_name(tmp_path):
+    with pytest.raises(UsageError, match="'noop' decides inside the rollout workers"):
+        ask(tmp_path, stub_suite(policies=[{"kind": "noop", "on": "h200"}]))
+    with pytest.raises(UsageError, match=r"Did you mean '(h100|h200)"):
+        ask(tmp_path, stub_suite(policies=[{"kind": "python", "path": "stub_runs:Served", "on": ["h20"]}]))
+
+
 def test_a_suite_without_policies_says_how_to_name_one(tmp_path):
     with pytest.raises(UsageError, match="give one with --policy"):
         ask(tmp_path, stub_suite(policies=[]))
