@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 
 from harness.errors import LedgerError, UsageError
 from harness.ledger.parts import locate_ledger
-from harness.ledger.storage import Location
+from harness.ledger.storage import STORE_ERRORS, Location, sync_folder
 
 BLOCK = 4 * 2**20
 
@@ -131,7 +131,7 @@ def _files(location: Location) -> dict[str, int]:
     try:
         selector = pafs.FileSelector(location.root, recursive=True, allow_not_found=True)
         infos = location.filesystem.get_file_info(selector)
-    except OSError as error:
+    except STORE_ERRORS as error:
         raise location.failure("list", error) from error
     return {
         info.path[len(location.root) + 1 :]: info.size
@@ -148,7 +148,7 @@ def _sha256(location: Location, name: str) -> str:
         with _opened(location, name) as stream:
             while block := stream.read(BLOCK):
                 state.update(block)
-    except OSError as error:
+    except STORE_ERRORS as error:
         raise location.failure(f"read {name} of", error) from error
     return state.hexdigest()
 
@@ -192,13 +192,14 @@ def _write_new(origin: Location, there: Location, name: str, sha256: str) -> Non
             raise there.failure(f"copy {name} to", error) from error
         os.rename(partial, f"{there.root}/{name}")
     partial.unlink(missing_ok=True)
+    sync_folder(Path(folder))
 
 
 @contextmanager
 def _opened(location: Location, name: str) -> Iterator[Any]:
     try:
         stream = location.filesystem.open_input_file(f"{location.root}/{name}")
-    except OSError as error:
+    except STORE_ERRORS as error:
         raise location.failure(f"read {name} of", error) from error
     with stream:
         yield stream

@@ -20,6 +20,15 @@ from harness.errors import LedgerError
 PART = re.compile(r"^part-.+\.parquet$")
 """File names that readers take for parts. A part being written has another name."""
 
+STORE_ERRORS = (OSError, pa.ArrowException)
+"""What the file systems of `pyarrow.fs` raise; most are `OSError`, Azure's are not."""
+GCS_PATIENCE_S = 10
+"""How long Google Cloud Storage is tried unless the URI says it, seconds: its client's own 15 minutes look like a
+hang."""
+
+SHOWN = 300
+"""Characters of a file system's complaint that are repeated."""
+
 # Object stores show an object only when its upload has ended, and have no rename: there the temporary name would only
 # cost a copy.
 _ATOMIC_STORES = frozenset({"s3", "gcs", "abfs"})
@@ -57,8 +66,8 @@ class Location:
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()), text)
         try:
-            resolved, root = pafs.FileSystem.from_uri(text)
-        except (pa.ArrowException, ValueError, OSError) as error:
+            resolved, root = pafs.FileSystem.from_uri(_impatient(text))
+        except (*STORE_ERRORS, ValueError) as error:
             raise LedgerError(
                 f"The ledger URI {text!r} cannot be opened: {_first_line(error)}. "
                 "Use a local path, or a URI that pyarrow.fs knows (file://, s3://, gs://, abfss://, hdfs://)."
@@ -89,7 +98,7 @@ class Location:
         """Whether the directory itself is there."""
         try:
             return bool(self.filesystem.get_file_info(self.root).type == pafs.FileType.Directory)
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise self.failure("look at", error) from error
 
     def parts(self, table: str) -> list[str]:
@@ -97,15 +106,18 @@ class Location:
         try:
             selector = pafs.FileSelector(self.table_dir(table), allow_not_found=True)
             infos = self.filesystem.get_file_info(selector)
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise self.failure("list", error) from error
         return sorted(info.path for info in infos if info.is_file and PART.match(info.base_name))
 
     def make_dir(self, path: str) -> None:
         """Create a directory and its parents; one that exists is fine."""
+        absent = self._absent(path)
         try:
             self.filesystem.create_dir(path, recursive=True)
-        except OSError as error:
+            for place in absent:
+                sync_folder(place.parent)
+        except STORE_ERRORS as error:
             raise self.failure("create", error) from error
 
     def write_file(self, name: str, data: pa.Buffer | str) -> str:
@@ -123,13 +135,16 @@ class Location:
         """
         if self.exists():
             return
-        absent = [Path(self.root), *Path(self.root).parents] if self.is_local else []
-        absent = [place for place in absent if not place.exists()]
+        absent = self._absent(self.root)
         self.make_dir(self.root)
         for place in absent:
             with suppress(OSError):
                 # Not empty: somebody else has begun to write there.
                 place.rmdir()
+
+    def _absent(self, path: str) -> list[Path]:
+        """Local folders that have to be made for a path, the innermost first."""
+        return [place for place in (Path(path), *Path(path).parents) if not place.exists()] if self.is_local else []
 
     def write_whole(self, path: str, data: pa.Buffer) -> None:
         """Write a file so that readers see it whole or not at all, also after a crash or power loss.
@@ -142,7 +157,7 @@ class Location:
                 _write_local(path, data)
             else:
                 self.write_blocks(path, [data])
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise self.failure("write", error) from error
 
     def write_blocks(self, path: str, blocks: Iterable[Any]) -> None:
@@ -154,15 +169,24 @@ class Location:
         whole = self.filesystem.type_name in _ATOMIC_STORES
         written = path if whole else _temporary_name(path)
         try:
-            with self.filesystem.open_output_stream(written, compression=None) as stream:
+            stream = self.filesystem.open_output_stream(written, compression=None)
+            try:
                 for block in blocks:
                     stream.write(block)
+            except BaseException:
+                # A stream cannot be dropped, only closed, and that shows what came so far as if it were all.
+                with suppress(*STORE_ERRORS):
+                    stream.close()
+                with suppress(*STORE_ERRORS):
+                    self.filesystem.delete_file(written)
+                raise
+            stream.close()
             if not whole:
                 self.filesystem.move(written, path)
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise self.failure("write", error) from error
 
-    def failure(self, verb: str, error: OSError) -> LedgerError:
+    def failure(self, verb: str, error: Exception) -> LedgerError:
         """Build the error for a failed file operation: what, where, and the remedy that fits its cause."""
         other = f"give another {self.option}"
         remedies = {
@@ -175,8 +199,25 @@ class Location:
             errno.ENOTDIR: f"A file stands where a directory has to be: move it or {other}",
             errno.EEXIST: f"A file stands where a directory has to be: move it or {other}",
         }
-        remedy = remedies.get(error.errno or 0, f"Check the path and its permissions, or {other}")
+        remedy = remedies.get(getattr(error, "errno", None) or 0, f"Check the path and its permissions, or {other}")
         return LedgerError(f"Cannot {verb} the {self.noun} {self.label!r} ({_first_line(error)}). {remedy}.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's own entries on disk: without it, a file renamed into it may be gone after a loss of power.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems sync no folders, and say so.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _write_local(path: str, data: pa.Buffer) -> None:
@@ -191,6 +232,7 @@ def _write_local(path: str, data: pa.Buffer) -> None:
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
+        sync_folder(Path(path).parent)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -202,5 +244,12 @@ def _temporary_name(path: str) -> str:
     return f"{directory}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
 
 
+def _impatient(uri: str) -> str:
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={GCS_PATIENCE_S}"
+
+
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+    line = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+    return line if len(line) <= SHOWN else line[:SHOWN] + "…"

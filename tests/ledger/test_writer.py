@@ -137,6 +137,23 @@ writer.append("episodes", [row | dict(episode_key="lost")])
     assert read(tmp_path).episodes["episode_key"].tolist() == ["k"]
 
 
+def test_what_was_appended_outlives_a_loss_of_power_with_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    part = tmp_path / "new" / str(LedgerWriter(tmp_path / "new").append("episodes", [episode()]))
+    folders = [part.parent, part.parent.parent, tmp_path]
+    assert {path.stat().st_ino for path in (part, *folders)} <= set(synced)
+    assert synced.index(part.stat().st_ino) < len(synced) - 1 - synced[::-1].index(part.parent.stat().st_ino)
+
+
 def test_claim_creates_a_missing_directory_with_its_parents(tmp_path: Path) -> None:
     LedgerWriter(tmp_path / "a" / "b").claim("name: s", "{}", "p")
     assert list((tmp_path / "a" / "b").iterdir()) == []
