@@ -16,7 +16,7 @@ from harness.analysis.latency.roofline import Claim, claims, roofline
 from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
 from harness.analysis.paired.within import paired_variants
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
-from harness.analysis.success.rates import error_counts, success_by_suite, success_by_task
+from harness.analysis.success.rates import error_counts, retry_counts, success_by_suite, success_by_task
 from harness.analysis.tiers import tiers
 from harness.analysis.timing import phase_times, throughput, time_shares, utilisation, worker_time
 from harness.analysis.wall_clock import wall_agreement
@@ -61,6 +61,11 @@ class Summary:
     def errors(self) -> pd.DataFrame:
         """Distinct infrastructure errors."""
         return error_counts(self.ledger.episodes)
+
+    @cached_property
+    def retries(self) -> pd.DataFrame:
+        """Attempts that failed and were made again, by node and error."""
+        return retry_counts(self.ledger.retried)
 
     @cached_property
     def paired(self) -> pd.DataFrame:

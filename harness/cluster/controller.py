@@ -64,10 +64,10 @@ class Controller:
         self._early_stopping = early_stopping
         self._ask_watch(())
 
-    def lease(self, worker: str) -> Lease:
-        """The next work of an idle worker."""
+    def lease(self, worker: str, node: str = "") -> Lease:
+        """The next work of an idle worker on a node."""
         with self._lock:
-            return self._state.lease(worker, self._clock.seconds(), self._clock.now())
+            return self._state.lease(worker, self._clock.seconds(), self._clock.now(), node)
 
     def report(self, worker: str, lease_id: int, results: Sequence[EpisodeResult]) -> None:
         """Take the results of a lease; on return they are in the ledger, or stale and dropped."""
@@ -75,10 +75,10 @@ class Controller:
             to_write = self._state.settle(worker, lease_id, results)
         self._write(to_write)
 
-    def lose(self, worker: str, error: tuple[str, str], node_id: str = "") -> None:
+    def lose(self, worker: str, error: tuple[str, str]) -> None:
         """Give up a worker that died or hung."""
         with self._lock:
-            to_write = self._state.lose(worker, error, node_id)
+            to_write = self._state.lose(worker, error)
         self._write(to_write)
 
     def retire(self, worker: str) -> None:
@@ -109,7 +109,8 @@ class Controller:
     def snapshot(self) -> RunSnapshot:
         """Where the run stands."""
         with self._lock:
-            return replace(self._state.snapshot(self._clock.seconds()), warnings=tuple(self._warnings))
+            snapshot = self._state.snapshot(self._clock.seconds())
+            return replace(snapshot, warnings=(*self._warnings, *snapshot.warnings))
 
     def _write(self, results: Sequence[EpisodeResult]) -> None:
         if not results:
@@ -138,7 +139,7 @@ class Controller:
             return
         with self._lock:
             self._state.confirm(results)
-            self._ask_watch(results)
+            self._ask_watch([result for result in results if not result.retried])
 
     def _ask_watch(self, results: Sequence[EpisodeResult]) -> None:
         note = self._early_stopping.take(results) if self._early_stopping is not None else None
@@ -165,6 +166,7 @@ def start_controller(session: RaySession, claimed: Claimed, *, n_workers: int, t
         started=time.now(),
         rounds=early_stopping.rounds() if early_stopping is not None else None,
         earlier_s=held.seconds,
+        max_errors=suite.error_limit(len(claimed.plan)),
     )
     options = {
         "num_cpus": 0,

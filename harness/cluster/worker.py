@@ -69,7 +69,7 @@ class RolloutWorker:
             self._startup_s = max((self._clock.now() - self._setup.began).total_seconds(), 0.0)
         while True:
             asked = self._clock.seconds()
-            lease = ray.get(self._controller.lease.remote(self._id))
+            lease = ray.get(self._controller.lease.remote(self._id, self._place.node_id))
             if lease.stop:
                 break
             if not lease.items:

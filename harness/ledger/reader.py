@@ -105,6 +105,14 @@ class Ledger:
         return _to_pandas(every if self._all_attempts else last_attempts(every))
 
     @cached_property
+    def retried(self) -> pd.DataFrame:
+        """One row per attempt that ended as an error and does not count, since a later one of its episode does."""
+        every = self.rows("episodes")
+        placed = every.append_column("_place", pa.array(range(every.num_rows), pa.int64()))
+        counts = pc.is_in(placed["_place"], value_set=last_attempts(placed)["_place"].combine_chunks())
+        return _to_pandas(every.filter(pc.and_(pc.invert(counts), pc.equal(every["outcome"], "error"))))
+
+    @cached_property
     def decisions(self) -> pd.DataFrame:
         """One row per policy decision of the attempts that count."""
         return self._surviving[0]

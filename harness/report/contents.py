@@ -15,7 +15,7 @@ from harness.report.tables.checks import check_table
 from harness.report.tables.devices import device_tables
 from harness.report.tables.latency import decision_table, latency_tables, prefix_table
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
-from harness.report.tables.success import error_table, paired_table, success_table, task_tables
+from harness.report.tables.success import error_table, paired_table, retry_table, success_table, task_tables
 from harness.report.tables.table import Table
 from harness.report.tables.tiers import tier_table
 from harness.report.tables.time import (
@@ -57,7 +57,7 @@ SECTIONS: Mapping[str, Section] = {
     "tiers": Section(lambda told: [tier_table(told.summary, told.names)] if len(told.summary.ledger.latency) else []),
     "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
     "wall": Section(lambda told: [wall_table(told.summary)], aggregates.WALL),
-    "errors": Section(lambda told: [error_table(told.summary, told.names)]),
+    "errors": Section(lambda told: [error_table(told.summary, told.names), retry_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
     "throughput": Section(
         lambda told: [

@@ -42,6 +42,13 @@ def put_back(queue: WorkQueue, units: Iterable[EpisodeUnit]) -> WorkQueue:
     return fill_queue([*(unit for members in queue.by_task.values() for unit in members), *units])
 
 
+def set_aside(queue: WorkQueue, may_run: Callable[[EpisodeUnit], bool]) -> tuple[WorkQueue, tuple[EpisodeUnit, ...]]:
+    """Take the units out of a queue that its asker may not run: (the rest, those units)."""
+    kept = {task: tuple(filter(may_run, units)) for task, units in queue.by_task.items()}
+    aside = tuple(unit for units in queue.by_task.values() for unit in units if not may_run(unit))
+    return WorkQueue({task: units for task, units in kept.items() if units}), aside
+
+
 def take(
     queue: WorkQueue,
     worker: str,

@@ -9,8 +9,9 @@ from datetime import datetime
 
 from harness.schedule.early_stopping import StopNote
 from harness.schedule.leases import Lease, WorkItem
-from harness.schedule.order import TaskId, fill_queue, put_back, take
+from harness.schedule.order import TaskId, fill_queue, put_back, set_aside, take
 from harness.schedule.progress import ErrorSummary, PolicyProgress, Progress, RunSnapshot
+from harness.schedule.quarantine import Nodes
 from harness.schedule.result import EpisodeResult, lost_episode
 from harness.schedule.retry import Decision, decide
 from harness.schedule.units import EpisodeIdentity, EpisodeUnit
@@ -73,6 +74,7 @@ class RunState:
         started: datetime,
         rounds: Iterable[Iterable[EpisodeUnit]] | None = None,
         earlier_s: Mapping[TaskId, Sequence[float]] | None = None,
+        max_errors: int | None = None,
     ) -> None:
         """Start with nothing leased.
 
@@ -88,6 +90,7 @@ class RunState:
             started: When the run began, UTC.
             rounds: The plan in rounds, each leased out before the next one begins; None for one round of everything.
             earlier_s: Task → what its episodes took in earlier runs, so that the longest begin first from the start.
+            max_errors: Episodes that may end as errors before the run stops; None for all.
         """
         units = tuple(plan)
         self._planned = Counter(unit.policy_at_nfe for unit in units)
@@ -116,6 +119,8 @@ class RunState:
                 self._all_seconds.add(seconds)
         self._unwritten = 0
         self._tally = _Tally()
+        self._nodes = Nodes()
+        self._max_errors, self._n_errors = max_errors, 0
         self._stopped = False
         self._aborted: tuple[str, str] | None = None
         self._decided: StopNote | None = None
@@ -125,22 +130,28 @@ class RunState:
 
     # -- workers --------------------------------------------------------------------------------------------------
 
-    def lease(self, worker: str, now: float, started_at: datetime) -> Lease:
+    def lease(self, worker: str, now: float, started_at: datetime, node: str = "") -> Lease:
         """Hand work to an idle worker.
 
         Args:
             worker: Who asks.
             now: Monotonic seconds.
             started_at: Time of day, UTC.
+            node: Where it runs.
         """
         self._workers.add(worker)
-        if self._stopped:
+        self._nodes.seat(worker, node)
+        if self._stopped or node in self._nodes.barred:
             return Lease(stop=True)
         while self._rounds and not self._queue.n_units:
             self._queue = fill_queue(self._rounds.popleft())
-        chosen, queue = take(self._queue, worker, self._assignments, self._expected_s, self._lease_size())
+        queue, aside = self._queue, ()
+        if self._nodes.any_failed:
+            queue, aside = set_aside(queue, lambda unit: self._nodes.may_run(unit.identity, node))
+        chosen, queue = take(queue, worker, self._assignments, self._expected_s, self._lease_size())
         if not chosen:
-            return Lease(wait_s=WAIT_S) if self._leases or self._unwritten else Lease(stop=True)
+            return Lease(wait_s=WAIT_S) if self._leases or self._unwritten or aside else Lease(stop=True)
+        queue = put_back(queue, aside) if aside else queue
         n_alone = next((i for i, unit in enumerate(chosen) if unit.identity in self._alone), len(chosen))
         chosen, rest = chosen[: max(n_alone, 1)], chosen[max(n_alone, 1) :]
         self._queue = put_back(queue, rest) if rest else queue
@@ -156,8 +167,8 @@ class RunState:
         """Take back a lease with its results.
 
         Returns:
-            The results to write now; `confirm` them once they are. Retried attempts are not written, and neither is
-            anything of a lease that was given up before: those units belong to somebody else now.
+            The results to write now, retried attempts among them; `confirm` them once they are. Nothing is written of a
+            lease that was given up before: those units belong to somebody else now.
         """
         lease = self._leases.get(lease_id)
         if lease is None or lease.worker != worker:
@@ -172,6 +183,8 @@ class RunState:
         """Count results that the ledger holds."""
         self._unwritten -= len(written)
         for result in written:
+            if result.retried:
+                continue
             variant = result.unit.policy_at_nfe
             self._tally.done[variant] += 1
             self._tally.successes[variant] += result.outcome == "success"
@@ -181,7 +194,7 @@ class RunState:
                 self._tally.error_types[error_type] += 1
                 self._tally.first_message.setdefault(error_type, result.error_message or "")
 
-    def lose(self, worker: str, error: tuple[str, str], node_id: str = "") -> list[EpisodeResult]:
+    def lose(self, worker: str, error: tuple[str, str]) -> list[EpisodeResult]:
         """Give up a worker: its units go back, or are recorded as errors once they have had their attempts.
 
         A lease of several units does not say which of them was at fault: all go back, and run alone from then on.
@@ -189,13 +202,13 @@ class RunState:
         Args:
             worker: The worker that died or hung.
             error: (error type, message).
-            node_id: Node that the worker was on.
 
         Returns:
             Error results to write and `confirm`.
         """
         self._workers.discard(worker)
         self._assignments.pop(worker, None)
+        node = self._nodes.leave(worker)
         lost = {lease_id: lease for lease_id, lease in self._leases.items() if lease.worker == worker}
         self._losses += 1
         failures: list[EpisodeResult] = []
@@ -206,13 +219,14 @@ class RunState:
                 self._return(item.unit for item in lease.items)
             else:
                 failures += [
-                    lost_episode(item.unit, item.attempt, lease.started_at, error, node_id) for item in lease.items
+                    lost_episode(item.unit, item.attempt, lease.started_at, error, node) for item in lease.items
                 ]
         return self._judge(failures)
 
     def retire(self, worker: str) -> None:
         """Forget a worker that stopped of its own accord."""
         self._workers.discard(worker)
+        self._nodes.leave(worker)
         self._assignments.pop(worker, None)
 
     def claim_video(self, variant: PolicyAtNfe, task: TaskId) -> bool:
@@ -252,6 +266,7 @@ class RunState:
                 ErrorSummary(name, count, self._tally.first_message[name])
                 for name, count in self._tally.error_types.most_common()
             ),
+            warnings=tuple(self._nodes.barred.values()),
             decided=self._decided,
         )
 
@@ -286,23 +301,36 @@ class RunState:
         )
 
     def _judge(self, results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
-        """Sort results into those to write and those to try again."""
+        """Decide about each result: what is tried again is marked, so that its row tells of an attempt only."""
         to_write: list[EpisodeResult] = []
         for result in results:
+            identity = result.unit.identity
             if result.outcome != "error":
+                self._nodes.finished(result.node_id, identity)
                 self._seconds[result.unit.task].add(result.wall_s)
                 self._all_seconds.add(result.wall_s)
                 to_write.append(result)
                 continue
-            error_type = result.error_type or ""
-            self._failed[result.unit.identity] += 1
-            verdict = decide(error_type, self._failed[result.unit.identity], self._max_attempts)
+            error_type, message = result.error_type or "", result.error_message or ""
+            self._failed[identity] += 1
+            self._nodes.failed(result.node_id, identity, error_type, message)
+            elsewhere = self._nodes.elsewhere(identity)
+            verdict = decide(error_type, self._failed[identity], self._max_attempts, elsewhere=elsewhere)
             if verdict is Decision.RETRY:
                 self._return([result.unit])
+                to_write.append(replace(result, retried=True))
                 continue
-            if verdict is Decision.ABORT:
-                self.abort(error_type, result.error_message or "")
             to_write.append(result)
+            self._nodes.forget(identity)
+            self._n_errors += 1
+            if verdict is Decision.ABORT:
+                self.abort(error_type, message)
+            elif self._max_errors is not None and self._n_errors > self._max_errors:
+                self.abort(
+                    "TooManyErrors",
+                    f"{self._n_errors} episodes ended as errors, and the suite allows {self._max_errors} (max_errors); "
+                    f"the last one: {error_type}: {message}",
+                )
         self._unwritten += len(to_write)
         return to_write
 

@@ -142,6 +142,8 @@ class Suite(SpecModel):
     """Time limits per decision and per episode."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """How often an episode is tried when the infrastructure fails."""
+    max_errors: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Episodes, or their share of the plan, that may end as errors before the run stops; null lets it go on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +199,10 @@ class Suite(SpecModel):
             self.protocol.max_steps_of(suite)
         except UsageError as error:
             raise ValueError(str(error)) from error
+
+    def error_limit(self, n_episodes: int) -> int | None:
+        """Episodes of a plan that may end as errors; None for all."""
+        return int(self.max_errors * n_episodes) if isinstance(self.max_errors, float) else self.max_errors
 
     @property
     def probe_plan(self) -> ProbePlan | None:

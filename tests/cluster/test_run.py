@@ -12,6 +12,7 @@ from stub_runs import python_policy, stub_suite
 
 import harness
 from harness.analysis import worker_time
+from harness.analysis.summary import Summary
 from harness.analysis.timing import WORKER_PARTS
 from harness.cluster import controller
 from harness.cluster.run import RunResult
@@ -32,12 +33,14 @@ def results(path) -> list[tuple]:
 
 
 def attempts(path) -> list[int]:
-    """Attempt of every row of the ledger, retried ones included."""
+    """The attempt that counts of every episode; the ones before it are errors, each written once."""
     from harness.ledger import read
 
-    episodes = read(path, all_attempts=True).episodes
-    assert not episodes.duplicated(IDENTITY).any()
-    return episodes["attempt"].tolist()
+    every, ledger = read(path, all_attempts=True).episodes, read(path)
+    assert not every.duplicated([*IDENTITY, "attempt"]).any()
+    assert not every[every["outcome"] != "error"].duplicated(IDENTITY).any()
+    assert len(every) == len(ledger.episodes) + len(ledger.retried)
+    return ledger.episodes["attempt"].tolist()
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,9 @@ def test_a_hang_that_no_signal_reaches_ends_with_its_lease(tmp_path, monkeypatch
     assert result.outcomes == {"success": 4, "timeout": 0, "error": 0}
     # The one that hung ran alone, so that it alone is at its second attempt.
     assert sorted(attempts(tmp_path / "out")) == [1, 1, 1, 2]
+    told = Summary(harness.read(tmp_path / "out")).retries
+    assert told[["error_type", "count"]].to_numpy().tolist() == [["EpisodeTimeout", 1]]
+    assert told["node_id"].tolist() == harness.read(tmp_path / "out").nodes["node_id"].tolist()
 
 
 def test_a_served_policy_decides_in_batches_and_gives_every_worker_the_same(tmp_path):

@@ -31,8 +31,8 @@ def ok(item, outcome="timeout", wall_s=5.0, **changes) -> EpisodeResult:
     return EpisodeResult(item.unit, outcome, NOW, item.attempt, wall_s=wall_s, **changes)
 
 
-def failed(item, error_type="SimulatorError") -> EpisodeResult:
-    return ok(item, "error", error_type=error_type, error_message=f"{error_type} happened")
+def failed(item, error_type="SimulatorError", **changes) -> EpisodeResult:
+    return ok(item, "error", error_type=error_type, error_message=f"{error_type} happened", **changes)
 
 
 def finish(state, worker, lease, results) -> list[EpisodeResult]:
@@ -94,7 +94,7 @@ def test_an_idle_worker_waits_while_another_may_lose_its_work_and_stops_when_all
 def test_the_unit_of_a_lost_worker_goes_to_another_with_the_next_attempt():
     state = state_of([make_unit()])
     state.lease("a", 0.0, NOW)
-    assert state.lose("a", DIED) == []
+    assert [attempt.retried for attempt in state.lose("a", DIED)] == [True]
     item = state.lease("b", 0.0, NOW).items[0]
     assert (item.unit, item.attempt) == (make_unit(), 2)
 
@@ -102,11 +102,11 @@ def test_the_unit_of_a_lost_worker_goes_to_another_with_the_next_attempt():
 def test_a_unit_that_keeps_killing_its_worker_is_recorded_as_an_error_once():
     state = state_of([make_unit()])
     for attempt in (1, 2, 3):
-        assert state.lease(f"w{attempt}", 0.0, NOW).items[0].attempt == attempt
-        written = state.lose(f"w{attempt}", DIED, "node-1")
-        assert len(written) == (attempt == 3)
-    (row,) = written
-    state.confirm(written)
+        assert state.lease(f"w{attempt}", 0.0, NOW, "node-1").items[0].attempt == attempt
+        (row,) = state.lose(f"w{attempt}", DIED)
+        assert row.retried == (attempt < 3)
+        state.confirm([row])
+        assert state.snapshot(0.0).progress.done == (attempt == 3)
     assert (row.outcome, row.error_type, row.attempt, row.node_id) == ("error", "WorkerDied", 3, "node-1")
     snapshot = state.snapshot(0.0)
     assert snapshot.finished
@@ -152,9 +152,9 @@ def test_errors_that_may_pass_are_tried_again_and_others_recorded():
     state = state_of([make_unit()])
     for attempt in (1, 2):
         lease = state.lease("a", 0.0, NOW)
-        assert finish(state, "a", lease, [failed(lease.items[0])]) == [], attempt
+        assert [row.retried for row in finish(state, "a", lease, [failed(lease.items[0])])] == [True], attempt
     lease = state.lease("a", 0.0, NOW)
-    assert len(finish(state, "a", lease, [failed(lease.items[0])])) == 1
+    assert [row.retried for row in finish(state, "a", lease, [failed(lease.items[0])])] == [False]
     assert state.snapshot(0.0).finished
 
     sure = state_of([make_unit()])
@@ -228,7 +228,7 @@ def test_every_unit_is_written_exactly_once_whatever_workers_do(places, moves):
 
     def write(results):
         state.confirm(results)
-        written.extend(results)
+        written.extend(result for result in results if not result.retried)
 
     for index, what in [*moves, *(((0, "ok"),) * (10 * len(units)))]:
         worker = f"w{index}.{generation[index]}"

@@ -54,6 +54,20 @@ def error_counts(episodes: pd.DataFrame) -> pd.DataFrame:
     return counted.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
 
+def retry_counts(retried: pd.DataFrame) -> pd.DataFrame:
+    """What was tried again, by node.
+
+    Args:
+        retried: Attempts that do not count, rows of `episodes`.
+
+    Returns:
+        One row per (…, node_id, error_type) with `count` and `error_message` (the first), most frequent first.
+    """
+    grouped = retried.groupby([*VARIANT, "node_id", "error_type"], dropna=False, sort=True)
+    counted = grouped.agg(count=("episode_key", "size"), error_message=("error_message", "first")).reset_index()
+    return counted.sort_values("count", ascending=False, kind="stable", ignore_index=True)
+
+
 def _success(episodes: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     solved = episodes["outcome"] == "success"
     marked = episodes.assign(

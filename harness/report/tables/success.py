@@ -134,6 +134,22 @@ def error_table(summary: Summary, names: VariantNames) -> Table:
     return Table("Errors", ("policy", "error", "message", "episodes", "tasks"), rows, 3, note, names.key)
 
 
+def retry_table(summary: Summary, names: VariantNames) -> Table:
+    """Every attempt that failed and was made again, by node and error."""
+    rows = tuple(
+        (
+            names.of(row),
+            text(row["node_id"]),
+            text(row["error_type"]),
+            text(row["error_message"]),
+            count(row["count"]),
+        )
+        for row in records(summary.retries.head(MAX_ERRORS))
+    )
+    note = "Attempts that failed and were made again; their episodes are counted by the attempt that ended."
+    return Table("Retries", ("policy", "node", "error", "first message", "attempts"), rows, 4, note, names.key)
+
+
 def published_success_table(frame: pd.DataFrame) -> Table:
     """Measured success beside each published row of the same model and suite."""
     rows = tuple(
