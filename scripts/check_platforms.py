@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
 MACHINES = {"x86-64": "x86_64-manylinux_2_35", "aarch64": "aarch64-manylinux_2_35"}
 """Machine → platform of uv. glibc 2.35 is what JetPack 6 and Ubuntu 22.04 have."""
-EXTRAS = ("", "sim", "policies", "all")
+EXTRAS = ("", "cluster", "sim", "policies", "all")
 PURE = {"bddl", "docopt"}
 """Packages that are published as source alone, and need no compiler."""
 UNREACHABLE = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -108,8 +109,13 @@ def open_session(
         isolation: What a run's workers and servers are limited to.
 
     Raises:
-        NodeError: The cluster cannot be reached; names the address.
+        NodeError: The cluster cannot be reached (names the address), or Ray is not installed.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise NodeError(
+            "Ray, which runs episodes, is not installed here: pip install 'vla-harness[cluster]'. Without it `harness "
+            "probe` and `harness serve` measure and serve on this machine."
+        )
     with _environment({**QUIET, **_variables(address)}):
         import ray
 
