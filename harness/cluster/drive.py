@@ -101,6 +101,7 @@ class RolloutDrive:
             while self._group.n_alive:
                 for end in self._group.poll(POLL_S):
                     self._handle(end)
+                self._session.head.require()
                 snapshot = self._look()
                 self._usage.sample(self._group.places, snapshot.busy)
                 self._kill_overdue(snapshot)

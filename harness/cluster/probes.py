@@ -241,6 +241,7 @@ def run_probes(
                     running[actors[node_id].run.remote(job, jobs[0] if jobs else None)] = node_id
             if not running or interrupts.count:
                 return ProbesEnd(tuple(warnings), tuple(failures), interrupts.count > 0)
+            session.head.require()
             ended, _ = session.ray.wait(list(running), timeout=POLL_S)
             for ref in ended:
                 node_id = running.pop(ref)

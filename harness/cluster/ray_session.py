@@ -8,10 +8,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
+
+import psutil
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token
@@ -23,6 +26,8 @@ from harness.spec.profile import load_profile
 from harness.surroundings import SHARED_MEMORY_BYTES, long_path_fault
 
 CONNECT_S = 5.0
+HEAD_S, HEAD_MISSES = 1.0, 3
+"""How often the head is looked at, and how often in a row it may not answer."""
 
 QUIET: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -47,6 +52,41 @@ PRIVATE: Mapping[str, str] = {
 }
 
 
+class Head:
+    """Whether a cluster's head still answers. Ray itself ends the whole process when it has not for a minute."""
+
+    def __init__(self, address: str, seconds: Callable[[], float] = monotonic) -> None:
+        """Watch over an address.
+
+        Args:
+            address: HOST:PORT of the head's GCS; "" where it is not known, so that nothing is watched.
+            seconds: Stopwatch.
+        """
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port) if port.isdigit() else None
+        self._seconds, self._next, self._missed = seconds, seconds() + HEAD_S, 0
+
+    def require(self) -> None:
+        """Look, about once a second at most.
+
+        Raises:
+            NodeError: It has not answered three times in a row.
+        """
+        if self._port is None or self._seconds() < self._next:
+            return
+        try:
+            socket.create_connection((self._host.strip("[]"), self._port), timeout=HEAD_S).close()
+            self._missed = 0
+        except OSError as error:
+            self._missed += 1
+            if self._missed >= HEAD_MISSES:
+                raise NodeError(
+                    f"The head of the Ray cluster (its GCS at {self._host}:{self._port}) no longer answers: "
+                    f"{error.strerror or error}. It was killed, or its machine is gone; start a cluster again."
+                ) from error
+        self._next = self._seconds() + HEAD_S
+
+
 @dataclass(frozen=True, slots=True)
 class RaySession:
     """A connection to a cluster."""
@@ -58,6 +98,7 @@ class RaySession:
     driver_node_id: str
     isolation: Isolation = NO_LIMITS
     """What a run's workers and servers are limited to."""
+    head: Head = field(default_factory=lambda: Head(""))
 
     def nodes(self) -> tuple[NodeResources, ...]:
         """The nodes that are alive, the driver's first.
@@ -120,17 +161,43 @@ def open_session(
         import ray
 
         if ray.is_initialized():
-            yield RaySession(ray, False, ray.get_runtime_context().get_node_id(), isolation)
+            yield _session(ray, False, isolation)
             return
         with _quiet_logger(), _own_signals():
             if address is None:
                 _start(ray, n_cpus or usable_cores())
             else:
                 _join(ray, address)
+    left = _started(ray) if address is None else []
     try:
-        yield RaySession(ray, address is None, ray.get_runtime_context().get_node_id(), isolation)
+        yield _session(ray, address is None, isolation)
     finally:
+        left += _started(ray) if address is None else []
         ray.shutdown()
+        _end(left)
+
+
+def _session(ray: Any, owned: bool, isolation: Isolation) -> RaySession:
+    context = ray.get_runtime_context()
+    return RaySession(ray, owned, context.get_node_id(), isolation, Head(context.gcs_address))
+
+
+def _started(ray: Any) -> list[psutil.Process]:
+    """The processes of a private cluster: agents outlive a raylet that was killed by most of a minute."""
+    node = ray._private.worker._global_node
+    roots = [each.process.pid for found in (node.all_processes if node else {}).values() for each in found]
+    found = []
+    for pid in roots:
+        with suppress(psutil.Error):
+            found += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return found
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        # psutil knows a process by the time it began, too: another one of the same number is left alone.
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _variables(address: str | None) -> Mapping[str, str]:

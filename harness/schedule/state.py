@@ -145,7 +145,7 @@ class RunState:
             return Lease(stop=True)
         while self._rounds and not self._queue.n_units:
             self._queue = fill_queue(self._rounds.popleft())
-        queue, aside = self._queue, ()
+        queue, aside = self._queue, tuple[EpisodeUnit, ...]()
         if self._nodes.any_failed:
             queue, aside = set_aside(queue, lambda unit: self._nodes.may_run(unit.identity, node))
         chosen, queue = take(queue, worker, self._assignments, self._expected_s, self._lease_size())
