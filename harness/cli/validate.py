@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.timing import look_up
 from harness.errors import HarnessError, UsageError
 from harness.screen import Screen
 
 if TYPE_CHECKING:
+    from harness.clocks import DelaySource
     from harness.spec import Suite
 
 EXAMPLES = examples("harness validate suites/mine.yaml", "harness validate libero_pro:libero_spatial_swap")
@@ -52,7 +54,8 @@ def command(
 def _problems(suite: Suite) -> list[HarnessError]:
     """Everything that is wrong with a suite: tasks that do not exist, policies that are unknown or cannot do them."""
     # Imported here, so that a mistake in the file is told before anything heavy loads.
-    from harness.cluster.prepare import check_tasks, place_policies
+    from harness.cluster.cells import plan_cells
+    from harness.cluster.prepare import check_tasks, place_policies, plan_variants
     from harness.policies.ability import require_able
     from harness.policies.registry import POLICIES
 
@@ -68,6 +71,9 @@ def _problems(suite: Suite) -> list[HarnessError]:
     check(partial(place_policies, suite))
     for task_set in suite.tasks:
         check(partial(check_tasks, suite.model_copy(update={"tasks": (task_set,)})))
+    sources: list[DelaySource] = []
+    if suite.latency:
+        check(lambda: sources.extend(look_up(suite, None, None)))
     for policy in (*suite.policies, *(suite.probe.policies if suite.probe else ())):
         # A suite is valid wherever its checkpoints lie; whether they are here is asked before a run.
         check(partial(POLICIES.check, policy, local=False))
@@ -78,4 +84,10 @@ def _problems(suite: Suite) -> list[HarnessError]:
             if info is not None:
                 asked = {task_set.suite: None if task_set.tasks == "all" else task_set.tasks}
                 check(partial(require_able, policy.label, info, asked, suite.protocol.control_mode))
+    for policy in suite.policies:
+        with suppress(HarnessError):
+            info = POLICIES.stated_info(policy)
+            if info is not None and (sources or not suite.latency):
+                infos = {policy.label: info}
+                check(partial(plan_cells, suite, sources, plan_variants(infos, suite.nfe, asked=False), infos))
     return found

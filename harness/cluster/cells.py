@@ -87,9 +87,9 @@ def plan_cells(
                 else:
                     left_out.append(cell)
         timings[variant] = tuple(kept)
-    if whole and left_out and all(clock == SYNCHRONOUS for kept in timings.values() for clock, _ in kept):
+    if whole and left_out and not any(timings.values()):
         raise UsageError(
-            f"Nothing is left to run under {', '.join(name for name in suite.clock if name != SYNCHRONOUS)}: "
+            f"Nothing is left to run under {', '.join(suite.clock)}: "
             + " ".join(cell.sentence for cell in left_out)
             + " Give a shorter delay"
             + (", or a policy with longer chunks." if any(CLOCK_OF[cell.clock].overlaps for cell in left_out) else ".")

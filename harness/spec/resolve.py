@@ -116,7 +116,7 @@ def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], where: str) -> 
         for problem in error.errors(include_url=False):
             path, message = _explain(model, problem)
             by_path.setdefault(path, []).append(message)
-        problems = [f"{path}: {' or '.join(messages)}" for path, messages in by_path.items()]
+        problems = [f"{path}: {' or '.join(messages)}".removeprefix(": ") for path, messages in by_path.items()]
         raise SpecError(f"{where}: " + "; ".join(problems)) from error
 
 
@@ -126,7 +126,7 @@ def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
     unknown = problem["loc"][-1:] if problem["type"] == "extra_forbidden" else ()
     named = problem["loc"][: len(problem["loc"]) - len(unknown)]
     location = [*(part for part in named if isinstance(part, int) or str(part).isidentifier()), *unknown]
-    path = ".".join(str(part) for part in location) or "the file"
+    path = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)

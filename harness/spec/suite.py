@@ -164,7 +164,7 @@ class Suite(SpecModel):
             ("quantize", list(self.quantize)),
             ("on", list(self.on)),
             ("clock", list(self.clock)),
-            ("latency", [each.model_dump_json(exclude_none=True) for each in self.latency]),
+            ("latency", [each.text for each in self.latency]),
         ):
             repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:

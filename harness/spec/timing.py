@@ -62,6 +62,12 @@ class Latency(SpecModel):
         return self
 
     @property
+    def text(self) -> str:
+        """The source, with what else is said of it."""
+        more = self.model_dump(exclude_none=True, exclude={"source"})
+        return self.source + (f" ({', '.join(f'{name}: {value}' for name, value in more.items())})" if more else "")
+
+    @property
     def parts(self) -> tuple[SourceKind, str]:
         """(kind, value) of the source.
 

@@ -147,6 +147,25 @@ def test_ctrl_c_says_what_is_done_and_the_command_it_prints_runs_the_rest(tmp_pa
     assert read(out).runs["status"].tolist() == ["interrupted"]
 
 
+@pytest.mark.parametrize(
+    ("said", "timing"),
+    [
+        ("Did you mean 'dgx-spark-gb10'", "latency: 'published:dgx-spark'"),
+        ("Nothing is left to run under asynchronous", "latency: 'constant:100s'"),
+    ],
+)
+def test_validate_looks_up_the_sources_of_delays(
+    said: str, timing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "timed.yaml"
+    suite.write_text(
+        "name: timed\ndescription: d\nprotocol: lerobot\ntasks: [{suite: libero_spatial}]\npolicies: [random]\n"
+        f"clock: asynchronous\n{timing}\n"
+    )
+    assert invoke(["validate", str(suite)]) == 64
+    assert said in capsys.readouterr().err
+
+
 def test_validate_refuses_init_states_that_the_suite_does_not_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ def delay_sentence(limit: DelayLimit, policy: str, suite: str, clock: str, margi
     """The answer: "flow on libero_spatial, asynchronous: ≤ 3 steps = 150 ms [2–4]"."""
     ms = limit.steps * 1000 / control_hz
     high = str(limit.high) if limit.high is not None else "…"
-    stands = f"stands delays of ≤ {limit.steps} steps = {ms:g} ms [{limit.low}–{high}]"
+    stands = f"stands delays of ≤ {limit.steps} step{'s' * (limit.steps != 1)} = {ms:g} ms [{limit.low}–{high}]"
     if limit.steps == 0:
         stands = f"stands no delay of a step [0–{high}]"
     return (
