@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import PolicyError
 from harness.spec.observation import ActionChunks, Observation, PolicyInfo
 
 SpanTimer = Callable[[str], AbstractContextManager[Any]]
@@ -21,6 +22,23 @@ def no_span(name: str) -> AbstractContextManager[None]:
     """The span timer of a policy that nobody probes."""
     del name
     return nullcontext()
+
+
+def require_noise(info: PolicyInfo, noise: NDArray[np.float32] | None, batch: int) -> None:
+    """Refuse noise that is not what a policy takes.
+
+    Args:
+        info: What the policy says of itself.
+        noise: What it was given.
+        batch: Observations of the decision.
+
+    Raises:
+        PolicyError: It is missing, of another shape, or given to a policy that takes none.
+    """
+    expected = None if info.noise_shape is None else (batch, *info.noise_shape)
+    found = None if noise is None else noise.shape
+    if found != expected:
+        raise PolicyError(f"{info.policy_id} got noise of shape {found}, expected {expected}; draw it per decision.")
 
 
 @runtime_checkable

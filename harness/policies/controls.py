@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import PolicyError
+from harness.policies.base import require_noise
 from harness.policies.registry import PolicyRequest, require_bare
 from harness.spec.observation import ACTION_DIM, ActionChunks, Observation, PolicyInfo
 
@@ -52,11 +52,8 @@ class RandomPolicy:
         from scipy.special import ndtr
 
         del nfe
-        expected = (len(observations), CHUNK_LENGTH, ACTION_DIM)
-        if noise is None or noise.shape != expected:
-            got = None if noise is None else noise.shape
-            raise PolicyError(f"Policy 'random' needs noise of shape {expected}, got {got}; draw it per decision.")
-        return ActionChunks((2 * ndtr(noise.astype(np.float64)) - 1).astype(np.float32))
+        require_noise(self.info, noise, len(observations))
+        return ActionChunks((2 * ndtr(np.asarray(noise, dtype=np.float64)) - 1).astype(np.float32))
 
 
 def make_noop(spec: PolicyRequest) -> NoopPolicy:

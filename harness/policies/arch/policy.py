@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.errors import PolicyError, UsageError
 from harness.policies.arch.network import ArchNetwork, sizes_of
 from harness.policies.arch.options import ArchOptions, read_request
-from harness.policies.base import SpanTimer, no_span
+from harness.policies.base import SpanTimer, no_span, require_noise
 from harness.policies.flow.policy import tokenize
 from harness.policies.graphs import CudaRecorder, GraphPool
 from harness.policies.registry import PolicyRequest
@@ -96,9 +96,7 @@ class ArchPolicy:
             PolicyError: The noise is missing or of another shape, or a camera is missing.
         """
         steps = self.info.resolve_nfe(nfe) or 1
-        expected = (len(observations), *(self.info.noise_shape or ()))
-        if noise is None or noise.shape != expected:
-            raise PolicyError(f"arch: noise has shape {None if noise is None else noise.shape}, expected {expected}.")
+        require_noise(self.info, noise, len(observations))
         with torch.inference_mode(), _tf32(self.device):
             with self.span("preprocess"):
                 images, words = self._read(observations)

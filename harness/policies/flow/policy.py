@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import PolicyError, UsageError
-from harness.policies.base import SpanTimer, no_span
+from harness.policies.base import SpanTimer, no_span, require_noise
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
 from harness.policies.flow.guidance import OldChunk, guided, target_of
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
@@ -142,9 +142,7 @@ class FlowPolicy:
             PolicyError: The noise is missing or of another shape, or a camera is missing.
         """
         steps = self.info.resolve_nfe(nfe) or 1
-        expected = (len(observations), *(self.info.noise_shape or ()))
-        if noise is None or noise.shape != expected:
-            raise PolicyError(f"flow: noise has shape {None if noise is None else noise.shape}, expected {expected}.")
+        require_noise(self.info, noise, len(observations))
         target = target_of(observations, self.info.chunk_length, self.network.normalization, self.device)
         # Guidance differentiates the velocity, which tensors of inference mode do not allow.
         with torch.inference_mode() if target is None else torch.no_grad():

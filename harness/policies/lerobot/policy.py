@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import PolicyError
-from harness.policies.base import SpanTimer, no_span
+from harness.policies.base import SpanTimer, no_span, require_noise
 from harness.policies.lerobot.batch import ObservationReader
 from harness.policies.lerobot.chunking import alike, old_chunk
 from harness.policies.lerobot.families import Family
@@ -106,7 +106,7 @@ class LeRobotPolicy:
                 take, out of memory, or a chunk of another shape.
         """
         steps = self.info.resolve_nfe(nfe)
-        self._check_noise(noise, len(observations))
+        require_noise(self.info, noise, len(observations))
         groups = alike(observations) if self.info.rtc else [list(range(len(observations)))]
         actions = np.empty((len(observations), self.info.chunk_length, ACTION_DIM), dtype=np.float32)
         for rows in groups:
@@ -150,12 +150,6 @@ class LeRobotPolicy:
         """Time a component. The first of a decision ends its preprocessing, of which LeRobot does a part itself."""
         self._before_parts.close()
         return self.span(name)
-
-    def _check_noise(self, noise: NDArray[np.float32] | None, batch: int) -> None:
-        expected = None if self.info.noise_shape is None else (batch, *self.info.noise_shape)
-        found = None if noise is None else noise.shape
-        if found != expected:
-            raise PolicyError(f"{self.info.policy_id} got noise of shape {found}, expected {expected}.")
 
     def _frames_told(self, observations: Sequence[Observation]) -> str | None:
         """Which frames have another size than the checkpoint declares; None where none has, or where it resizes."""
