@@ -19,6 +19,8 @@ VERSION_KEY = b"vla_harness.schema_version"
 """Key of the schema version in a part's file metadata."""
 
 _READERS = 8
+MIN_ROWS = 100_000
+"""Rows from which a part has to have at least a byte for each: keys and samples hardly compress, a bomb does."""
 
 
 def read_table(
@@ -57,6 +59,7 @@ def _read_part(location: Location, table: str, path: str, columns: list[str]) ->
             part = pq.ParquetFile(source)
             held = part.schema_arrow
             _check_version(held)
+            _check_rows(part.metadata.num_rows, source.size())
             names = set(held.names)
             wanted = [name for name in columns if name in names]
             rows = part.read(columns=None if wanted == held.names else wanted)
@@ -83,6 +86,11 @@ def _check_version(schema: pa.Schema) -> None:
             f"It was written with ledger schema version {version}; this harness reads up to {SCHEMA_VERSION}. "
             "Upgrade vla-harness to read it."
         )
+
+
+def _check_rows(rows: int, size: int) -> None:
+    if rows > max(MIN_ROWS, size):
+        raise LedgerError(f"It states {rows:,} rows in {size:,} bytes, which no ledger has. Move it out of the ledger.")
 
 
 def fill_missing(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,9 @@ from harness.rollout.faults import describe_exception
 from harness.serve.batching import Batcher
 from harness.serve.sizing import BatchPlan
 from harness.time_source import TimeSource
+
+FOLDERS = re.compile(r"(?<![\w:/.…])~?/(?:[^\s:/'\"()]+/)*(?=[^\s:/'\"()])")
+"""The folders before a file's name; not the start of an address (`openpi://`)."""
 
 
 class Conversation:
@@ -161,5 +165,6 @@ class PolicyService:
 
 
 def complaint(error: BaseException) -> str:
-    """What a client is told about an error: one line, no traceback of this machine."""
-    return str(error) if isinstance(error, HarnessError) else describe_exception(error)
+    """What a client is told about an error: one line, without traceback and folders of this machine."""
+    said = str(error) if isinstance(error, HarnessError) else describe_exception(error)
+    return FOLDERS.sub("", " ".join(said.split()))

@@ -286,8 +286,11 @@ class OpenPiPolicy:
 
 def _actions(answer: Mapping[str, Any], length: int | None, sender: str) -> NDArray[np.float32]:
     if ACTIONS_KEY not in answer:
-        raise PolicyError(f"{sender} answered without {ACTIONS_KEY!r}; it sent {', '.join(map(repr, sorted(answer)))}.")
-    actions = np.asarray(answer[ACTIONS_KEY])
+        raise PolicyError(f"{sender} answered without {ACTIONS_KEY!r}; it sent {', '.join(sorted(map(repr, answer)))}.")
+    try:
+        actions = np.asarray(answer[ACTIONS_KEY])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise PolicyError(f"{sender} answered actions that are no array ({error}).") from error
     fits = actions.ndim == 2 and actions.shape[1] == ACTION_DIM and len(actions) == (length or len(actions)) > 0
     if not fits or actions.dtype.kind not in "iuf":
         raise PolicyError(

@@ -7,6 +7,7 @@ the decision, its keyed noise and the NFE; a server that states in its metadata 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -32,6 +33,9 @@ ACTIONS_KEY, TIMING_KEY = "actions", "server_timing"
 STATE_DIM = 8
 MAX_NFE = 200
 """Most function evaluations that a client may ask a server for: everybody else waits for them."""
+MAX_CHUNK, MAX_NOISE, MAX_HISTORY = 10_000, 1_000_000, 64
+"""Most actions of an answer, numbers of a decision's noise, and observations of a question, that a server may ask for
+by what it says of its policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,35 @@ def decode_welcome(message: Mapping[str, Any], *, sender: str) -> Welcome | None
         info["rtc"] = False
         if info.get("identity") is not None:
             info["identity"] = PolicyIdentity(**{part: info["identity"].get(part) for part in PARTS})
-        return Welcome(PolicyInfo(**info), bool(said["stateful"]), dict(said["record"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        welcome = Welcome(PolicyInfo(**info), bool(said["stateful"]), dict(said["record"]))
+        _require_bounded(welcome.info)
+        return welcome
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PolicyError(f"{sender} describes its policy in a way that cannot be read ({error!r}).") from error
+
+
+def _require_bounded(info: PolicyInfo) -> None:
+    """Refuse a description by which the client would draw, send or wait for more than any policy needs."""
+    lists = (info.cameras, info.nfe_options, () if info.noise_shape is None else info.noise_shape)
+    if any(not isinstance(one, tuple) for one in lists):
+        raise ValueError("cameras, NFE and the shape of its noise have to be lists")
+    numbers = [
+        info.chunk_length,
+        info.replan_interval,
+        info.observation_steps,
+        info.max_batch,
+        *(info.noise_shape or ()),
+    ]
+    if any(not isinstance(one, int) or isinstance(one, bool) or one < 1 for one in numbers):
+        raise ValueError(f"lengths have to be whole numbers from 1, not {numbers}")
+    asked = (info.chunk_length, math.prod(info.noise_shape or ()), info.observation_steps)
+    if any(one > most for one, most in zip(asked, (MAX_CHUNK, MAX_NOISE, MAX_HISTORY), strict=True)):
+        raise ValueError(f"chunk, noise and history of {asked} numbers; at most {(MAX_CHUNK, MAX_NOISE, MAX_HISTORY)}")
+    unknown = [camera for camera in info.cameras if camera not in IMAGE_KEYS]
+    if unknown or not isinstance(info.policy_id, str):
+        raise ValueError(f"cameras {unknown} are not LIBERO's" if unknown else "its name is no text")
+    if any(not isinstance(nfe, int) for nfe in (*info.nfe_options, info.default_nfe or 0)):
+        raise ValueError(f"NFE have to be whole numbers, not {info.nfe_options}")
 
 
 def encode_request(
@@ -161,7 +191,7 @@ def decode_request(message: Mapping[str, Any], info: PolicyInfo, *, connection: 
         return DecisionRequest(
             observation, noise, _offered(said["nfe"], info), int(said["request"]), bool(said.get("spans"))
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PolicyError(f"The client's key {EXTENSION!r} cannot be read ({error!r}).") from error
 
 
@@ -212,7 +242,7 @@ def _decode_moment(
             f"The observation lacks {', '.join(map(repr, missing))}, which {info.policy_id} reads; it has "
             f"{', '.join(sorted(map(repr, message)))}."
         )
-    state = np.asarray(message[STATE_KEY])
+    state = _array(message[STATE_KEY], STATE_KEY)
     if state.shape != (STATE_DIM,) or state.dtype.kind not in "iuf":
         raise PolicyError(
             f"{STATE_KEY!r} has shape {state.shape} and dtype {state.dtype}, not LIBERO's ({STATE_DIM},) numbers: "
@@ -251,8 +281,15 @@ def _instruction(value: Any) -> str:
     return str(value)
 
 
+def _array(value: Any, key: str) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise PolicyError(f"{key!r} is no array ({error}).") from error
+
+
 def _frame(value: Any, key: str) -> NDArray[np.uint8]:
-    frame = np.asarray(value)
+    frame = _array(value, key)
     if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or frame.dtype != np.uint8:
         raise PolicyError(f"{key!r} has shape {frame.shape} and dtype {frame.dtype}; send (height, width, 3) uint8.")
     return frame

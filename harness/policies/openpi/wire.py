@@ -20,6 +20,10 @@ PLAIN_KINDS = "biufSU"
 MAX_VALUES = 1_000_000
 """Values in the lists and maps of one message, together (an array is one): Python's take many times their bytes."""
 
+MAX_DIMENSIONS = 32
+MAX_DTYPE = 16
+"""Characters of a dtype: numpy also reads lists of fields from a text, at great length."""
+
 
 def pack(message: Mapping[str, Any]) -> bytes:
     """Encode a message; its values may be, or contain, numpy arrays and scalars.
@@ -82,7 +86,9 @@ def _encode(value: Any) -> Any:
 
 def _decode(found: dict[Any, Any]) -> Any:
     if ARRAY in found:
-        shape, dtype, data = tuple(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"]
+        shape, dtype, data = _shape(found[b"shape"]), _plain(found[b"dtype"]), found[b"data"]
+        if not isinstance(data, bytes):
+            raise ValueError("an array without bytes")
         if dtype.itemsize * math.prod(shape) != len(data) or not (dtype.itemsize or math.prod(shape) == 0):
             raise ValueError(f"an array {list(shape)} of {dtype} is not {len(data)} bytes")
         # Copied, because the received bytes cannot be written to, which torch warns of.
@@ -92,7 +98,18 @@ def _decode(found: dict[Any, Any]) -> Any:
     return found
 
 
-def _plain(name: str) -> np.dtype[Any]:
+def _shape(lengths: Any) -> tuple[int, ...]:
+    """A shape of whole numbers: the product of a text and a number is a text of any length."""
+    if not isinstance(lengths, list) or len(lengths) > MAX_DIMENSIONS:
+        raise ValueError(f"an array whose shape is no list of at most {MAX_DIMENSIONS} lengths is refused")
+    if any(type(length) is not int or length < 0 for length in lengths):
+        raise ValueError("an array whose shape holds something else than lengths from 0 is refused")
+    return tuple(lengths)
+
+
+def _plain(name: Any) -> np.dtype[Any]:
+    if not isinstance(name, str) or len(name) > MAX_DTYPE:
+        raise ValueError("an array whose dtype is not a short text is refused")
     dtype = np.dtype(name)
     if dtype.kind not in PLAIN_KINDS:
         raise ValueError(f"an array of dtype {dtype} is refused")

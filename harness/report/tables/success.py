@@ -66,10 +66,11 @@ def task_tables(summary: Summary, names: VariantNames) -> list[Table]:
         variants = list(dict.fromkeys(names.of(row) for row in records(rows)))
         cells: dict[tuple[int, str], dict[str, str]] = {}
         for row in records(rows):
-            cell = cells.setdefault((int(row["task_id"]), task_name(row["task"])), {})
+            number = row["task_id"]
+            cell = cells.setdefault((-1 if pd.isna(number) else int(number), task_name(row["task"])), {})
             cell[names.of(row)] = _task_cell(row)
         body = tuple(
-            (str(task_id), task, *(cell.get(name, NONE) for name in variants))
+            (str(task_id) if task_id >= 0 else NONE, task, *(cell.get(name, NONE) for name in variants))
             for (task_id, task), cell in sorted(cells.items())
         )
         tables.append(Table(f"Success per task: {suite}", ("id", "task", *variants), body, 2, TASK_NOTE, names.key))
