@@ -18,7 +18,7 @@ from harness.spec.rules import load_rules
 
 PLAIN = frozenset(
     {"cd", "source", "sudo", "ssh", "ray", "git", "export", "wait", "set", "head", "flock", "mail", "pytest"}
-) | {"srun", "scontrol", "kubectl", "docker"}
+) | {"srun", "scontrol", "kubectl", "docker", "uv"}
 """Commands that are others': only their place in a shell's grammar is checked."""
 BUILDS = frozenset({"run", "probe", "serve", "nightly", "doctor"})
 """Verbs whose --policy is built; elsewhere it is a name in a ledger."""
@@ -60,7 +60,7 @@ def check(words: list[str], root: Path, *, mention: bool = False) -> None:
         assert not unknown, f"make has no target {sorted(unknown)}"
     elif words[0] == "python" and len(words) > 1 and not words[1].startswith("-"):
         check_script(words[1:], root)
-    elif words[0] == "pip":
+    elif words[0] == "pip" or words[:2] == ["uv", "pip"]:
         extras = re.findall(r"vla-harness\[([a-z,]+)\]", " ".join(words))
         known = re.findall(r"^([a-z]+) = \[", (root / "pyproject.toml").read_text(), re.MULTILINE)
         assert all(extra in known for each in extras for extra in each.split(",")), f"no such extra: {extras}"
