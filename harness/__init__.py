@@ -13,19 +13,21 @@ if TYPE_CHECKING:
     from harness.evaluation import run as run
     from harness.latency.probe import probe as probe
     from harness.ledger import read as read
+    from harness.planning.suite_plan import plan as plan
     from harness.spec import load_suite as load_suite
     from harness.watch.training.client import EvalClient as EvalClient
 
 __version__ = "0.1.0"
 """The one place of the version: pyproject.toml reads it, and a test holds CITATION.cff to it."""
 
-__all__ = ["EvalClient", "__version__", "compare", "load_suite", "probe", "read", "run"]
+__all__ = ["EvalClient", "__version__", "compare", "load_suite", "plan", "probe", "read", "run"]
 
 _HOMES = {
     "load_suite": "harness.spec",
     "run": "harness.evaluation",
     "probe": "harness.latency",
     "read": "harness.ledger",
+    "plan": "harness.planning.suite_plan",
     "compare": "harness.analysis.paired.compare",
     "EvalClient": "harness.watch.training.client",
 }

@@ -23,6 +23,7 @@ from harness.cli import (
     ledger,
     listing,
     nightly,
+    plan,
     predict,
     prefix,
     probe,
@@ -83,6 +84,7 @@ app.command("nightly", cls=Verb, epilog=nightly.EXAMPLES)(nightly.command)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(plan.app, name="plan")
 app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ class RunRequest:
     isolation: Isolation = NO_LIMITS
     record: Recording | None = None
     sources: tuple[DelaySource, ...] = ()
+    expected: Future[Mapping[str, Any]] | None = None
+    """A row of `plans` that is being made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ def run(
     isolation: Isolation | None = None,
     record: Recording | None = None,
     sources: Sequence[DelaySource] = (),
+    expected: Future[Mapping[str, Any]] | None = None,
 ) -> RunResult:
     """Run a suite: its episodes, then its latency probes. Every finished episode is in the ledger at once.
 
@@ -143,6 +144,7 @@ def run(
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
         record: Where to record episodes as a LeRobot dataset, which is made when all have run; None for nowhere.
         sources: What decisions take, for the suite's clocks other than the synchronous one.
+        expected: What the run will take, a row of `plans` that is being made meanwhile; nobody waits for it.
 
     Returns:
         What was done. After Ctrl-C `interrupted` is set, and everything finished is in the ledger.
@@ -164,6 +166,7 @@ def run(
         isolation=isolation or NO_LIMITS,
         record=record,
         sources=tuple(sources),
+        expected=expected,
     )
     return execute(request, RunListener(on_progress, on_message), clock or WallTime())
 
@@ -315,6 +318,7 @@ def work(
         here = {f"worker-{i}": str(n) for i, n in enumerate(renderers) if n is not None and slots[i].node_id == node_id}
         row["renderers"] = here or None
     claimed.writer.append("nodes", list(rows.values()))
+    write_expected(claimed, time)
     with Interrupts() as interrupts:
         controller = start_controller(session, claimed, n_workers=len(slots), time=time)
         try:
@@ -415,6 +419,15 @@ def server_demands(claimed: Claimed) -> list[ServerDemand]:
         latency_s = {int(size): ms / 1e3 for size, ms in measured.items()}
         demands.append(ServerDemand(slot.node_id, latency_s, replan_interval(claimed.suite.protocol, setup.info)))
     return demands
+
+
+def write_expected(claimed: Claimed, time: TimeSource) -> None:
+    """Store what this run was expected to take, before its first episode; one that is not ready is late."""
+    expected = claimed.prepared.request.expected
+    if expected is None:
+        return
+    row = expected.result() if expected.done() else {"made_at": time.now(), "status": "late"}
+    claimed.writer.append("plans", [{**row, "run_id": claimed.run_id}])
 
 
 def worker_setup(

@@ -17,7 +17,7 @@ from harness.spec.stages import STAGES
 #               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3, energy_j and
 #               overruns,
 #               decisions.delay_ms, clock and latency_source, runs.timing. Null in parts of before.
-#               Tables added since: usage, phases, duplicates. Empty in ledgers of before.
+#               Tables added since: usage, phases. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -29,6 +29,9 @@ OUTCOMES = ("success", "timeout", "error")
 COMPONENTS = ("e2e", "preprocess", "vision", "prefix", "denoise_step", "postprocess", "transport")
 PHASES = ("prepare", "ray", "policies", "nodes", "claim", "workers", "rollouts", "probes", "end")
 """`phases.phase`: the parts of a run in their order; they add up to it."""
+PLAN_STATUSES = ("planned", "no data", "late", "failed")
+"""`plans.status`: there is a forecast; there was nothing to draw from; it was not ready before the first episode; it
+could not be made."""
 RUN_STATUSES = tuple(RunStatus)
 """`runs.status`: a gate that stops a run early may add its own."""
 
@@ -223,26 +226,23 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("server_busy", REAL, "Share of the time since the row before in which a policy server computed, mean."),
         Column("gpu_busy", REAL, "Share of time in which the servers' GPUs ran a kernel (NVML), mean."),
     ),
-    "duplicates": (
-        _RUN,
-        _POLICY, _KEY, _NFE, _CLOCK, _SOURCE,
-        Column("node_id", TEXT, "Node of the one that does not count."),
-        Column("hardware", TEXT, "What that node is."),
-        Column("outcome", TEXT, "How that one ended.", None, OUTCOMES),
-        Column("wall_s", REAL, "What that one took.", "s"),
-        Column("trajectory_sha256", TEXT, "Its digest of qpos after every control step."),
-        Column("counted_node_id", TEXT, "Node of the one in `episodes`: it ended first."),
-        Column("counted_hardware", TEXT, "What that node is."),
-        Column("counted_outcome", TEXT, "How it ended.", None, OUTCOMES),
-        Column("counted_wall_s", REAL, "What it took.", "s"),
-        Column("counted_trajectory_sha256", TEXT, "Its digest of qpos."),
-        Column("equal", TRUTH, "Whether both went the same way to the bit."),
-    ),
     "phases": (
         _RUN,
         Column("phase", TEXT, "Part of the run, in its order.", None, PHASES),
         Column("started_at", TIMESTAMP, "When the phase began.", "UTC"),
         Column("seconds", REAL, "How long it took.", "s"),
+    ),
+    "plans": (
+        _RUN,
+        Column("made_at", TIMESTAMP, "When the forecast was made: while the run starts.", "UTC"),
+        Column("status", TEXT, "Whether there is a forecast, and why not.", None, PLAN_STATUSES),
+        Column("episodes", WHOLE, "Episodes that it is about.", "episodes"),
+        Column("workers", WHOLE, "Rollout workers that it reckons with.", "workers"),
+        Column("finish_s", REAL, "Forecast of the run's time without its probes, median.", "s"),
+        Column("low_s", REAL, "Lower end of the band.", "s"),
+        Column("high_s", REAL, "Upper end of the band.", "s"),
+        Column("band", REAL, "Share of runs that the band is meant to cover."),
+        Column("inputs", TEXT, "JSON object: the ledgers drawn from, and what was assumed."),
     ),
     "runs": (
         Column("run_id", TEXT, "Name of the run or probe."),

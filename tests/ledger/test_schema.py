@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli.app import invoke
 from harness.ledger import LedgerWriter, read
-from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, PHASES, TABLES, Column
+from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, PHASES, PLAN_STATUSES, TABLES, Column
 from harness.spec.stages import STAGES
 
 FROZEN = Path(__file__).parents[1] / "data" / "ledger_2026_11"
@@ -50,8 +50,7 @@ def test_closed_lists_are_named() -> None:
         ("latency", "component"): COMPONENTS,
         ("counts", "component"): COMPONENTS,
         ("phases", "phase"): PHASES,
-        ("duplicates", "outcome"): OUTCOMES,
-        ("duplicates", "counted_outcome"): OUTCOMES,
+        ("plans", "status"): PLAN_STATUSES,
     }
 
 

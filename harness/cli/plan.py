@@ -1,0 +1,233 @@
+"""`harness plan`: how long a run will take, where and at what cost; and how such plans did."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from harness.cli.examples import examples
+from harness.cli.output import write_texts
+from harness.cli.values import parse_nfe, parse_policies
+from harness.cli.verb import Verb, without_flag_types
+from harness.errors import UsageError
+from harness.screen import Screen
+from harness.time_source import WallTime
+
+if TYPE_CHECKING:
+    from harness.planning.mixes import Mix
+    from harness.planning.nodes_file import NodesFile
+    from harness.planning.scoring import PlanScore
+
+DEFAULT = "suite"
+
+
+class _PlanVerbs(TyperGroup):
+    """What is planned; without a verb of its own, a suite."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_flag_types(super().get_params(ctx))
+
+
+app = typer.Typer(
+    cls=_PlanVerbs,
+    help="Plan a run (`harness plan SUITE …`), a server, or which device to buy; nothing is run.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _verbs() -> None:
+    """Plan a run (`harness plan SUITE …`), a server, or which device to buy; nothing is run."""
+
+
+@app.command(
+    DEFAULT,
+    cls=Verb,
+    epilog=examples(
+        "harness plan libero_spatial --policy scripted --nodes nodes.yaml",
+        "harness plan demo --like reports/examples/demo",
+        "harness plan libero_10 --policy flow --deadline 07:00 --choose-from catalogue.yaml",
+        "harness plan --describe auto",
+        "harness plan --score reports/monday --score reports/tuesday",
+    ),
+)
+def suite_command(
+    suite: Annotated[str, typer.Argument(help="Name or path of a suite.")] = "",
+    policy: Annotated[list[str] | None, typer.Option("--policy", "-p", help="Policy; repeatable.")] = None,
+    nfe: Annotated[str | None, typer.Option(help="NFE values.", show_default="the suite's")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Init states of each task.", show_default="as the suite says")
+    ] = None,
+    nodes: Annotated[str | None, typer.Option(help="Nodes file: where it would run.")] = None,
+    like: Annotated[str | None, typer.Option(help="Ledger: as it ran, on its nodes.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster: auto, or HOST:PORT.")] = None,
+    ledgers: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Ledger to draw durations from; repeatable.", show_default="all below ./reports"),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="as placed")] = None,
+    deadline: Annotated[str | None, typer.Option(help="07:00, 2026-12-01T07:00, 90min or 8h.")] = None,
+    choose_from: Annotated[str | None, typer.Option(help="Nodes file of what can be had, with prices.")] = None,
+    probability: Annotated[float, typer.Option(min=0.01, max=0.99, help="Of making the deadline.")] = 0.9,
+    figure: Annotated[str | None, typer.Option(help="Draw time against cost: a PNG, PDF or SVG file.")] = None,
+    describe: Annotated[str | None, typer.Option(help="Print a nodes file of this Ray cluster.")] = None,
+    score: Annotated[list[str] | None, typer.Option(help="Ledger whose plans are scored; repeatable.")] = None,
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+) -> None:
+    """Forecast a run: finish time with a 90 % band, what binds over time, utilisation, cost, energy.
+
+    A simulation that calls the scheduler's own rules, with durations drawn from ledgers.
+    """
+    if describe is not None:
+        from harness.planning.nodes_file import to_yaml
+
+        Screen().write(to_yaml(_live_nodes(describe)))
+        return
+    if score:
+        _tell_score(score, json)
+        return
+    if not suite:
+        raise UsageError("Which suite? `harness plan SUITE`, e.g. `harness plan seed --policy scripted`.")
+    specs = parse_policies(policy or [])
+    steps = parse_nfe(nfe) if nfe else ()
+    if deadline is not None or choose_from is not None:
+        if deadline is None or choose_from is None:
+            raise UsageError("--deadline and --choose-from go together: until when, and from which nodes.")
+        _choose(suite, specs, steps, episodes, ledgers or [], deadline, choose_from, probability, figure, json)
+        return
+    if figure is not None:
+        raise UsageError("--figure draws time against cost; it needs --deadline and --choose-from.")
+    if sum(where is not None for where in (nodes, like, address)) > 1:
+        raise UsageError("--nodes, --like and --address each say where it would run; give one of them.")
+    from harness.planning.suite_plan import plan
+    from harness.report.tables.plan import plan_sentence, plan_tables
+    from harness.report.terminal import print_table
+
+    made = plan(
+        suite,
+        policies=specs,
+        nfe=steps,
+        episodes=episodes,
+        nodes=_live_nodes(address) if address is not None else nodes,
+        like=like,
+        ledgers=ledgers or (),
+        workers=workers,
+    )
+    write_texts([(json, lambda: json_module.dumps(made.as_json(), indent=2) + "\n")])
+    screen = Screen(stderr=json == "-")
+    screen.say(plan_sentence(made))
+    for table in plan_tables(made):
+        print_table(table, screen)
+    if made.unpriced:
+        screen.say(f"No cost: {', '.join(made.unpriced)} has no price_per_hour in the nodes file.")
+    for note in made.forecast.notes:
+        screen.say(f"assumed: {note}")
+    screen.say(f"Drawn from: {', '.join(made.ledgers[:6])}{' …' if len(made.ledgers) > 6 else ''}")
+
+
+def _live_nodes(address: str) -> NodesFile:
+    from harness.cluster.nodes import recognise
+    from harness.cluster.ray_session import open_session
+    from harness.planning.nodes_file import describe_nodes
+
+    with open_session(address) as session:
+        return describe_nodes(recognise(session, session.nodes()))
+
+
+def _tell_score(paths: list[str], json: str) -> None:
+    from harness.planning.stored import score_stored
+    from harness.report.tables.plan import score_table
+    from harness.report.terminal import print_table
+
+    found = score_stored(paths)
+    write_texts([(json, lambda: json_module.dumps(_score_json(found), indent=2) + "\n")])
+    print_table(score_table(found), Screen(stderr=json == "-"))
+
+
+def _score_json(score: PlanScore) -> dict[str, Any]:
+    runs = [
+        {"run_id": plan.run_id, "status": plan.status, "took_s": plan.took_s, "planned_s": plan.planned_s}
+        | {"low_s": plan.low_s, "high_s": plan.high_s, "error": plan.error, "inside": plan.inside}
+        for plan in score.plans
+    ]
+    return {"n": score.n, "mape": score.mape, "coverage": score.coverage, "statuses": score.statuses, "runs": runs}
+
+
+def _choose(
+    suite: str,
+    specs: Any,
+    steps: tuple[int, ...],
+    episodes: int | None,
+    ledgers: list[str],
+    deadline: str,
+    choose_from: str,
+    probability: float,
+    figure: str | None,
+    json: str,
+) -> None:
+    from harness.planning.mixes import cheapest, pareto, parse_deadline, weigh_mixes
+    from harness.planning.nodes_file import load_nodes
+    from harness.planning.suite_plan import changed_suite, decides_in_workers, gather, plan_units, require_same_protocol
+    from harness.report.tables.plan import duration, mixes_table
+    from harness.report.terminal import print_table
+
+    time = WallTime()
+    until_s = parse_deadline(deadline, time.now().astimezone())
+    catalogue = load_nodes(choose_from)
+    changed = changed_suite(suite, specs, steps, episodes)
+    runs, _ = gather(ledgers)
+    require_same_protocol(changed, runs)
+    limits = {each.suite: changed.protocol.max_steps_of(each.suite) for each in changed.tasks}
+    found = weigh_mixes(
+        plan_units(changed),
+        runs,
+        catalogue,
+        until_s,
+        light=decides_in_workers(changed),
+        max_steps=limits,
+        seconds=time.seconds,
+    )
+    chosen, front = cheapest(found, probability), pareto(found)
+    if chosen is not None and chosen not in front:
+        front = sorted([*front, chosen], key=lambda mix: mix.cost)
+    write_texts([(json, lambda: json_module.dumps([_mix_json(mix, mix is chosen) for mix in front], indent=2) + "\n")])
+    if figure is not None:
+        from harness.report.plan_plot import draw_front
+
+        draw_front(found, front, until_s, figure)
+    screen = Screen(stderr=json == "-")
+    print_table(mixes_table(front, chosen), screen)
+    for note in dict.fromkeys(note for mix in front for note in mix.forecast.notes):
+        screen.say(f"assumed: {note}")
+    if chosen is None:
+        best = max(found, key=lambda mix: mix.probability)
+        screen.say(
+            f"No mix ends within {duration(until_s)} with a probability of {probability:.0%}; the surest is "
+            f"{best.name}, {best.probability:.0%}."
+        )
+        raise typer.Exit(1)
+    screen.say(
+        f"Cheapest with {probability:.0%} before the deadline: {chosen.name}, {chosen.cost:.2f}, "
+        f"{duration(chosen.forecast.finish_s)}."
+    )
+
+
+def _mix_json(mix: Mix, chosen: bool) -> dict[str, Any]:
+    return {
+        "nodes": [kind.model_dump(mode="json") for kind in mix.nodes.nodes],
+        "finish_s": mix.forecast.finish_s,
+        "low_s": mix.forecast.low_s,
+        "high_s": mix.forecast.high_s,
+        "cost": mix.cost,
+        "probability": mix.probability,
+        "chosen": chosen,
+    }
