@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 
 from harness.ledger import LedgerWriter
@@ -24,6 +25,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # xdist tells its processes how wide its own terminal is; what the tests print goes to no terminal.
 os.environ.pop("COLUMNS", None)
+
+# How long an example takes is the machine's business: busy with something else it takes more than a fifth of a second.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANIFEST = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.cluster.rows import decision_rows, episode_rows
+from harness.cluster.rows import decision_rows, duplicate_rows, episode_rows
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
 from harness.ledger.storage import Location
@@ -73,6 +73,9 @@ class Controller:
         """Take the results of a lease; on return they are in the ledger, or stale and dropped."""
         with self._lock:
             to_write = self._state.settle(worker, lease_id, results)
+            duplicates = self._state.take_duplicates()
+        if duplicates:
+            self._writer.append("duplicates", duplicate_rows(self._run_id, duplicates))
         self._write(to_write)
 
     def lose(self, worker: str, error: tuple[str, str]) -> None:

@@ -22,6 +22,8 @@ from harness.time_source import TimeSource
 POLL_S = 0.25
 GRACE_S = 8.0
 """How long running episodes may take to come back after Ctrl-C."""
+DUPLICATE_S = 5.0
+"""How long an episode that has ended elsewhere may take to end a second time, once the run is finished."""
 
 FATAL_ERRORS: dict[str, type[HarnessError]] = {
     "LedgerError": LedgerError,
@@ -79,6 +81,7 @@ class RolloutDrive:
         self._n_workers = group.n_alive
         self._summaries: list[WorkerSummary] = []
         self._stop_at: float | None = None
+        self._duplicates_until: float | None = None
         self._seen: RunSnapshot | None = None
 
     def drive(self) -> DriveResult:
@@ -107,7 +110,7 @@ class RolloutDrive:
                 self._kill_overdue(snapshot)
                 if snapshot.aborted is not None:
                     raise fatal_error(*snapshot.aborted)
-                if self._give_up_waiting():
+                if self._give_up_waiting() or self._only_duplicates(snapshot):
                     break
         finally:
             self._group.close()
@@ -155,6 +158,13 @@ class RolloutDrive:
             end = self._group.kill(worker_id, (EpisodeTimeout.__name__, message))
             if end is not None:
                 self._handle(end)
+
+    def _only_duplicates(self, snapshot: RunSnapshot) -> bool:
+        """Whether all that still runs has ended elsewhere, and has had its time to end too."""
+        if not snapshot.finished or not snapshot.superseded:
+            return False
+        self._duplicates_until = self._duplicates_until or self._clock.seconds() + DUPLICATE_S
+        return self._clock.seconds() > self._duplicates_until
 
     def _give_up_waiting(self) -> bool:
         """After Ctrl-C, lease nothing more; True once running episodes have had their time."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from harness.ledger.schema import TABLES
 from harness.schedule.result import EpisodeResult
+from harness.schedule.stragglers import Duplicate
 from harness.spec.observation import PolicyInfo
 
 COPIED = (
@@ -29,6 +30,27 @@ FROM_UNIT = (
     "latency_source",
 )
 FROM_INFO = ("checkpoint", "checkpoint_sha256", "dtype")
+
+
+def duplicate_rows(run_id: str, duplicates: Sequence[Duplicate]) -> list[dict[str, object]]:
+    """Rows of the table `duplicates`.
+
+    Args:
+        run_id: The run that the rows belong to.
+        duplicates: Episodes that ended twice.
+    """
+    compared = ("node_id", "hardware", "outcome", "wall_s", "trajectory_sha256")
+    return [
+        {
+            "run_id": run_id,
+            "policy_id": each.other.unit.policy,
+            **{name: getattr(each.other.unit, name) for name in ("episode_key", "nfe", "clock", "latency_source")},
+            **{name: getattr(each.other, name) for name in compared},
+            **{f"counted_{name}": getattr(each.counted, name) for name in compared},
+            "equal": each.equal,
+        }
+        for each in duplicates
+    ]
 
 
 def episode_rows(run_id: str, results: Sequence[EpisodeResult], infos: Mapping[str, PolicyInfo]) -> pa.Table:

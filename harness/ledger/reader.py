@@ -149,6 +149,11 @@ class Ledger:
         return _to_pandas(self.rows("usage"))
 
     @cached_property
+    def duplicates(self) -> pd.DataFrame:
+        """One row per episode that ended a second time, on another node: its rows count nowhere."""
+        return _to_pandas(self.rows("duplicates"))
+
+    @cached_property
     def phases(self) -> pd.DataFrame:
         """One row per phase of a run."""
         return _to_pandas(self.rows("phases"))
@@ -196,6 +201,13 @@ class Ledger:
             said.append(
                 f"{repeated} episodes finished more than once with different outcomes, though they have one key: the "
                 "last one is counted. Rows of two experiments may have been mixed."
+            )
+        twice = self.duplicates
+        if unequal := int((~twice["equal"].fillna(True).astype(bool)).sum()):
+            pairs = twice.loc[~twice["equal"].fillna(True).astype(bool), ["node_id", "counted_node_id"]]
+            said.append(
+                f"{unequal} of {len(twice)} episodes that two nodes ran went another way on the second (e.g. on "
+                f"{pairs['node_id'].iloc[0]} and {pairs['counted_node_id'].iloc[0]}): outcomes depend on the machine."
             )
         if broken := self._surviving[1]:
             said.append(f"{broken} episodes have no whole series of decisions: theirs are left out.")

@@ -17,7 +17,7 @@ from harness.spec.stages import STAGES
 #               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3, energy_j and
 #               overruns,
 #               decisions.delay_ms, clock and latency_source, runs.timing. Null in parts of before.
-#               Tables added since: usage, phases. Empty in ledgers of before.
+#               Tables added since: usage, phases, duplicates. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -225,6 +225,21 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("workers_busy", WHOLE, "Of those, with a lease at that moment, opening its task included.", "workers"),
         Column("server_busy", REAL, "Share of the time since the row before in which a policy server computed, mean."),
         Column("gpu_busy", REAL, "Share of time in which the servers' GPUs ran a kernel (NVML), mean."),
+    ),
+    "duplicates": (
+        _RUN,
+        _POLICY, _KEY, _NFE, _CLOCK, _SOURCE,
+        Column("node_id", TEXT, "Node of the one that does not count."),
+        Column("hardware", TEXT, "What that node is."),
+        Column("outcome", TEXT, "How that one ended.", None, OUTCOMES),
+        Column("wall_s", REAL, "What that one took.", "s"),
+        Column("trajectory_sha256", TEXT, "Its digest of qpos after every control step."),
+        Column("counted_node_id", TEXT, "Node of the one in `episodes`: it ended first."),
+        Column("counted_hardware", TEXT, "What that node is."),
+        Column("counted_outcome", TEXT, "How it ended.", None, OUTCOMES),
+        Column("counted_wall_s", REAL, "What it took.", "s"),
+        Column("counted_trajectory_sha256", TEXT, "Its digest of qpos."),
+        Column("equal", TRUTH, "Whether both went the same way to the bit."),
     ),
     "phases": (
         _RUN,

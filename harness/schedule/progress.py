@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from harness.schedule.early_stopping import StopNote
@@ -72,6 +72,8 @@ class RunSnapshot:
     """(error type, message) of what makes it useless to go on."""
     busy: tuple[str, ...]
     """Workers that hold a lease."""
+    superseded: tuple[str, ...] = field(default=(), kw_only=True)
+    """Of those, workers whose episode has ended elsewhere."""
     losses_in_a_row: int
     """Workers lost since an episode last came back."""
     errors: tuple[ErrorSummary, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from harness.schedule.progress import ErrorSummary, PolicyProgress, Progress, Ru
 from harness.schedule.quarantine import Nodes
 from harness.schedule.result import EpisodeResult, lost_episode
 from harness.schedule.retry import Decision, decide
+from harness.schedule.stragglers import Copies, Duplicate, UnderWay, choose_straggler
 from harness.schedule.units import EpisodeIdentity, EpisodeUnit
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.suite import Video
@@ -30,6 +31,7 @@ class _OpenLease:
     items: tuple[WorkItem, ...]
     since: float
     started_at: datetime
+    node: str = ""
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class RunState:
                 self._all_seconds.add(seconds)
         self._unwritten = 0
         self._tally = _Tally()
-        self._nodes = Nodes()
+        self._nodes, self._copies = Nodes(), Copies()
         self._max_errors, self._n_errors = max_errors, 0
         self._stopped = False
         self._aborted: tuple[str, str] | None = None
@@ -150,18 +152,17 @@ class RunState:
             queue, aside = set_aside(queue, lambda unit: self._nodes.may_run(unit.identity, node))
         chosen, queue = take(queue, worker, self._assignments, self._expected_s, self._lease_size())
         if not chosen:
-            return Lease(wait_s=WAIT_S) if self._leases or self._unwritten or aside else Lease(stop=True)
+            if not aside and (late := choose_straggler(self._under_way(now), node)) is not None:
+                return self._lease_again(late, worker, now, started_at, node)
+            return Lease(wait_s=WAIT_S) if self._awaited or self._unwritten or aside else Lease(stop=True)
         queue = put_back(queue, aside) if aside else queue
         n_alone = next((i for i, unit in enumerate(chosen) if unit.identity in self._alone), len(chosen))
         chosen, rest = chosen[: max(n_alone, 1)], chosen[max(n_alone, 1) :]
         self._queue = put_back(queue, rest) if rest else queue
         self._assignments[worker] = chosen[0].task
         items = tuple(self._item(unit) for unit in chosen)
-        lease_id = self._next_lease
-        self._next_lease += 1
-        self._leases[lease_id] = _OpenLease(worker, items, now, started_at)
         self._first_lease = now if self._first_lease is None else self._first_lease
-        return Lease(lease_id, items)
+        return self._open(_OpenLease(worker, items, now, started_at, node))
 
     def settle(self, worker: str, lease_id: int, results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
         """Take back a lease with its results.
@@ -177,7 +178,11 @@ class RunState:
         self._losses = 0
         returned = {result.unit.identity for result in results}
         self._return(item.unit for item in lease.items if item.unit.identity not in returned)
-        return self._judge(results)
+        return self._judge(self._counted(lease_id, results))
+
+    def take_duplicates(self) -> list[Duplicate]:
+        """Episodes that ended twice since this was last asked: of interest, and counted once."""
+        return self._copies.take()
 
     def confirm(self, written: Sequence[EpisodeResult]) -> None:
         """Count results that the ledger holds."""
@@ -218,9 +223,10 @@ class RunState:
                 self._alone.update(item.unit.identity for item in lease.items)
                 self._return(item.unit for item in lease.items)
             else:
-                failures += [
+                lost_now = [
                     lost_episode(item.unit, item.attempt, lease.started_at, error, node) for item in lease.items
                 ]
+                failures += self._counted(lease_id, lost_now)
         return self._judge(failures)
 
     def retire(self, worker: str) -> None:
@@ -254,13 +260,15 @@ class RunState:
 
     def snapshot(self, now: float) -> RunSnapshot:
         """Where the run stands."""
-        overdue = {lease.worker for lease in self._leases.values() if now - lease.since > self._lease_limit_s}
+        awaited = self._awaited
+        overdue = {lease.worker for lease in awaited.values() if now - lease.since > self._lease_limit_s}
         return RunSnapshot(
             progress=self._progress(now),
-            finished=not (self._n_queued or self._leases or self._unwritten),
+            finished=not (self._n_queued or awaited or self._unwritten),
             overdue=tuple(sorted(overdue)),
             aborted=self._aborted,
             busy=tuple(lease.worker for lease in self._leases.values()),
+            superseded=tuple(lease.worker for lease_id, lease in self._leases.items() if lease_id not in awaited),
             losses_in_a_row=self._losses,
             errors=tuple(
                 ErrorSummary(name, count, self._tally.first_message[name])
@@ -275,6 +283,47 @@ class RunState:
     @property
     def _n_queued(self) -> int:
         return self._queue.n_units + sum(map(len, self._rounds))
+
+    @property
+    def _awaited(self) -> dict[int, _OpenLease]:
+        """Open leases without those whose episode has ended elsewhere."""
+        return {
+            lease_id: lease
+            for lease_id, lease in self._leases.items()
+            if not self._copies.superseded(lease.items[0].unit.identity)
+        }
+
+    def _open(self, lease: _OpenLease) -> Lease:
+        lease_id = self._next_lease
+        self._next_lease += 1
+        self._leases[lease_id] = lease
+        return Lease(lease_id, lease.items)
+
+    def _under_way(self, now: float) -> Iterator[UnderWay]:
+        """Episodes that run alone in their lease and once, of tasks of which it is known what they take."""
+        for lease_id, lease in self._leases.items():
+            unit = lease.items[0].unit
+            known = self._seconds[unit.task].mean if unit.task in self._seconds else self._all_seconds.mean
+            if len(lease.items) == 1 and known and not self._copies.twice(unit.identity):
+                yield UnderWay(lease_id, unit, lease.node, now - lease.since, known)
+
+    def _lease_again(self, late: UnderWay, worker: str, now: float, started_at: datetime, node: str) -> Lease:
+        items = self._leases[late.lease_id].items
+        self._assignments[worker] = late.unit.task
+        self._copies.begin(late.unit.identity, late.lease_id, self._next_lease)
+        return self._open(_OpenLease(worker, items, now, started_at, node))
+
+    def _counted(self, lease_id: int, results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+        """The results that count: of an episode that runs twice the first that ends, and no error before the last."""
+        counted = []
+        for result in results:
+            goes_on = self._copies.close(result.unit.identity, lease_id)
+            if result.outcome == "error":
+                if not goes_on and not self._copies.superseded(result.unit.identity):
+                    counted.append(result)
+            elif self._copies.end(result):
+                counted.append(result)
+        return counted
 
     def _progress(self, now: float) -> Progress:
         done = self._tally.done.total()

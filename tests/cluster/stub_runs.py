@@ -136,6 +136,14 @@ class HangsOnTaskOne(Steady):
             time.sleep(3600)
 
 
+class SleepsOnce(Steady):
+    """Takes eight seconds over one episode of task 1, whoever meets it first."""
+
+    def meet(self, seen):
+        if "task 1" in seen.instruction and self.first_time("slept"):
+            time.sleep(8)
+
+
 class HangsBeyondSignals(Steady):
     """Hangs once, with every signal blocked, as a call into C would."""
 

@@ -97,6 +97,22 @@ def test_one_policy_on_two_devices_is_two_policies_each_served_where_it_says(clu
     }
 
 
+@pytest.mark.slow
+def test_a_slow_nodes_last_episode_is_run_elsewhere_too_and_compared(cluster, tmp_path) -> None:
+    policy = '{kind: python, path: "stub_runs:SleepsOnce", label: own, options: {marks: "."}}'
+    suite = SUITE.replace("trials: 20", "tasks: [0, 1], init_states: 3")
+    (tmp_path / "late.yaml").write_text(suite.partition("policies:")[0] + f"policies: [{policy}]\n")
+    done = harness_cli("run", "late.yaml", "--out", "led", "--address", cluster.address, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ledger = harness.read(tmp_path / "led")
+    assert len(ledger.episodes) == 6
+    assert not ledger.episodes.duplicated("episode_key").any()
+    (twice,) = ledger.duplicates.to_dict("records")
+    assert twice["equal"]
+    assert twice["wall_s"] > 5 > twice["counted_wall_s"]
+    assert {twice["hardware"], twice["counted_hardware"]} == {"a100-sxm-80gb", "dgx-spark-gb10"}
+
+
 def test_hardware_that_no_node_is_ends_the_run_before_it_begins(cluster, tmp_path) -> None:
     (tmp_path / "on.yaml").write_text(ON)
     command = ("run", "on.yaml", "--out", "led", "--address", cluster.address)

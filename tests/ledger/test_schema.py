@@ -50,6 +50,8 @@ def test_closed_lists_are_named() -> None:
         ("latency", "component"): COMPONENTS,
         ("counts", "component"): COMPONENTS,
         ("phases", "phase"): PHASES,
+        ("duplicates", "outcome"): OUTCOMES,
+        ("duplicates", "counted_outcome"): OUTCOMES,
         ("plans", "status"): PLAN_STATUSES,
     }
 
