@@ -8,8 +8,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from harness.analysis.answers import latency_answers, success_answers, worst_tasks
 from harness.analysis.devices import device_cells
+from harness.analysis.episode_list import episode_list
 from harness.analysis.latency.checks import decision_checks
+from harness.analysis.latency.distribution import Distribution, LaunchSamples, distributions, samples_over_time
 from harness.analysis.latency.percentiles import decision_latency, latency_by_component
 from harness.analysis.latency.prefix import nfe_sweep, prefix_fit
 from harness.analysis.latency.roofline import Claim, claims, roofline
@@ -71,6 +74,36 @@ class Summary:
     def paired(self) -> pd.DataFrame:
         """Every two policies on the episodes that both ran."""
         return paired_variants(self.ledger.episodes)
+
+    @cached_property
+    def success_answers(self) -> pd.DataFrame:
+        """Which policy is better, pair by pair, and what would decide it."""
+        return success_answers(self.paired, self.roles)
+
+    @cached_property
+    def latency_answers(self) -> pd.DataFrame:
+        """Which decision is faster on each device."""
+        return latency_answers(self.latency)
+
+    @cached_property
+    def worst_tasks(self) -> pd.DataFrame:
+        """Tasks in which a contestant failed, worst first."""
+        return worst_tasks(self.tasks, self.roles)
+
+    @cached_property
+    def episode_list(self) -> pd.DataFrame:
+        """Every episode, failures first."""
+        return episode_list(self.ledger, frozenset(self.roles))
+
+    @cached_property
+    def distributions(self) -> list[Distribution]:
+        """Empirical distributions of latencies."""
+        return distributions(self.ledger.latency)
+
+    @cached_property
+    def samples(self) -> list[LaunchSamples]:
+        """End-to-end latencies over time."""
+        return samples_over_time(self.ledger.latency)
 
     @cached_property
     def tiers(self) -> pd.DataFrame:

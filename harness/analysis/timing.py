@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis.success.rates import VARIANT
@@ -136,6 +137,24 @@ def busy_shares(usage: pd.DataFrame) -> pd.DataFrame:
     for name in BUSY[1:]:
         shares[name] = usage[name].astype("float64")
     return shares
+
+
+MAX_POINTS = 240
+"""Points of a line over time: more are averaged, so that a long night stays a small page."""
+
+
+def busy_lines(usage: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Who was busy over each run's time, node by node, in at most `MAX_POINTS` points.
+
+    Returns:
+        (run_id, node_id) → rows with `minutes` and each of `BUSY` in [0, 1]; nodes with one sample are left out.
+    """
+    lines = {}
+    for (run_id, node_id), samples in busy_shares(usage).groupby(["run_id", "node_id"], sort=False):
+        if len(samples) > 1:
+            groups = np.arange(len(samples)) // -(-len(samples) // MAX_POINTS)
+            lines[str(run_id), str(node_id)] = samples[["minutes", *BUSY]].groupby(groups).mean()
+    return lines
 
 
 def utilisation(usage: pd.DataFrame) -> pd.DataFrame:

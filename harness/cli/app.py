@@ -27,6 +27,7 @@ from harness.cli import (
     predict,
     prefix,
     probe,
+    replay,
     report,
     run,
     serve,
@@ -70,6 +71,7 @@ app.command("prefix", cls=Verb, epilog=prefix.EXAMPLES)(prefix.command)
 app.command("predict", cls=Verb, epilog=predict.EXAMPLES)(predict.command)
 app.command("serve", cls=Verb, epilog=serve.EXAMPLES)(serve.command)
 app.command("report", cls=Verb, epilog=report.EXAMPLES)(report.command)
+app.command("replay", cls=Verb, epilog=replay.EXAMPLES)(replay.command)
 app.command("compare", cls=Verb, epilog=compare.EXAMPLES)(compare.command)
 app.command("agree", cls=Verb, epilog=agree.EXAMPLES)(agree.command)
 app.command("delay", cls=Verb, epilog=delay.EXAMPLES)(delay.command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -106,3 +107,18 @@ def moment(value: Any) -> str:
 def gibibytes(value: Any) -> str:
     """Bytes as GiB."""
     return f"{number(float(value) / 2**30)} GiB" if known(value) else NONE
+
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def sort_value(cell: str) -> float | None:
+    """What a cell of text is sorted by: its fraction, its duration, or its first number; None without one."""
+    if found := re.match(r"(\d[\d,]*)/(\d[\d,]*)", cell):
+        part, whole = (float(each.replace(",", "")) for each in found.groups())
+        return part / whole if whole else None
+    parts = re.findall(r"(\d+(?:\.\d+)?) (h|min|s)\b", cell)
+    if parts:
+        return sum(float(value) * _UNITS[unit] for value, unit in parts)
+    first = re.match(r"\W*?(-?\d[\d,]*(?:\.\d+)?)", cell)
+    return float(first.group(1).replace(",", "")) if first else None

@@ -1,30 +1,41 @@
-"""The report as one HTML file: no network, no scripts, readable in light, dark, on paper and on a phone."""
+"""The report as one HTML file: no network, its libraries inside, readable in light, dark, on paper and on a phone."""
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
 
 import harness
 from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.analysis.summary import Summary
-from harness.analysis.timing import BUSY, PARTS, busy_shares
+from harness.analysis.timing import PARTS
 from harness.errors import UsageError
 from harness.ledger import Ledger
 from harness.ledger.storage import Location
+from harness.report.answers import AnswerLine, latency_lines, success_lines, worst_lines
+from harness.report.charts import busy_charts, latency_charts, phase_chart
 from harness.report.contents import PROVENANCE, contents
 from harness.report.device_plots import device_plots
-from harness.report.format import count, duration, known, number, percent, percent_interval, task_name, text, variant
-from harness.report.names import VariantNames, configuration_name, identity_of, variant_names
+from harness.report.episodes import VideoAddress, episode_data, video_address
+from harness.report.format import (
+    count,
+    duration,
+    known,
+    number,
+    percent,
+    percent_interval,
+    sort_value,
+    task_name,
+    text,
+    variant,
+)
+from harness.report.names import VariantNames, configuration_name, variant_names
 from harness.report.opening import opening
-from harness.report.plots import busy_curves, fitted, latency_curves
 from harness.report.tables.latency import LATENCY_NOTE, latency_configurations
 from harness.report.tables.success import SUCCESS_NOTE
 from harness.report.tables.table import Records, Table, records
@@ -33,8 +44,11 @@ COMPONENTS = ("preprocess", "vision", "prefix", "denoise", "postprocess", "trans
 """Parts of a decision, in its order; they stack to about its end-to-end latency."""
 
 MAX_VIDEOS = 24
-MAX_BUSY = 12
-"""Pictures of who was busy over time."""
+MAX_WORST = 30
+"""Rows of tasks, worst first; the tables by task have all."""
+
+VENDOR = Path(__file__).parent / "vendor"
+"""Libraries of others, with their licences: see `scripts/vendor_report_libraries.py`."""
 
 
 def page_template(name: str, *folders: Path) -> jinja2.Template:
@@ -60,28 +74,84 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
     Returns:
         HTML; everything that comes from the ledger is escaped.
     """
-    summary = Summary.of(content)
+    return render_page(Summary.of(content), command=command, directory=directory)
+
+
+def render_page(
+    summary: Summary, *, command: str, directory: Path | None = None, judged: Mapping[str, Any] | None = None
+) -> str:
+    """Render the page of a ledger, or of two that were compared.
+
+    Args:
+        summary: Of the ledger, or of two read as one.
+        command: The command that makes this page again.
+        directory: Where the page will lie; None links no video.
+        judged: What a comparison or gate says, for the top of the page: `title`, `verdict`, `answers`, `tables`.
+    """
     ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
+    address = video_address(ledger.paths, directory)
+    groups = _latency(summary, sections.get("latency", []))
+    busy = busy_charts(summary)
+    phases = phase_chart(summary)
+    charts = [*(chart for group in groups for chart in group["charts"]), *busy, *([phases] if phases else [])]
+    has_episodes = bool(len(ledger.episodes))
     return page_template("report.html.j2").render(
         opening=opening(summary),
         ledger=ledger,
         command=command,
         version=harness.__version__,
         facts=_facts(summary),
+        judged=judged,
+        answers=_answers(summary, names) if judged is None else judged["answers"],
+        worst=_worst(summary, names),
         scores=_scores(summary, names),
         key=names.key,
         grids=_grids(summary, names),
         times=_times(summary, names),
-        busy=_busy(summary),
+        busy=busy,
+        phases=phases,
         device_plots=device_plots(summary),
-        latency=_latency(summary, sections.get("latency", [])),
+        latency=groups,
         latency_note=LATENCY_NOTE,
         success_note=SUCCESS_NOTE,
         sections=sections,
-        videos=_videos(ledger, directory) if directory is not None else [],
+        videos=_videos(ledger, address),
         provenance=[table for name in PROVENANCE for table in sections.get(name, ())],
         suites=dict.fromkeys(ledger.runs["suite"].dropna()),
+        has_episodes=has_episodes,
+        sort_key=sort_value,
+        libraries=_libraries(has_episodes=has_episodes, has_charts=bool(charts) or has_episodes),
+        styles=(VENDOR / "tabulator.min.css").read_text(encoding="utf-8") if has_episodes else "",
+        data=_script_data(
+            {
+                "charts": {chart.name: chart.figure for chart in charts},
+                "episodes": episode_data(summary, names, address),
+            }
+        ),
     )
+
+
+def _libraries(*, has_episodes: bool, has_charts: bool) -> list[str]:
+    """Texts of the scripts that a page needs; licences stand in their first lines or beside them in the package."""
+    wanted = ["sortable.min.js", "sortable.a11y.min.js"]
+    wanted += ["plotly-basic.min.js"] if has_charts else []
+    wanted += ["tabulator.min.js"] if has_episodes else []
+    return [(VENDOR / name).read_text(encoding="utf-8") for name in wanted]
+
+
+def _script_data(content: Mapping[str, Any]) -> str:
+    """JSON that no text of a ledger can end: it stands in an element of its own and is never run."""
+    found = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return found.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _answers(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    return [*success_lines(summary, names), *latency_lines(summary, names), *worst_lines(summary, names)]
+
+
+def _worst(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
+    """Tasks that a contestant failed in, worst first."""
+    return [_score(row, summary, names) | {"task": _task(row)} for row in records(summary.worst_tasks.head(MAX_WORST))]
 
 
 def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> str | Path:
@@ -98,9 +168,19 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
     Raises:
         UsageError: The file cannot be written; names it.
     """
+    summary = Summary.of(content)
+    return write_page(path, lambda directory: render_page(summary, command=command, directory=directory))
+
+
+def write_page(path: str | Path, render: Callable[[Path | None], str]) -> str | Path:
+    """Write a page that is given the folder that it will lie in; None at a URI.
+
+    Raises:
+        UsageError: The file cannot be written; names it.
+    """
     target = str(path)
     remote = "://" in target
-    page = render_html(content, command=command, directory=None if remote else Path(target).absolute().parent)
+    page = render(None if remote else Path(target).absolute().parent)
     try:
         if remote:
             folder, _, name = target.rpartition("/")
@@ -193,65 +273,29 @@ def _times(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
     return bars
 
 
-def _busy(summary: Summary) -> list[dict[str, str]]:
-    """Per run and node: who was busy over its time; the first `MAX_BUSY`."""
-    plots: list[dict[str, str]] = []
-    usage = busy_shares(summary.ledger.usage)
-    for (run_id, node_id), samples in islice(usage.groupby(["run_id", "node_id"], sort=False), MAX_BUSY):
-        if len(samples) < 2:
-            continue
-        means = [
-            f"{name.replace('_', ' ')} {percent(samples[name].mean())}" for name in BUSY if samples[name].notna().any()
-        ]
-        told = f"Who was busy over time in {run_id} on {node_id}. Means: {', '.join(means)}."
-        plots.append(
-            {"title": f"{run_id}, {node_id}", "plot": busy_curves(samples, name=f"busy{len(plots)}", description=told)}
-        )
-    return plots
-
-
 def _latency(summary: Summary, tables: list[Table]) -> list[dict[str, Any]]:
     """Per policy, dtype, compilation and batch: the curve over NFE, and per hardware a stack and a table."""
-    fits = {identity_of(row): row for row in records(summary.prefix)}
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for (configuration, rows), table in zip(latency_configurations(summary), tables, strict=True):
         key = tuple(str(configuration[name]) for name in CONFIGURATION if name != "hardware")
         title = ", ".join(configuration_name(configuration).split(", ")[1:])
         group = groups.setdefault(key, {"policy": text(configuration["policy_id"]), "title": title, "devices": []})
-        fit = fits.get(identity_of(configuration))
         group["devices"].append(
             {
                 "hardware": text(configuration["hardware"]),
                 "end_to_end": _rows_where(table, lambda component: component == "e2e"),
                 "inside": _rows_where(table, lambda component: component != "e2e"),
                 "stacks": _component_stacks(rows),
-                "curve": [row for row in rows if row["component"] == "e2e" and known(row["nfe"])],
-                "fit": fit,
-                "fitted": fitted(fit),
             }
         )
-    return [group | {"plot": _curves(group, place)} for place, group in enumerate(groups.values())]
+    return [
+        group | {"charts": latency_charts(summary, key, place)} for place, (key, group) in enumerate(groups.items())
+    ]
 
 
 def _rows_where(table: Table, wanted: Callable[[str], bool]) -> Table:
     """The rows of a latency table whose component is wanted."""
     return replace(table, rows=tuple(row for row in table.rows if wanted(row[1])))
-
-
-def _curves(group: Mapping[str, Any], place: int) -> str:
-    devices = [device for device in group["devices"] if len(device["curve"]) > 1]
-    if not devices:
-        return ""
-    told = "; ".join(
-        f"{device['hardware']}: "
-        + ", ".join(f"{number(row['median'])} ms at NFE {int(row['nfe'])}" for row in device["curve"])
-        for device in devices
-    )
-    return latency_curves(
-        [(device["hardware"], device["curve"], device["fit"]) for device in devices],
-        name=f"curve{place}",
-        description=f"Median end-to-end latency of {group['policy']} over NFE. {told}.",
-    )
 
 
 def _component_stacks(rows: Records) -> list[dict[str, Any]]:
@@ -284,24 +328,18 @@ def _stack(name: str, parts: list[tuple[str, float]], label: str, write: Any, sc
     }
 
 
-def _inside(root: str, name: str) -> Path | None:
-    """A file of a ledger; None where there is none, or the name leads out of it: ledgers come from strangers too."""
-    file = Path(root, name)
-    return file if file.is_file() and Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)) else None
-
-
-def _videos(ledger: Ledger, directory: Path) -> list[dict[str, str]]:
+def _videos(ledger: Ledger, address: VideoAddress) -> list[dict[str, str]]:
     """Videos that exist, failures first, with addresses relative to the page."""
     found = []
     with_video = ledger.episodes.dropna(subset=["video"])
     for row in records(with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")):
-        file = next((file for root in ledger.paths if (file := _inside(root, row["video"])) is not None), None)
-        if file is None:
+        source = address(row["video"])
+        if source is None:
             continue
         place = (text(row["suite"]), f"task {count(row['task_id'])}", f"init state {count(row['init_state_id'])}")
         found.append(
             {
-                "src": quote(Path(os.path.relpath(file.absolute(), directory)).as_posix()),
+                "src": source,
                 "variant": variant(row["policy_id"], row["nfe"]),
                 "outcome": text(row["outcome"]),
                 "episode": ", ".join(place),

@@ -1,0 +1,148 @@
+"""The first lines of a page: which policy is better, what is not decided, where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.analysis.summary import Summary
+from harness.report.format import (
+    count,
+    known,
+    number,
+    number_interval,
+    percent,
+    percent_interval,
+    points,
+    probability,
+    task_name,
+    text,
+)
+from harness.report.names import VariantNames
+from harness.report.tables.table import records
+
+Mark = Literal["yes", "no", "open"]
+
+MAX_ANSWERS = 6
+"""Pairs, devices and tasks that are told above; the tables below have all."""
+
+
+@dataclass(frozen=True)
+class AnswerLine:
+    """One sentence of the answer."""
+
+    mark: Mark
+    """"yes": decided. "open": not decided. "no": a verdict against."""
+    sentence: str
+    detail: str
+
+
+def success_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    """Which policy is better on success, pair by pair."""
+    rows = records(summary.success_answers)
+    lines = [_success_line(row, names) for row in rows[:MAX_ANSWERS]]
+    if not rows:
+        lines = [
+            AnswerLine(
+                "yes", f"{names.of(row)} solves {percent(row['rate'])} of {text(row['suite'])}.", _rate_detail(row)
+            )
+            for row in records(summary.success)
+            if row["policy_id"] not in summary.roles and known(row["rate"])
+        ][:MAX_ANSWERS]
+    if len(rows) > MAX_ANSWERS:
+        more = len(rows) - MAX_ANSWERS
+        lines.append(AnswerLine("open", f"{count(more)} more pairs are in the table of pairs.", ""))
+    return lines
+
+
+def _rate_detail(row: Mapping[str, Any]) -> str:
+    interval = percent_interval(row["low"], row["high"])
+    return (
+        f"{count(row['successes'])} of {count(row['n'])} episodes, 95 % interval {interval}. Nothing to compare with."
+    )
+
+
+def _success_line(row: Mapping[str, Any], names: VariantNames) -> AnswerLine:
+    policy, base = names.of(row), names.of(row, "base_policy_id", "base_nfe")
+    better, other = (policy, base) if row["difference"] >= 0 else (base, policy)
+    sign = 1 if row["difference"] >= 0 else -1
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    only = (row["gained"], row["lost"]) if sign > 0 else (row["lost"], row["gained"])
+    seen = (
+        f"{points(abs(row['difference']))} points of success (95 % interval {points(low)} … {points(high)}) over "
+        f"{count(row['n'])} pairs; only {better} solved {count(only[0])}, only {other} {count(only[1])}; Holm p "
+        f"{probability(row['p_holm'])}."
+    )
+    if row["decided"]:
+        return AnswerLine("yes", f"{better} succeeds more often than {other}.", seen)
+    enough = f"about {count(row['needed'])} pairs" if known(row["needed"]) else "more pairs than can be counted"
+    asked = f"{100 * row['asked']:.1f} points"
+    return AnswerLine(
+        "open", f"{policy} against {base}: success is not decided.", f"{seen} {asked} would be decided by {enough}."
+    )
+
+
+def latency_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    """Which decision is faster on each device."""
+    lines = []
+    rows = records(summary.latency_answers)
+    for hardware in dict.fromkeys(text(row["hardware"]) for row in rows):
+        own = [row for row in rows if text(row["hardware"]) == hardware]
+        first, rest = own[0], own[1:]
+        told = "; ".join(
+            f"{_decision_name(row)} {_milliseconds(row)}, {number(row['ratio'])}×"
+            + ("" if row["decided"] else " (intervals overlap or are missing)")
+            for row in rest[:MAX_ANSWERS]
+        )
+        lines.append(
+            AnswerLine(
+                "yes" if rest[0]["decided"] else "open",
+                f"Fastest decision on {hardware}: {_decision_name(first)}, {_milliseconds(first)}.",
+                f"{told}{f'; {len(rest) - MAX_ANSWERS} more below' if len(rest) > MAX_ANSWERS else ''}.",
+            )
+        )
+    return lines or _served_lines(summary, names)
+
+
+def _served_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    """Without a probe: what decisions of the episodes took."""
+    rows = [row for row in records(summary.decisions) if row["policy_id"] not in summary.roles]
+    if not rows or not any(known(row["infer_median"]) for row in rows):
+        return []
+    told = "; ".join(
+        f"{names.of(row)} on {text(row['hardware'])} {number(row['infer_median'])} ms" for row in rows[:MAX_ANSWERS]
+    )
+    return [AnswerLine("open", "Latency was not probed.", f"Median inference in closed loop, batches shared: {told}.")]
+
+
+def _decision_name(row: Mapping[str, Any]) -> str:
+    parts = [text(row["policy_id"]), f"NFE {int(row['nfe'])}" if known(row["nfe"]) else ""]
+    parts += [str(row[name]) for name in ("compile",) if known(row[name]) and row[name] != "eager"]
+    parts += [f"batch {int(row['batch_size'])}"] if known(row["batch_size"]) and row["batch_size"] != 1 else []
+    return ", ".join(filter(None, parts))
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    interval = number_interval(row["median_low"], row["median_high"])
+    return f"{number(row['median'])} ms" + (f" ({interval})" if known(row["median_low"]) else "")
+
+
+def worst_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    """On which task a contestant fails worst."""
+    rows = records(summary.worst_tasks)
+    lines = []
+    for name in dict.fromkeys(names.of(row) for row in rows):
+        row = next(row for row in rows if names.of(row) == name)
+        place = f"task {count(row['task_id'])} of {text(row['suite'])}"
+        lines.append(
+            AnswerLine(
+                "no",
+                f"{name} fails worst on {place}: {task_name(row['task'])}.",
+                f"{count(row['successes'])} of {count(row['n'])} solved, 95 % interval "
+                f"{percent_interval(row['low'], row['high'])}"
+                + (f", {count(row['errors'])} errors apart" if row["errors"] else "")
+                + ".",
+            )
+        )
+    return lines[:MAX_ANSWERS]

@@ -1,0 +1,114 @@
+"""The list of episodes as compact data of the page: one array a column, text spelled once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from harness.analysis.episode_list import TIMES, episode_decisions
+from harness.analysis.summary import Summary
+from harness.report.format import known, task_name, text
+from harness.report.names import VariantNames
+from harness.report.tables.table import records
+
+KEY_LENGTH = 16
+"""Digits of an episode key in the page: `harness replay` takes the beginning of one."""
+
+VideoAddress = Callable[[str], str | None]
+"""Video as a ledger names it → its address in the page; None where there is none."""
+
+
+def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -> dict[str, Any]:
+    """What the page's script reads: columns of the list, decisions of what failed, and how to replay.
+
+    Args:
+        summary: Of the ledger.
+        names: Names of the policies.
+        address: Where a video lies, seen from the page.
+    """
+    listed = summary.episode_list
+    rows = records(listed)
+    texts = {
+        "policy": [names.of(row) for row in rows],
+        "suite": [text(row["suite"]) for row in rows],
+        "task": [f"{row['task_id'] if known(row['task_id']) else ''} {task_name(row['task'])}".strip() for row in rows],
+        "outcome": [text(row["outcome"]) for row in rows],
+        "error": [
+            ": ".join(str(row[name]) for name in ("error_type", "error_message") if known(row[name])) for row in rows
+        ],
+        "held": [_held(row) for row in rows],
+        "timing": [
+            f"{text(row['clock'])}|{row['latency_source'] if known(row['latency_source']) else ''}" for row in rows
+        ],
+        "replay": [_replay(summary, row) for row in rows],
+    }
+    numbers = {name: _whole(listed[name]) for name in ("init_state_id", "trial", "steps", "decisions")}
+    return {
+        "texts": {name: _coded(values) for name, values in texts.items()},
+        "numbers": numbers,
+        "key": [str(row["episode_key"])[:KEY_LENGTH] if known(row["episode_key"]) else "" for row in rows],
+        "flipped": [int(row["flipped"]) for row in rows],
+        "control": [int(row["control"]) for row in rows],
+        "video": [address(row["video"]) if known(row["video"]) else None for row in rows],
+        "flights": {
+            place: _decision_columns(rows) for place, rows in episode_decisions(summary.ledger, listed).items()
+        },
+    }
+
+
+def _held(row: Mapping[str, Any]) -> str:
+    """Which predicates of the goal held, as far as the world tells."""
+    if not known(row["goals"]):
+        return ""
+    best = f"{int(row['goals_held_best'])} of {int(row['goals'])} goals held" if known(row["goals_held_best"]) else ""
+    end = f"{int(row['goals_held_end'])} at the end" if known(row["goals_held_end"]) else ""
+    stage = str(row["stage"]).replace("_", " ") if known(row["stage"]) else ""
+    return ", ".join(filter(None, (best, end, f"stage {stage}" if stage else "")))
+
+
+def _replay(summary: Summary, row: Mapping[str, Any]) -> str:
+    """The command without the episode's key, which the page's script adds."""
+    nfe = ["--nfe", str(int(row["nfe"]))] if known(row["nfe"]) else []
+    policy = ["--policy", str(row["policy_id"])] if known(row["policy_id"]) else []
+    return shlex.join(["harness", "replay", summary.ledger.paths[0], "KEY", *policy, *nfe])
+
+
+def _coded(values: Sequence[str]) -> dict[str, Any]:
+    distinct = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return {"values": list(distinct), "codes": [distinct[value] for value in values]}
+
+
+def _whole(values: Iterable[Any]) -> list[int | None]:
+    return [int(value) if known(value) else None for value in values]
+
+
+def _decision_columns(rows: pd.DataFrame) -> list[list[float | None]]:
+    """Queue, inference and transport in ms, and delay steps."""
+    times: list[list[float | None]] = [
+        [round(float(value), 2) if known(value) else None for value in rows[name]] for name in TIMES
+    ]
+    return [*times, list(_whole(rows["delay_steps"]))]
+
+
+def video_address(paths: Sequence[str], directory: Path | None) -> VideoAddress:
+    """How videos are linked from a page in `directory`; None links none."""
+
+    def address(name: str) -> str | None:
+        if directory is None:
+            return None
+        file = next((found for root in paths if (found := _inside(root, name)) is not None), None)
+        return quote(Path(os.path.relpath(file.absolute(), directory)).as_posix()) if file is not None else None
+
+    return address
+
+
+def _inside(root: str, name: str) -> Path | None:
+    """A file of a ledger; None where there is none, or the name leads out of it: ledgers come from strangers too."""
+    file = Path(root, name)
+    return file if file.is_file() and Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)) else None
