@@ -94,29 +94,29 @@ const plain = (found) => {
 };
 
 function listEpisodes(element, count, chips) {
-  const rows = episodes();
+  const rows = episodes(), scale = parseFloat(getComputedStyle(document.body).fontSize) / 15;
   const used = (name) => rows.some((row) => row[name] !== "" && row[name] !== null);
   const column = (title, field, more) => ({ title, field, formatter: plain, headerFilter: "input",
     headerFilterPlaceholder: "filter", headerFilterParams: { elementAttributes: { "aria-label": `Filter ${title}` } },
     ...more });
-  const number = { hozAlign: "right", headerHozAlign: "right", sorter: "number", width: 84 };
+  const number = { hozAlign: "right", headerHozAlign: "right", sorter: "number", width: 84 * scale };
   const columns = [
-    { title: "", field: "id", width: 74, headerSort: false, responsive: 0, formatter: (found) => {
+    { title: "", field: "id", width: 76 * scale, headerSort: false, responsive: 0, formatter: (found) => {
       const button = document.createElement("button");
       button.textContent = "open";
       button.setAttribute("aria-label", `Open ${found.getRow().getData().task}, ${found.getRow().getData().policy}`);
       button.addEventListener("click", () => showEpisode(found.getRow().getData()));
       return button;
     } },
-    column("outcome", "outcome", { width: 96, responsive: 0 }), column("policy", "policy", { minWidth: 120, responsive: 0 }),
-    column("task", "task", { minWidth: 220, widthGrow: 3, responsive: 1 }), column("init state", "init", { ...number, responsive: 2 }),
+    column("outcome", "outcome", { width: 112 * scale, responsive: 0 }), column("policy", "policy", { minWidth: 120, responsive: 1 }),
+    column("task", "task", { minWidth: 150, widthGrow: 3, responsive: 0 }), column("init state", "init", { ...number, responsive: 2 }),
     column("trial", "trial", { ...number, responsive: 5 }), column("steps", "steps", { ...number, responsive: 3 }),
     column("others on this episode", "flip", { minWidth: 150, widthGrow: 2, responsive: 2 }),
     column("goals", "held", { minWidth: 140, responsive: 4 }), column("error", "error", { minWidth: 140, responsive: 3 }),
     column("suite", "suite", { minWidth: 110, responsive: 6 }),
   ].filter((one) => one.field === "id" || used(one.field));
   const table = new Tabulator(element, {
-    data: rows, columns, layout: "fitColumns", responsiveLayout: "collapse", responsiveLayoutCollapseStartOpen: false, maxHeight: 460,
+    data: rows, columns, layout: "fitColumns", responsiveLayout: "hide", maxHeight: 460,
     placeholder: "No episode is left: clear a filter.", headerSortClickElement: "header",
   });
   const kinds = {
