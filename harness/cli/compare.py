@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.examples import examples
-from harness.cli.output import write_texts
+from harness.cli.output import repeated_command, write_texts
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
 
@@ -23,6 +23,7 @@ EXAMPLES = examples(
     "harness compare reports/night reports/night --base-nfe 10 --nfe 1  # one ledger, two NFE",
     "harness compare reports/a reports/b reports/c  # every pair, with letters",
     "harness compare reports/devices reports/devices --base-clock synchronous --clock asynchronous --allow clock",
+    "harness compare reports/base reports/candidate --html compare.html",
     "harness compare reports/base s3://bucket/candidate --markdown pr.md --json pr.json",
 )
 
@@ -38,6 +39,7 @@ def command(
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
     ] = "same",
@@ -68,6 +70,11 @@ def command(
         )
         write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
         print_comparison(found, screen)
+        if html:
+            from harness.report.gate.html import write_comparison_html
+
+            write_comparison_html(found, html, command=repeated_command())
+            screen.say(f"HTML: {html}")
         if found.no_pairs:
             Screen(stderr=True).say(found.no_pairs)
             raise typer.Exit(EXIT_INCONCLUSIVE)
@@ -76,6 +83,8 @@ def command(
         raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
     if base_clock is not None:
         raise UsageError("--base-clock belongs to a comparison of two ledgers; use --clock.")
+    if html:
+        raise UsageError("--html is a page about two ledgers; `harness report LEDGER... --html` shows several.")
     matrix = _matrix(ledgers, policy, nfe, clock, allow_clock=allow == "clock")
     write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
     print_matrix(matrix, screen)

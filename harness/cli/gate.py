@@ -10,7 +10,7 @@ import typer
 from harness.cli.attribution import run_attribution
 from harness.cli.compare import Allowed
 from harness.cli.examples import examples
-from harness.cli.output import write_texts
+from harness.cli.output import repeated_command, write_texts
 from harness.errors import UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "harness gate reports/base reports/candidate",
     "harness gate reports/base reports/candidate --rules nightly --markdown pr.md --junit gate.xml",
+    "harness gate reports/base reports/candidate --html gate.html",
     "harness gate reports/candidate --baseline reports",
     "harness gate reports/base reports/candidate --attribute  # on FAIL: checkpoint, runtime, or chance?",
     "harness gate reports/base reports/student --rules robot_budget --device-ledger reports/orin",
@@ -52,6 +53,7 @@ def command(
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     junit: Annotated[str, typer.Option(help="Write JUnit XML to a file, or to standard output with '-'.")] = "",
     json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+    html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
     base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
     clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
     allow: Annotated[
@@ -110,6 +112,11 @@ def command(
         ]
     )
     print_gate(result, screen)
+    if html:
+        from harness.report.gate.html import write_gate_html
+
+        write_gate_html(result, html, command=repeated_command())
+        screen.say(f"HTML: {html}")
     raise typer.Exit(result.verdict.exit_code)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,3 +51,8 @@ def tell_copied(result: CopyResult, target: str) -> None:
         screen.say(f"differs, left as it is: {target.rstrip('/')}/{name}")
     if result.differing:
         raise typer.Exit(EXIT_FAILED)
+
+
+def repeated_command() -> str:
+    """The command line that this process was started with."""
+    return shlex.join(["harness", *sys.argv[1:]])

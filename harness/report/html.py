@@ -126,6 +126,7 @@ def render_page(
             {
                 "charts": {chart.name: chart.figure for chart in charts},
                 "episodes": episode_data(summary, names, address),
+                "judged": judged is not None,
             }
         ),
     )

@@ -132,7 +132,7 @@ function listEpisodes(element, count, chips) {
     chip.addEventListener("click", () => choose(chip.dataset.kind));
   }
   table.on("dataFiltered", (_, left) => { count.textContent = `${left.length} of ${rows.length} episodes`; });
-  table.on("tableBuilt", () => { choose(rows.some(kinds.failed) ? "failed" : "all"); element.dataset.ready = "yes"; });
+  table.on("tableBuilt", () => { choose(page.judged && rows.some(kinds.flips) ? "flips" : rows.some(kinds.failed) ? "failed" : "all"); element.dataset.ready = "yes"; });
   window.episodeTable = table;
 }
 
