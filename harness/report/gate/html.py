@@ -13,9 +13,10 @@ from harness.ledger import open_ledger
 from harness.ledger.side_by_side import side_by_side
 from harness.report.answers import AnswerLine, Mark, worst_lines
 from harness.report.format import count, number, points, probability
-from harness.report.gate.tables import comparison_tables, rule_table
+from harness.report.gate.tables import latency_rows, success_rows, task_rows, time_rows
 from harness.report.html import render_page, write_page
 from harness.report.names import variant_names
+from harness.report.tables.table import Table
 
 ALPHA = 0.05
 """Two-sided level at which a pair is called decided."""
@@ -32,7 +33,7 @@ def write_comparison_html(found: Comparison, path: str | Path, *, command: str) 
         path: File, or URI of one.
         command: The command that makes this page again.
     """
-    return _write(found, path, command, {"title": "The answer", "verdict": "", "answers": [], "tables": []})
+    return _write(found, path, command, {"title": "The answer", "verdict": "", "answers": []})
 
 
 def write_gate_html(result: GateResult, path: str | Path, *, command: str) -> str | Path:
@@ -44,7 +45,6 @@ def write_gate_html(result: GateResult, path: str | Path, *, command: str) -> st
             AnswerLine(_MARKS.get(rule.shown, "open"), f"{rule.rule}: {rule.shown}.", rule.reason)
             for rule in result.results
         ],
-        "tables": [rule_table(result)],
     }
     return _write(result.comparison, path, command, top)
 
@@ -61,9 +61,15 @@ def _write(found: Comparison, path: str | Path, command: str, top: dict[str, Any
     judged = top | {
         "sentence": f"{found.candidate} (candidate) against {found.base} (base). {' '.join(found.notices)}".strip(),
         "answers": [*top["answers"], *_answers(found), *worst_lines(summary, variant_names(summary))],
-        "tables": [*top["tables"], *comparison_tables(found)],
+        "tables": _tables(found),
     }
     return write_page(path, lambda directory: render_page(summary, command=command, directory=directory, judged=judged))
+
+
+def _tables(found: Comparison) -> list[Table]:
+    """What stands behind the answer; the page's list of episodes holds every flip."""
+    own = [table for one in found.success for table in (success_rows(one), task_rows(one), time_rows(one))]
+    return [table for table in (*own, latency_rows(found.latency)) if table.rows]
 
 
 def _answers(found: Comparison) -> list[AnswerLine]:
