@@ -52,7 +52,7 @@ def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -
     return {
         "texts": {name: _coded(values) for name, values in texts.items()},
         "numbers": numbers,
-        "key": [str(row["episode_key"])[:KEY_LENGTH] if known(row["episode_key"]) else "" for row in rows],
+        "key": _short_keys([str(row["episode_key"]) if known(row["episode_key"]) else "" for row in rows]),
         "flipped": [int(row["flipped"]) for row in rows],
         "control": [int(row["control"]) for row in rows],
         "video": [address(row["video"]) if known(row["video"]) else None for row in rows],
@@ -60,6 +60,12 @@ def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -
             place: _decision_columns(rows) for place, rows in episode_decisions(summary.ledger, listed).items()
         },
     }
+
+
+def _short_keys(keys: Sequence[str]) -> list[str]:
+    """Keys as far as they tell episodes apart: digests do in their first digits, keys of other tools may not."""
+    short = [key[:KEY_LENGTH] for key in keys]
+    return short if len(set(short)) == len(set(keys)) else list(keys)
 
 
 def _held(row: Mapping[str, Any]) -> str:
