@@ -21,6 +21,7 @@ EXAMPLES = examples(
     "harness report reports/demo",
     "harness report reports/demo --html report.html",
     "harness report reports/a100 reports/spark --markdown -",
+    "harness report reports/demo --figures figures  # SVG, PNG and the CSV behind each",
     "harness report reports/h100 --published",
     "harness report reports/a100 reports/spark --parquet reports/both  # success, latency, … with intervals",
     "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
@@ -35,6 +36,7 @@ def command(
     parquet: Annotated[
         str, typer.Option(help="Write the aggregates, pooled over the ledgers, into this folder or URI.")
     ] = "",
+    figures: Annotated[str, typer.Option(help="Write figures for papers into this folder: SVG, PNG and CSV.")] = "",
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
@@ -58,11 +60,21 @@ def command(
     if parquet:
         write_parquet(summary, parquet)
     screen = Screen(stderr="-" in (markdown, json))
+    if figures:
+        from harness.report.figures import write_figures
+
+        write_figures(summary, figures)
     if "-" not in (markdown, json):
         render_terminal(summary, screen)
         for table in others:
             print_table(table, screen)
-    for kind, path in (("Markdown", markdown), ("JSON", json), ("HTML", html), ("Parquet", parquet)):
+    for kind, path in (
+        ("Markdown", markdown),
+        ("JSON", json),
+        ("HTML", html),
+        ("Parquet", parquet),
+        ("Figures", figures),
+    ):
         if path and path != "-":
             screen.say(f"{kind}: {path}")
 

@@ -8,12 +8,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from harness.analysis.timing import BUSY
-from harness.report.format import known, number
-
 # matplotlib knows no CSS variables: it draws in these stand-ins, which are replaced in its output.
 _INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
 _SERIES = ("#040401", "#040402", "#040403", "#040404", "#040405", "#040406")
@@ -24,50 +18,6 @@ _VARIABLES = {
     **{colour: f"var(--s{place})" for place, colour in enumerate(_SERIES, 1)},
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-
-
-def latency_curves(
-    curves: Sequence[tuple[str, Sequence[dict[str, Any]], dict[str, Any] | None]], *, name: str, description: str
-) -> str:
-    """Draw end-to-end latency over NFE: median, a whisker to p99, and the fitted line.
-
-    Args:
-        curves: Per hardware: its name, its e2e rows of `latency_by_component` (with an NFE), and its row of
-            `prefix_fit` or None.
-        name: Unique in the page; prefixes every id in the SVG.
-        description: What the picture shows, for those who do not see it.
-
-    Returns:
-        An `<svg>` element.
-    """
-    ticks = sorted({int(row["nfe"]) for _, rows, _ in curves for row in rows})
-
-    def draw(axes: Any) -> None:
-        for place, (label, rows, fit) in enumerate(curves):
-            _draw_latency(axes, label, rows, fit, place, ticks)
-        axes.set_xlim(0, max(ticks) * 1.08)
-        axes.set_ylim(bottom=0)
-        axes.set_xticks(ticks)
-        axes.set_xlabel("NFE (denoise steps per decision)", color=_MUTED)
-        axes.set_ylabel("end-to-end latency, ms", color=_MUTED)
-
-    return _svg(draw, name, description, legend="upper left" if len(curves) > 1 else None)
-
-
-def _draw_latency(
-    axes: Any, label: str, rows: Sequence[dict[str, Any]], fit: dict[str, Any] | None, place: int, ticks: list[int]
-) -> None:
-    nfe = [int(row["nfe"]) for row in rows]
-    median = [float(row["median"]) for row in rows]
-    whisker = [[0.0] * len(rows), [max(0.0, float(row["p99"]) - float(row["median"])) for row in rows]]
-    colour = _draw_points(axes, nfe, median, whisker, place, label=label)
-    if fit is not None:
-        ends = [0, max(ticks)]
-        axes.plot(ends, [fit["prefix"] + fit["step"] * x for x in ends], color=colour, lw=1.2, ls=(0, (4, 3)), zorder=2)
-    for x, y in zip(nfe, median, strict=True):
-        axes.annotate(
-            number(y), (x, y), textcoords="offset points", xytext=(8, -12), color=_INK, fontsize=9.5, clip_on=False
-        )
 
 
 def success_curve(
@@ -217,37 +167,6 @@ def _draw_points(
     return colour
 
 
-MAX_POINTS = 240
-"""Points of a line over time: more are averaged, so that a long night stays a small page."""
-
-
-def busy_curves(samples: pd.DataFrame, *, name: str, description: str) -> str:
-    """Draw who was busy over a run's time, on one node.
-
-    Args:
-        samples: Rows of `harness.analysis.timing.busy_shares` of one run and node, in order.
-        name: Unique in the page; prefixes every id in the SVG.
-        description: What the picture shows, for those who do not see it.
-
-    Returns:
-        An `<svg>` element.
-    """
-    per_point = -(-len(samples) // MAX_POINTS)
-    means = samples[["minutes", *BUSY]].groupby(np.arange(len(samples)) // per_point).mean()
-
-    def draw(axes: Any) -> None:
-        for place, column in enumerate(BUSY):
-            if means[column].notna().any():
-                label, colour = column.replace("_", " ").replace("gpu", "GPU"), _SERIES[place]
-                axes.plot(means["minutes"], 100 * means[column], color=colour, lw=1.6, label=label)
-        axes.set_xlim(left=0)
-        axes.set_ylim(0, 104)
-        axes.set_xlabel("minutes since the first sample", color=_MUTED)
-        axes.set_ylabel("busy, %", color=_MUTED)
-
-    return _svg(draw, name, description, legend="lower left")
-
-
 def _columns(points: Sequence[tuple[float, float, float, float, bool]]) -> tuple[list[float], list[float]]:
     return [point[0] for point in points], [100 * point[1] for point in points]
 
@@ -305,10 +224,3 @@ def _size(svg: str) -> tuple[str, str]:
 
 def _xml(value: str) -> str:
     return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def fitted(fit: dict[str, Any] | None) -> str:
-    """Say a fit in words: "64.1 ms + 26.0 ms per step"."""
-    if fit is None or not known(fit["step"]):
-        return ""
-    return f"{number(fit['prefix'])} ms + {number(fit['step'])} ms per step"
