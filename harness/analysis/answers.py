@@ -11,7 +11,10 @@ from harness.analysis.paired.power import pairs_needed
 ALPHA = 0.05
 """Two-sided level, after Holm's correction."""
 
-SMALLEST = 0.03
+SMALLEST = 0.01
+"""A difference below this one is taken as none seen."""
+
+MARGIN = 0.03
 """Difference that is asked for where none was seen: a gate's usual margin."""
 
 
@@ -24,17 +27,18 @@ def success_answers(paired: pd.DataFrame, controls: Collection[str]) -> pd.DataF
 
     Returns:
         Those rows between contestants, decided ones first, then the largest difference, with `decided`, `asked` (the
-        difference that `needed` is about: the one seen, or `SMALLEST` where it is smaller) and `needed` (pairs that
-        show it with 80 % power, two-sided 5 %; missing where it is decided or beyond counting).
+        difference that `needed` is about: the one seen, or `MARGIN` where none was) and `needed` (pairs that show it
+        with 80 % power at 5 % over as many comparisons, Bonferroni's share of it each; missing where it is decided or
+        beyond counting).
     """
     chosen = paired[paired["suite"].isna() & ~paired["policy_id"].isin(controls)]
     chosen = chosen[~chosen["base_policy_id"].isin(controls)]
     decided = chosen["p_holm"] < ALPHA
     size = chosen["difference"].abs()
-    asked = size.where(size >= SMALLEST, SMALLEST)
+    asked = size.where(size >= SMALLEST, MARGIN)
     spread = ((chosen["lost"] + chosen["gained"]) / chosen["n"]).clip(lower=0.01)
     needed = [
-        None if done else pairs_needed(float(drop), float(flips), sides=2)
+        None if done else pairs_needed(float(drop), float(flips), ALPHA / max(len(chosen), 1), sides=2)
         for done, drop, flips in zip(decided, asked, spread, strict=True)
     ]
     table = chosen.assign(decided=decided, asked=asked, needed=pd.array(needed, dtype="Int64"), _size=size)
