@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.cluster.frames import FrameReader, FrameWriter, SharedFrames
 from harness.cluster.identity import require_same_policy
 from harness.cluster.isolation import Isolation
+from harness.cluster.parcel import Parcel, build_here
 from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.errors import HarnessError, PolicyError
 from harness.policies.base import EpisodicPolicy, Policy
@@ -46,7 +47,15 @@ CALL_S = 30.0
 class PolicyServer:
     """One policy in one process. An asyncio actor: requests wait in the batcher, the policy runs in its thread."""
 
-    def __init__(self, spec: PolicySpec, *, isolation: Isolation, clock: TimeSource, nfes: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        spec: PolicySpec,
+        *,
+        isolation: Isolation,
+        clock: TimeSource,
+        nfes: Sequence[int] = (),
+        parcel: Parcel | None = None,
+    ) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
 
         Args:
@@ -54,7 +63,9 @@ class PolicyServer:
             isolation: What this process is limited to.
             clock: Time.
             nfes: NFE values that it will be asked for; none: the policy's default.
+            parcel: Its weights, if the driver has them on its disk.
         """
+        self._parcel = parcel
         self._isolation = isolation
         self._nfes = tuple(nfes)
         self._isolation.apply()
@@ -159,7 +170,7 @@ class PolicyServer:
         async with self._loading:
             if self._batcher is None:
                 await asyncio.to_thread(self._isolation.limit_gpu)
-                self._policy = await asyncio.to_thread(build_policy, self._spec)
+                self._policy = await asyncio.to_thread(self._build)
                 self._plan = await asyncio.to_thread(self._plan_batches, self._policy)
                 self._batcher = Batcher(
                     self._policy,
@@ -172,6 +183,11 @@ class PolicyServer:
                     adaptive=self._plan.adaptive,
                 )
         return self._batcher
+
+    def _build(self) -> Policy:
+        import ray
+
+        return build_here(self._spec, self._parcel, build_policy, ray.get)
 
     def _plan_batches(self, policy: Policy) -> BatchPlan:
         max_batch, max_wait_s = asked_for(self._spec.options)

@@ -1,0 +1,173 @@
+"""Checkpoints on the driver's disk, brought to nodes that lack them: by content, once per node, within a limit."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PolicyError, UsageError
+from harness.policies.base import Policy
+from harness.policies.lerobot.hub import looks_local
+from harness.sim.disk_cache import open_cache
+from harness.spec.policy import PolicySpec
+
+KINDS = ("flow", "lerobot")
+"""Kinds whose path is a folder of weights."""
+LIMIT_VARIABLE = "VLA_HARNESS_CHECKPOINT_GB"
+LIMIT_GB = 16.0
+"""Most that is sent to a node for one policy; Pi0.5 in float32 has 14.5 GB."""
+BLOCK = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A folder of weights as the driver has it."""
+
+    path: str
+    """The folder, absolute, without links."""
+    sha256: Mapping[str, str]
+    """File → digest of its contents."""
+    size: int
+    """Bytes of all files."""
+    blocks: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """File → what stands for its contents, in order; empty until `filled`."""
+
+    @property
+    def key(self) -> str:
+        """Digest of the whole, by which nodes keep it."""
+        return hashlib.sha256(repr(sorted(self.sha256.items())).encode()).hexdigest()
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether a folder holds exactly these contents."""
+        try:
+            return all(_digest(folder / name) == digest for name, digest in self.sha256.items())
+        except OSError:
+            return False
+
+    def filled(self, put: Callable[[bytes], Any]) -> Parcel:
+        """The same with its contents.
+
+        Args:
+            put: Takes a block of bytes and returns what stands for it.
+        """
+        return replace(self, blocks={name: tuple(map(put, _blocks(Path(self.path, name)))) for name in self.sha256})
+
+    def unpack(self, get: Callable[[Any], bytes]) -> Path:
+        """A folder of this node with the contents: kept from an earlier time, or written now.
+
+        Args:
+            get: From what stands for a block to its bytes.
+
+        Raises:
+            PolicyError: What arrived is not what was sent, or the disk does not take it.
+        """
+
+        def write(folder: Path) -> None:
+            for name, refs in self.blocks.items():
+                with (folder / name).open("wb") as sink:
+                    for ref in refs:
+                        sink.write(get(ref))
+
+        cache = open_cache("checkpoints")
+        if cache is not None:
+            if (kept := cache.get(self.key)) is None:
+                cache.put(self.key, write)
+                kept = cache.get(self.key)
+            if kept is not None and self.is_at(kept):
+                return kept
+        folder = Path(tempfile.mkdtemp(prefix="harness-checkpoint-"))
+        try:
+            write(folder)
+        except OSError as error:
+            raise PolicyError(
+                f"The checkpoint {self.path} ({self.size / 1e9:.2f} GB) cannot be kept under {folder} "
+                f"({error.strerror}); free some space, or set TMPDIR or VLA_HARNESS_CACHE."
+            ) from error
+        if not self.is_at(folder):
+            raise PolicyError(f"The checkpoint {self.path} did not arrive as it was sent; start the run again.")
+        return folder
+
+
+def wrap(spec: PolicySpec) -> Parcel | None:
+    """What a policy loads from the driver's disk; None where it loads nothing from there.
+
+    Raises:
+        PolicyError: A file cannot be read.
+    """
+    if spec.kind not in KINDS or not spec.path or (spec.kind == "lerobot" and not looks_local(spec.path)):
+        return None
+    folder = Path(spec.path).expanduser().resolve()
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        digests = {path.name: _digest(path) for path in files}
+        return Parcel(str(folder), digests, sum(path.stat().st_size for path in files)) if files else None
+    except (FileNotFoundError, NotADirectoryError):
+        # A shipped name, or a folder that only the nodes have.
+        return None
+    except OSError as error:
+        raise PolicyError(f"The checkpoint {folder} cannot be read ({error.strerror}).") from error
+
+
+def require_within_limit(parcel: Parcel, node: str, environ: Mapping[str, str]) -> None:
+    """Refuse to send more than the limit.
+
+    Raises:
+        PolicyError: Names checkpoint, size, node, limit and remedy.
+        UsageError: The limit in the environment is no number.
+    """
+    text = environ.get(LIMIT_VARIABLE, "")
+    try:
+        limit = float(text or LIMIT_GB)
+    except ValueError:
+        raise UsageError(f"{LIMIT_VARIABLE} is {text!r}, where a number of GB is expected.") from None
+    if parcel.size > limit * 1e9:
+        raise PolicyError(
+            f"Node {node} has no {parcel.path}, which has {parcel.size / 1e9:.3g} GB; at most {limit:g} GB are sent. "
+            f"Put it under the same path there, name it by its hub id, or set {LIMIT_VARIABLE}."
+        )
+
+
+def is_here(parcel: Parcel) -> bool:
+    """Whether this node can load the contents without being sent them."""
+    if parcel.is_at(Path(parcel.path)):
+        return True
+    cache = open_cache("checkpoints")
+    return cache is not None and cache.get(parcel.key) is not None
+
+
+def build_here(
+    spec: PolicySpec, parcel: Parcel | None, build: Callable[[PolicySpec], Policy], get: Callable[[Any], bytes]
+) -> Policy:
+    """Build a policy from the driver's path where this node has those contents under it, else from what was sent.
+
+    Args:
+        spec: The policy, as the driver names it.
+        parcel: Its weights; None for a policy that loads none from the driver's disk.
+        build: Builds it.
+        get: From what stands for a block of the parcel to its bytes.
+
+    Raises:
+        PolicyError: What arrived is not what was sent, or the disk does not take it.
+    """
+    if parcel is None:
+        return build(spec)
+    place = parcel.path if parcel.is_at(Path(parcel.path)) else str(parcel.unpack(get))
+    policy = build(spec.model_copy(update={"path": place}))
+    # Ledgers name the checkpoint as the driver does, on every node.
+    named = policy.info.policy_id.replace(place, spec.path or "")
+    policy.info = replace(policy.info, policy_id=named, checkpoint=parcel.path)
+    return policy
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        yield from iter(lambda: stream.read(BLOCK), b"")
