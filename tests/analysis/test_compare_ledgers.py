@@ -252,6 +252,21 @@ def test_another_device_is_compared_only_when_told_to(make_ledger: Any) -> None:
         compare(make_ledger("b", [], latency=samples([1])), make_ledger("c", [], latency=samples([1], hardware="orin")))
 
 
+def test_pairs_across_two_classes_of_machines_are_counted(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+++-"], node_id="a")
+    LedgerWriter(base).append("nodes", [{"run_id": "run-base", "node_id": "a", "isa": "avx512", "gl": "osmesa"}])
+    mixed = make_ledger("mixed", ["++", "+-"], node_id="b")
+    LedgerWriter(mixed).append("nodes", [{"run_id": "run-mixed", "node_id": "b", "isa": "avx2", "gl": "osmesa"}])
+    told = [notice for notice in compare(base, mixed).notices if "two classes" in notice]
+    assert told == [
+        "pi against pi: 2 of 2 pairs have their episodes on machines of two classes (instruction sets, numbers of "
+        "threads, renderers)."
+    ]
+    same = make_ledger("same", ["++++"], node_id="b")
+    LedgerWriter(same).append("nodes", [{"run_id": "run-same", "node_id": "b", "isa": "avx512", "gl": "osmesa"}])
+    assert not any("two classes" in notice for notice in compare(base, same).notices)
+
+
 def test_two_cpus_of_one_profile_are_two_machines(make_ledger: Any) -> None:
     def ledger(name: str, cpu: str, cores: int) -> str:
         path = make_ledger(name, [], latency=samples([1, 2, 3], hardware="cpu", run_id="r"))

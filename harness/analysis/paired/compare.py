@@ -259,6 +259,7 @@ def _notices(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side
     yield from side_notices([side for pair in matched for side in pair])
     if matched:
         yield from machine_notices([base, candidate])
+        yield from _crossings(base, candidate, matched)
 
 
 def side_notices(sides: Iterable[Side]) -> Iterator[str]:
@@ -281,6 +282,32 @@ def machine_notices(ledgers: Sequence[Ledger]) -> Iterator[str]:
                 f"{which} ran on different {name} ({' against '.join(found)}): single episodes can end otherwise for "
                 "that reason alone."
             )
+
+
+def _crossings(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side]]) -> Iterator[str]:
+    """How many pairs have one episode on a machine of another class than the other."""
+    classes = _machine_classes(base), _machine_classes(candidate)
+    for old, new in matched:
+        pairing = pair(old, new)
+        sides = zip((old, new), classes, (pairing.base_rows, pairing.candidate_rows), strict=True)
+        one, two = ([known.get(place) for place in _places(side, rows)] for side, known, rows in sides)
+        crossed = sum(a is not None and b is not None and a != b for a, b in zip(one, two, strict=True))
+        if crossed:
+            yield (
+                f"{new.label} against {old.label}: {crossed} of {len(one)} pairs have their episodes on machines of "
+                f"two classes ({', '.join(MACHINE.values())})."
+            )
+
+
+def _machine_classes(ledger: Ledger) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """(run, node) → what of it decides single episodes."""
+    rows = ledger.rows("nodes", ["run_id", "node_id", *MACHINE]).to_pylist()
+    return {(row["run_id"], row["node_id"]): tuple(row[name] for name in MACHINE) for row in rows}
+
+
+def _places(side: Side, rows: NDArray[np.int64]) -> list[tuple[Any, Any]]:
+    kept = side.details.take(pa.array(rows))
+    return list(zip(kept["run_id"].to_pylist(), kept["node_id"].to_pylist(), strict=True))
 
 
 def _values(ledger: Ledger, column: str) -> list[str]:
