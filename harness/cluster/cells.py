@@ -49,6 +49,7 @@ def plan_cells(
     infos: Mapping[str, PolicyInfo],
     *,
     whole: bool = True,
+    timed: bool = False,
 ) -> Cells:
     """Cross clocks, sources and variants.
 
@@ -58,6 +59,7 @@ def plan_cells(
         variants: Policies at their NFE.
         infos: Policy label → what it can do.
         whole: Whether `variants` are all that is run, so that something has to be left.
+        timed: Whether that has to be under a clock that charges decisions their time.
 
     Raises:
         UsageError: A clock that a policy cannot do, a source that says nothing of a policy at an NFE, or nothing is
@@ -87,9 +89,10 @@ def plan_cells(
                 else:
                     left_out.append(cell)
         timings[variant] = tuple(kept)
-    if whole and left_out and not any(timings.values()):
+    kept_clocks = {clock for kept in timings.values() for clock, _ in kept}
+    if whole and left_out and not kept_clocks - ({SYNCHRONOUS} if timed else set()):
         raise UsageError(
-            f"Nothing is left to run under {', '.join(suite.clock)}: "
+            f"Nothing is left to run under {', '.join(name for name in suite.clock if name not in kept_clocks)}: "
             + " ".join(cell.sentence for cell in left_out)
             + " Give a shorter delay"
             + (", or a policy with longer chunks." if any(CLOCK_OF[cell.clock].overlaps for cell in left_out) else ".")

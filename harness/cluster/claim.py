@@ -96,7 +96,8 @@ def claim(
         for name, manifest in manifests.items()
     }
     variants = plan_variants(servers.infos, suite.nfe, asked=bool(request.changes.nfe))
-    cells = plan_cells(suite, request.sources, variants, servers.infos)
+    timed = request.only_clocks is not None
+    cells = plan_cells(suite, request.sources, variants, servers.infos, timed=timed)
     plan = plan_episodes(suite.tasks, counts, variants, cells.timings)
     if request.only is not None:
         plan = only_keys(plan, request.only)

@@ -82,7 +82,9 @@ def prepare(request: RunRequest) -> Prepared:
     descriptions, light = check_suite(suite, local=local)
     known = {label: setup.info for label, setup in light.items()}
     variants = plan_variants(known, suite.nfe, asked=False)
-    plan_cells(suite, request.sources, variants, known, whole=len(known) == len(suite.policies))
+    # A run of some of its clocks is the first of several, which need the others.
+    whole, timed = len(known) == len(suite.policies), request.only_clocks is not None
+    plan_cells(suite, request.sources, variants, known, whole=whole, timed=timed)
     if request.changes.nfe and request.changes.policies:
         _refuse_nfe({label: setup.info for label, setup in light.items()})
     recording = check_recording(request.record, suite) if request.record is not None else None

@@ -64,7 +64,7 @@ def harness_cli(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
     (folder / ".ray" / "auth_token").write_text("a" * 64)
     variables = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(folder)}
     command = [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
-    return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_rows_name_the_hardware_that_nodes_are_labelled_with_and_nodes_of_one_host_apart(cluster, tmp_path) -> None:
