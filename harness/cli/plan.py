@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe, parse_policies
 from harness.cli.verb import Verb, without_flag_types
-from harness.errors import UsageError
+from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
 
@@ -132,6 +133,52 @@ def suite_command(
     for note in made.forecast.notes:
         screen.say(f"assumed: {note}")
     screen.say(f"Drawn from: {', '.join(made.ledgers[:6])}{' …' if len(made.ledgers) > 6 else ''}")
+
+
+@app.command(
+    "serve",
+    cls=Verb,
+    epilog=examples(
+        "harness plan serve --policy flow --nfe 10 --from reports/examples/h100-run/flow --hz 2 --slo p99=100ms",
+        "harness plan serve -p flow --nfe 1 --from reports/examples/demo --hz 4 --robots 8",
+    ),
+)
+def serve_command(
+    policy: Annotated[str, typer.Option("--policy", "-p", help="Label of a policy that was timed.")],
+    ledgers: Annotated[list[str], typer.Option("--from", help="Ledger of a probe, or of a run that served it.")],
+    hz: Annotated[float, typer.Option(min=1e-3, help="Decisions a second of each robot: control rate / actions run.")],
+    nfe: Annotated[int | None, typer.Option(min=1, help="NFE.", show_default="the only one")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Profile that it was timed on.", show_default="the only one")
+    ] = None,
+    robots: Annotated[int | None, typer.Option(min=1, help="Ask whether so many are fed; exit code 1 if not.")] = None,
+    slo: Annotated[str, typer.Option(help="Share of the answers within a time.")] = "p99=100ms",
+    network: Annotated[str, typer.Option(help="Added to each answer, e.g. 20ms.")] = "0ms",
+    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
+) -> None:
+    """How many robots one policy server feeds, its queue and batches included.
+
+    Requests come at each robot's own phase, or at random; durations are those of a ledger. Where `harness delay` says
+    how much delay success stands, its milliseconds are the time to give.
+    """
+    from harness.planning.robots import ARRIVALS, capacity, parse_objective, service_times
+    from harness.report.tables.robots import capacity_sentence, capacity_table
+    from harness.report.terminal import print_table
+    from harness.spec.timing import milliseconds
+
+    objective, network_ms = parse_objective(slo), milliseconds(network)
+    times = service_times(ledgers, policy, nfe, device)
+    found = [capacity(times, hz=hz, objective=objective, arrivals=each, network_ms=network_ms) for each in ARRIVALS]
+    told = [{"policy": policy, "nfe": times.variant.nfe, "hardware": times.hardware, **asdict(each)} for each in found]
+    write_texts([(json, lambda: json_module.dumps(told, indent=2) + "\n")])
+    screen = Screen(stderr=json == "-")
+    for each in found:
+        screen.say(capacity_sentence(each, times, hz, objective))
+        print_table(capacity_table(each, objective), screen)
+    screen.say(f"Drawn from {times.source}. A larger batch than the largest that was timed is not considered.")
+    if robots is not None and any(each.robots < robots for each in found):
+        screen.say(f"{robots} robots are too many for one server.")
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _live_nodes(address: str) -> NodesFile:
