@@ -19,7 +19,7 @@ from harness.analysis.predict.published import load_published
 from harness.analysis.predict.targets import target_device
 from harness.clocks import DelaySamples, DelaySource
 from harness.delays.naming import digest, on_anothers_actions
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown_name
 from harness.ledger import read
 from harness.spec.architecture import load_architecture
 from harness.spec.policy import PolicyAtNfe
@@ -35,18 +35,21 @@ def predicted_sources(
     """Predict decisions on a device.
 
     Args:
-        profile: Hardware profile.
+        profile: Hardware profile; "PROFILE:mid" (or low, high) for one part of its band.
         ledger: Probe to predict from; None: from the architecture that `timing_of` names.
         timing_of: Policy of the ledger, or architecture; None: each policy's own.
         policies: Labels of the policies that are run.
         nfe: NFE values asked for; empty: those that were timed or described.
 
     Returns:
-        For each policy the low, middle and high of the band.
+        For each policy the low, middle and high of the band, or the part that was asked for.
 
     Raises:
-        UsageError: Nothing to predict from, or the ledger holds nothing of the policy that can be carried over.
+        UsageError: An unknown part of a band, nothing to predict from, or the ledger holds nothing of the policy that can be carried over.
     """
+    profile, _, part = profile.partition(":")
+    if part and part not in BANDS:
+        raise unknown_name("part of a device's band", part, tuple(BANDS))
     device = load_profile(profile)
     found = []
     for policy in policies:
@@ -62,6 +65,8 @@ def predicted_sources(
             )
         stamp = digest((device.model_dump_json(), *made_of))
         for band, attribute in BANDS.items():
+            if part not in ("", band):
+                continue
             by_variant = {
                 PolicyAtNfe(policy, prediction.nfe): DelaySamples.constant(getattr(prediction, attribute))
                 for prediction in predictions

@@ -178,6 +178,14 @@ def test_the_name_of_a_prediction_does_not_depend_on_the_nfe_that_were_asked_for
         resolve("device:dgx-spark-gb10")
 
 
+def test_one_part_of_a_devices_band_can_be_asked_for():
+    bands = {source.facts["band"]: source for source in resolve("device:jetson-agx-orin-64gb", timing_of="pi05", nfe=(1,))}
+    (mid,) = resolve("device:jetson-agx-orin-64gb:mid", timing_of="pi05", nfe=(1,))
+    assert mid == bands["mid"]
+    with pytest.raises(UsageError, match=r"'middle'.*low, mid, high|'middle'.*mid"):
+        resolve("device:jetson-agx-orin-64gb:middle", timing_of="pi05", nfe=(1,))
+
+
 def test_published_figures_are_constants_by_nfe():
     (source,) = resolve("published:dgx-spark-gb10", timing_of="pi05", nfe=(1, 10))
     drawn = [source.draw(PolicyAtNfe("flow", nfe), "00" * 32, 0).ms for nfe in (1, 10)]
