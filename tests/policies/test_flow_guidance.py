@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.policies.flow.checkpoint import random_network
-from harness.policies.flow.guidance import OldChunk, guidance_weight, guided, prefix_weights
+from harness.policies.flow.guidance import OldChunk, guidance_weight, guided, prefix_weights, target_of
 from harness.policies.flow.network import FlowConfig
 from harness.policies.flow.policy import FlowPolicy
 from harness.policies.registry import make_policy
@@ -79,6 +79,22 @@ def test_an_old_chunk_of_another_episode_changes_nothing(flow):
     alone = [flow.act([seen], noise(5)).actions[0] for seen in (held, second)]
     together = flow.act([held, second], np.concatenate([noise(5), noise(5)])).actions
     np.testing.assert_allclose(together, np.stack(alone), atol=2e-5)
+
+
+def test_a_horizon_limits_what_guides_but_for_what_is_frozen(flow):
+    (seen,) = observe()
+    old = flow.act([seen], noise(0)).actions[0]
+    held = replace(seen, previous=PreviousChunk(old, frozen=3))
+    weights = [
+        target_of([held], 10, flow.network.normalization, flow.device, horizon).weights[0, :, 0].tolist()
+        for horizon in (None, 5, 2)
+    ]
+    assert weights[0] == pytest.approx(prefix_weights(3, 10).tolist())
+    assert weights[1] == pytest.approx(prefix_weights(3, 5).tolist() + [0.0] * 5)
+    assert weights[2] == [1.0] * 3 + [0.0] * 7
+    short = make_policy(parse_policy("flow?rtc_horizon=5"))
+    assert not np.allclose(short.act([held], noise(1)).actions, flow.act([held], noise(1)).actions, atol=1e-4)
+    assert short.info.identity.configuration != flow.info.identity.configuration
 
 
 def test_random_weights_of_other_sizes_can_be_guided():

@@ -32,9 +32,21 @@ class OldChunk(NamedTuple):
 
 
 def target_of(
-    observations: Sequence[Observation], chunk_length: int, normalization: Normalization, device: torch.device
+    observations: Sequence[Observation],
+    chunk_length: int,
+    normalization: Normalization,
+    device: torch.device,
+    horizon: int | None = None,
 ) -> OldChunk | None:
-    """What the chunks have to continue; None where no observation has an old chunk."""
+    """What the chunks have to continue; None where no observation has an old chunk.
+
+    Args:
+        observations: With their old chunks.
+        chunk_length: Actions in a chunk, T.
+        normalization: Of actions.
+        device: Where the policy runs.
+        horizon: How many of the old actions count, from the first; None: all. Frozen ones do in any case.
+    """
     if all(observation.previous is None for observation in observations):
         return None
     actions = torch.zeros(len(observations), chunk_length, 7, device=device)
@@ -44,12 +56,14 @@ def target_of(
             left = len(observation.previous.actions)
             old = torch.from_numpy(observation.previous.actions.copy()).to(device)
             actions[row, :left] = normalization.actions(old)
-            weights[row, :left, 0] = prefix_weights(observation.previous.frozen, left).to(device)
+            frozen = observation.previous.frozen
+            counted = left if horizon is None else min(left, max(horizon, frozen))
+            weights[row, :counted, 0] = prefix_weights(frozen, counted).to(device)
     return OldChunk(actions, weights)
 
 
 def prefix_weights(frozen: int, left: int) -> Tensor:
-    """Weight of each old action that is left, (left,): 1 for the frozen ones, then falling to 0 (equation 5)."""
+    """Weight of each old action that counts, (left,): 1 for the frozen ones, then falling to 0 (equation 5)."""
     ahead = torch.arange(left, dtype=torch.float32)
     share = ((left - ahead) / (left - frozen + 1)).clamp(max=1.0)
     falling = share * torch.expm1(share) / (math.e - 1)

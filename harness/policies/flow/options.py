@@ -6,7 +6,7 @@ from typing import Literal
 
 from harness.errors import NoPolicyError, UsageError
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
-from harness.policies.options import Device, PolicyOptions, Quantize, Seed, read_options
+from harness.policies.options import Count, Device, PolicyOptions, Quantize, Seed, read_options
 from harness.policies.registry import PolicyRequest
 
 WEIGHTS_FILE = "model.safetensors"
@@ -25,6 +25,9 @@ class FlowOptions(PolicyOptions):
     graphs: bool | None = None
     """Replay vision, prefix and denoise step as CUDA graphs: the same kernels without the host's work between them.
     None: a policy server on CUDA does, if its answers stay equal."""
+    rtc_horizon: Count | None = None
+    """Under the clock `rtc`: how many of the old actions that are left a new chunk is guided to; None: all of them.
+    Those that are executed before the answer is in hand always count."""
     weights: Literal["random"] | None = None
     """"random": build with random weights instead of loading any."""
     seed: Seed | None = None

@@ -59,6 +59,7 @@ class FlowPolicy:
         dtype: str = "float32",
         quantize: Quantize | None = None,
         graphs: bool | None = None,
+        rtc_horizon: int | None = None,
     ) -> None:
         """Place the network.
 
@@ -71,6 +72,7 @@ class FlowPolicy:
             dtype: "float32" or "bfloat16".
             quantize: How its linear layers are quantised; None leaves them.
             graphs: Whether to replay its parts as CUDA graphs; None: not yet, see `use_graphs`.
+            rtc_horizon: How many actions of an old chunk guide a new one; None: all that are left.
 
         Raises:
             UsageError: Unknown dtype, a device that is not here, or graphs on a CPU.
@@ -83,11 +85,13 @@ class FlowPolicy:
         if quantize is not None:
             quantize_layers(self.network, quantize)
         self.span: SpanTimer = no_span
+        self.rtc_horizon = rtc_horizon
         self.graphs_asked = graphs
         self._graphs: _Graphs | None = None
         if graphs:
             self.use_graphs()
         config = network.config
+        settings = {"dtype": dtype, "quantize": quantize, "rtc_horizon": rtc_horizon}
         self.info = PolicyInfo(
             policy_id=policy_id,
             cameras=CAMERAS,
@@ -101,7 +105,7 @@ class FlowPolicy:
             rtc=quantize != "int8-activations",
             checkpoint=checkpoint,
             dtype=dtype,
-            identity=_identity(network, weights_sha256, dtype, quantize) if weights_sha256 else None,
+            identity=_identity(network, weights_sha256, **settings) if weights_sha256 else None,
         )
 
     @property
@@ -143,7 +147,8 @@ class FlowPolicy:
         """
         steps = self.info.resolve_nfe(nfe) or 1
         require_noise(self.info, noise, len(observations))
-        target = target_of(observations, self.info.chunk_length, self.network.normalization, self.device)
+        normalization = self.network.normalization
+        target = target_of(observations, self.info.chunk_length, normalization, self.device, self.rtc_horizon)
         # Guidance differentiates the velocity, which tensors of inference mode do not allow.
         with torch.inference_mode() if target is None else torch.no_grad():
             with self.span("preprocess"):
@@ -241,10 +246,11 @@ class _Graphs:
         return velocity
 
 
-def _identity(network: FlowNetwork, weights_sha256: str, dtype: str, quantize: Quantize | None) -> PolicyIdentity:
+def _identity(network: FlowNetwork, weights_sha256: str, **options: object) -> PolicyIdentity:
     """The statistics are in the weights file, so they change its digest too; their own says that it was they."""
     statistics = {name: tensor.tolist() for name, tensor in network.normalization.state_dict().items()}
-    settings = {**asdict(network.config), "dtype": dtype} | ({"quantize": quantize} if quantize else {})
+    # An option that is not given is no setting: identities of older ledgers stay.
+    settings = asdict(network.config) | {name: value for name, value in options.items() if value is not None}
     return PolicyIdentity(weights_sha256, digest_of(settings), NOTHING, digest_of(statistics))
 
 
@@ -305,5 +311,5 @@ def make(spec: PolicyRequest) -> FlowPolicy:
     else:
         path, checkpoint = find_checkpoint(spec.path or DEFAULT)
         network, digest = load_network(path)
-    placed = options.model_dump(include={"device", "dtype", "quantize", "graphs"})
+    placed = options.model_dump(include={"device", "dtype", "quantize", "graphs", "rtc_horizon"})
     return FlowPolicy(network, policy_id=policy_id, checkpoint=checkpoint, weights_sha256=digest, **placed)

@@ -25,7 +25,7 @@ from harness.spec.timing import SYNCHRONOUS
 
 def device_tables(summary: Summary) -> list[Table]:
     """Success under each clock and source of delays, and how the robot moved; none in a synchronous ledger."""
-    cells = records(summary.devices)
+    cells = _by_delay(records(summary.devices))
     if all(row["clock"] == SYNCHRONOUS for row in cells):
         return []
     names, key = _names(cells)
@@ -77,6 +77,18 @@ MOTION_NOTE = (
 )
 
 
+def _by_delay(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each policy's cells of a clock in the order of their delays."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in cells:
+        groups.setdefault(tuple(str(row[name]) for name in ("policy_id", "nfe", "clock")), []).append(row)
+    return [
+        row
+        for group in groups.values()
+        for row in sorted(group, key=lambda row: row["delay_steps"] if known(row["delay_steps"]) else 0.0)
+    ]
+
+
 def _note(summary: Summary) -> str:
     notes = [SUCCESS_NOTE]
     cells = summary.devices
@@ -92,16 +104,27 @@ def _note(summary: Summary) -> str:
 
 def _names(cells: list[dict[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Source of delays → name in rows, and the lines above that say what a name stands for."""
+    rows = {str(row["latency_source"]): row for row in cells if known(row["latency_source"])}
+    labels = {source: _label(source, row) for source, row in rows.items()}
     names: dict[str, str] = {}
-    for row in cells:
-        source = row["latency_source"]
-        if not known(source) or source in names:
-            continue
-        device = text(row["device"]) if known(row["device"]) else str(source)
-        band = f", {row['band']}" if known(row["band"]) else ""
-        label = f"{device}{band}"
-        names[str(source)] = label if label not in names.values() else str(source)
+    for source, label in labels.items():
+        alike = [other for other, theirs in labels.items() if theirs == label]
+        # One device's timings of a policy under several options: the options that not all of them have tell them apart.
+        shared = set.intersection(*(_options(rows[other]) for other in alike))
+        own = [label, *sorted(_options(rows[source]) - shared)]
+        name = ", ".join(own)
+        names[source] = name if name not in names.values() else source
     return names, tuple(f"{name}: {source}." for source, name in names.items() if name != source)
+
+
+def _label(source: str, row: Mapping[str, Any]) -> str:
+    device = text(row["device"]) if known(row["device"]) else source
+    return f"{device}, {row['band']}" if known(row["band"]) else device
+
+
+def _options(row: Mapping[str, Any]) -> set[str]:
+    timed = text(row["timing_of"]) if known(row["timing_of"]) else ""
+    return {option for option in timed.partition("?")[2].split("&") if option}
 
 
 def _place(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, str, str]:
