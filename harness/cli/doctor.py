@@ -52,15 +52,34 @@ def command(
     if as_json:
         Screen().write(json.dumps([{**vars_of(one), "status": one.status.value} for one in results], indent=2) + "\n")
     else:
-        colour = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "red"}
-        Screen().rows(
-            [
-                ("check", "", "found", "what to do"),
-                *((one.name, (one.status.value, colour[one.status]), one.found, one.remedy) for one in results),
-            ]
-        )
+        _print(results)
     if any(result.status is CheckStatus.FAIL for result in results):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _print(results: Sequence[Check]) -> None:
+    """The verdict, every check, and then what to do: commands on lines of their own, that can be copied."""
+    from harness.doctor import CheckStatus
+
+    screen = Screen()
+    named = {status: [one.name for one in results if one.status is status] for status in CheckStatus}
+    failed, warned = named[CheckStatus.FAIL], named[CheckStatus.WARN]
+    parts = [f"{len(failed)} of {len(results)} checks fail: {', '.join(failed)}"] if failed else []
+    parts += [f"{len(warned)} to know of: {', '.join(warned)}"] if warned else []
+    said = "; ".join(parts) or f"all {len(results)} checks are well"
+    screen.say(("Not ready" if failed else "Ready", "bold red" if failed else "bold green"), f": {said}.", prose=True)
+    colour = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "red"}
+    screen.rows(
+        [
+            ("check", "", "found"),
+            *((one.name, (one.status.value, colour[one.status]), one.found) for one in results),
+        ]
+    )
+    remedies = [one for one in results if one.remedy]
+    if remedies:
+        screen.say("What to do:")
+    for one in remedies:
+        screen.say(f"  {one.name}: {one.remedy}")
 
 
 def _check(text: str, probe: Path | None, write_probe: Path | None) -> Sequence[Check]:

@@ -37,6 +37,7 @@ def command(
     from harness.analysis.latency.scaling import PUBLISHED, device_points, scaling_claims
     from harness.analysis.summary import Summary
     from harness.ledger import Ledger
+    from harness.report.answers import limits_verdict
     from harness.report.contents import PREFIX, contents
     from harness.report.json import render_prefix_json
     from harness.report.markdown import table_markdown
@@ -59,5 +60,6 @@ def command(
         ]
     )
     if "-" not in (markdown, json):
+        Screen().say((limits_verdict(summary, claims), "bold"), prose=True)
         for table in tables:
             print_table(table, Screen())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.analysis.latency.percentiles import CONFIGURATION
+from harness.analysis.latency.scaling import ScalingClaim
 from harness.analysis.summary import Summary
 from harness.report.format import (
     count,
@@ -146,3 +148,36 @@ def worst_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
             )
         )
     return lines[:MAX_ANSWERS]
+
+
+def verdict(summary: Summary, names: VariantNames) -> str:
+    """A report in one line: do not use it, or which policy is better on success and which decision is faster."""
+    if summary.faults:
+        broken = ", ".join(dict.fromkeys(fault.policy_id for fault in summary.faults))
+        return f"Do not use these numbers: the control {broken} did what it cannot do."
+    success = success_lines(summary, names)
+    rows = records(summary.success_answers)
+    told = [line.sentence for line in success[:1]]
+    if len(rows) > 1:
+        told.append(f"{sum(bool(row['decided']) for row in rows)} of {len(rows)} pairs of policies are decided.")
+    told += [line.sentence for line in latency_lines(summary, names)[:1] if len(summary.latency)]
+    return " ".join(told) or "Nothing was measured yet."
+
+
+def limits_verdict(summary: Summary | None, across: Sequence[ScalingClaim]) -> str:
+    """A prefix table in one line: what limits each component, and how many claims across devices hold."""
+    told = []
+    if summary is not None and len(summary.roofline):
+        rows = summary.roofline.sort_values("nfe")
+        rows = rows[rows["component"].isin(["vision", "prefix", "denoise_step"])]
+        first = rows.drop_duplicates([*CONFIGURATION, "component"], keep="first")
+        for component, group in first.groupby("component", sort=False):
+            found = group["verdict"].value_counts()
+            of = f" ({found.iloc[0]} of {len(group)} configurations)" if len(group) > 1 else ""
+            limit = "no single floor" if found.index[0] == "mixed" else found.index[0]
+            told.append(f"{str(component).replace('_', ' ')}: {limit}{of}")
+    lines = [f"What limits a decision: {'; '.join(told)}."] if told else []
+    if across:
+        held = sum(claim.answer == "consistent" for claim in across)
+        lines.append(f"Across devices {held} of {len(across)} claims are consistent with the data, the rest rejected.")
+    return " ".join(lines) or "What limits a decision is not known: these ledgers hold no counted component."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
+from harness.report.answers import verdict
 from harness.report.contents import REPORT, contents
 from harness.report.layout import lay_out
+from harness.report.names import variant_names
 from harness.report.opening import opening
 from harness.report.tables.table import Table
 from harness.screen import Screen
@@ -15,7 +17,7 @@ _MARKS = {"alarm": "!!!", "warning": "!", "note": "i"}
 
 
 def render_terminal(content: Ledger | Summary, screen: Screen) -> None:
-    """Print a ledger's tables.
+    """Print a ledger's verdict in one line, what was run, what has to be known of it, and its tables.
 
     Args:
         content: From `harness.read`, or its summary.
@@ -24,6 +26,7 @@ def render_terminal(content: Ledger | Summary, screen: Screen) -> None:
     """
     summary = Summary.of(content)
     said = opening(summary)
+    screen.say((verdict(summary, variant_names(summary)), "bold"), prose=True)
     screen.say((said.title, "bold"), f": {said.sentence}", prose=True)
     for notice in said.notices:
         mark, style = _MARKS[notice.level], _STYLES[notice.level]

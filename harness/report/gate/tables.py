@@ -16,7 +16,7 @@ from harness.analysis.paired.power import pairs_needed
 from harness.analysis.paired.wall_clock import EvaluationTime
 from harness.gate.judge import GateResult
 from harness.gate.rerun import Plan
-from harness.report.format import NONE, count, duration, number, percent, points, probability, text
+from harness.report.format import NONE, count, duration, number, percent, points, probability, task_name, text
 from harness.report.tables.table import Table
 
 MAX_LISTED = 20
@@ -321,7 +321,7 @@ def _difference(group: GroupComparison) -> str:
 
 def _task_name(task: GroupComparison | ListedPair) -> str:
     place = f"{task.suite or ''} {task.task_id if task.task_id is not None else ''}".strip()
-    return f"{place}: {task.task}" if task.task else place
+    return f"{place}: {task_name(task.task)}" if task.task else place
 
 
 def _flip(flip: ListedPair) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from harness.analysis.paired.compare import Comparison
 from harness.analysis.paired.matrix import Matrix
 from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
+from harness.report.gate.answers import comparison_verdict, gate_reasons, matrix_verdict
 from harness.report.gate.tables import comparison_tables, matrix_pairs_table, matrix_table, rule_table
 from harness.report.tables.table import Table
 from harness.report.terminal import print_table
@@ -15,22 +16,25 @@ _STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCL
 
 
 def print_gate(result: GateResult, screen: Screen) -> None:
-    """Print a gate: the comparison, the rules, and the verdict last, where the eye ends up."""
+    """Print a gate: verdict and reasons, the comparison, the rules, and the verdict again, where the eye ends up."""
+    style = _STYLES[result.verdict]
+    screen.say((result.verdict.value, style), f": {result.rules.name}: {gate_reasons(result)}", prose=True)
     _print_notices(result.comparison, screen)
     _print(comparison_tables(result.comparison), screen)
     _print([rule_table(result)], screen)
-    style = _STYLES[result.verdict]
     screen.say("\n", (result.verdict.value, style), f": {result.rules.name}")
 
 
 def print_comparison(comparison: Comparison, screen: Screen) -> None:
-    """Print a comparison."""
+    """Print a comparison, its answer first."""
+    screen.say((comparison_verdict(comparison), "bold"), prose=True)
     _print_notices(comparison, screen)
     _print(comparison_tables(comparison), screen)
 
 
 def print_matrix(matrix: Matrix, screen: Screen) -> None:
-    """Print several checkpoints."""
+    """Print several checkpoints, the best first."""
+    screen.say((matrix_verdict(matrix), "bold"), prose=True)
     _print_notices(matrix, screen)
     _print([matrix_table(matrix), matrix_pairs_table(matrix)], screen)
 
