@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +24,11 @@ from harness.errors import OutputError
 
 Part = str | tuple[str, str]
 """A piece of text, or (text, Rich style)."""
+
+SAID = "harness.said"
+"""Logger of everything that is said; silent unless somebody gives it a handler."""
+logging.getLogger(SAID).propagate = False
+logging.getLogger(SAID).addHandler(logging.NullHandler())
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -47,7 +54,9 @@ class Screen:
 
     def say(self, *parts: Part, prose: bool = False) -> None:
         """Print one line (or several), verbatim; with `prose`, wrapped at words where lines have a width."""
-        self.console.print(verbatim(*parts), soft_wrap=not (prose and self.width is not None))
+        text = verbatim(*parts)
+        self.console.print(text, soft_wrap=not (prose and self.width is not None))
+        note(text.plain)
 
     def rows(self, rows: Sequence[Sequence[Part]]) -> None:
         """Print rows in columns: wrapped where lines have a width, else aligned with spaces and never cut."""
@@ -58,6 +67,7 @@ class Screen:
             grid = Table.grid(padding=(0, 1))
             for row in cells:
                 grid.add_row(*row)
+                note("  ".join(cell.plain for cell in row))
             self.console.print(grid)
             return
         widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
@@ -71,7 +81,7 @@ class Screen:
         Raises:
             OutputError: It could not be written, for another reason than a reader that has gone.
         """
-        stream: IO[str] = sys.stdout
+        stream: IO[str] = getattr(sys.stdout, "documents", sys.stdout)
         stream.write(text)
         stream.flush()
         fault = getattr(getattr(getattr(stream, "buffer", None), "raw", None), "fault", None)
@@ -80,6 +90,32 @@ class Screen:
                 f"Standard output cannot be written ({fault.strerror}), so what was to go there is lost. Name a file "
                 "in place of '-'."
             )
+
+
+def note(text: str) -> None:
+    """Put a line into the log of what is said, where there is one (`--log`), and nowhere else."""
+    if text.strip():
+        logging.getLogger(SAID).info("%s", text)
+
+
+@contextmanager
+def only_documents(*, quiet: bool) -> Iterator[None]:
+    """Keep standard output for documents: what else is printed goes to standard error, or nowhere with `quiet`."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(_Diverted(nowhere if quiet else sys.stderr, sys.stdout)),
+    ):
+        yield
+
+
+class _Diverted:
+    """Standard output that goes elsewhere, and knows where documents still go."""
+
+    def __init__(self, stream: IO[str], documents: IO[str]) -> None:
+        self._stream, self.documents = stream, getattr(documents, "documents", documents)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def verbatim(*parts: Part) -> Text:

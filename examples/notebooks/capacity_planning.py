@@ -40,8 +40,8 @@ for variant, group in samples.groupby("variant"):
 
 # %%
 command = ["harness", "predict", "--from", H100, "--to", "h200,jetson-agx-orin-64gb", "--nfe", "10", "--json", "-"]
-predicted = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-for row in predicted:
+answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+for row in answer["predictions"]:
     band = f"{row['likely_ms']:6.1f} ms [{row['low_ms']:.0f}–{row['high_ms']:.0f}]"
     print(f"{row['device']:<21} {band:<22} waits for {row['waits_for']:<9}  {row['policy']}")
 

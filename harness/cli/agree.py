@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.verb import json_target
 from harness.screen import Screen
 
 EXAMPLES = examples(
@@ -18,6 +19,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     teacher: Annotated[str, typer.Argument(help="Policy whose actions are executed.")],
     student: Annotated[str, typer.Argument(help="Policy that is asked the same, and not obeyed.")],
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
@@ -27,7 +29,6 @@ def command(
     student_nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the student; its default without.")] = None,
     world: Annotated[str, typer.Option(help="World that the suite is of.", hidden=True)] = "libero",
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """Set the actions of two policies side by side: the same observations, met by the teacher, and the same noise.
 
@@ -61,9 +62,9 @@ def command(
     write_texts(
         [
             (markdown, lambda: "\n\n".join(map(table_markdown, tables)) + "\n"),
-            (json, lambda: json_text(agreement_json(found, teacher, student))),
+            (json_target(ctx), lambda: json_text(agreement_json(found, teacher, student))),
         ]
     )
-    if "-" not in (markdown, json):
+    if markdown != "-":
         for table in tables:
             print_table(table, Screen())

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import harness
-from harness.cli import (
-    agree,
-    audit,
-    baseline,
-    checkpoint,
-    cluster,
-    compare,
-    delay,
-    doctor,
-    gate,
-    import_,
-    ledger,
-    listing,
-    nightly,
-    plan,
-    predict,
-    prefix,
-    probe,
-    replay,
-    report,
-    run,
-    serve,
-    validate,
-    watch,
-)
 from harness.cli.verb import Verb, without_flag_types
+from harness.cli.verbs import VERBS
 from harness.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, UsageError
 from harness.screen import Screen
 
@@ -42,8 +21,49 @@ from harness.screen import Screen
 ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
+class _Loaded(Mapping[str, Any]):
+    """Verb → its command, imported when it is asked for: nobody waits for verbs that he does not use."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+@cache
+def _load(name: str) -> Any:
+    module = importlib.import_module(f"harness.cli.{VERBS[name].module}")
+    own = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    if hasattr(module, "app"):
+        own.add_typer(module.app, name=name)
+        own.callback()(lambda: None)
+        return typer.main.get_command(own).commands[name]  # type: ignore[attr-defined]
+    own.command(name, cls=Verb, epilog=module.EXAMPLES)(module.command)
+    return typer.main.get_command(own)
+
+
 class _Verbs(TyperGroup):
     """The verbs; an interruption is said, where typer alone would end without a word."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Loaded()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb as a list of verbs shows it; `resolve_command` has the verb itself."""
+        entry = VERBS.get(cmd_name)
+        return TyperCommand(cmd_name, help=entry.help, rich_markup_mode="rich") if entry is not None else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and self.commands[name or ""], rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         return without_flag_types(super().get_params(ctx))
@@ -62,32 +82,8 @@ app = typer.Typer(
     help="Benchmarks of vision-language-action policies: LIBERO success and latency, with intervals and provenance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="rich",
 )
-app.command("run", cls=Verb, epilog=run.EXAMPLES)(run.command)
-app.command("probe", cls=Verb, epilog=probe.EXAMPLES)(probe.command)
-app.command("prefix", cls=Verb, epilog=prefix.EXAMPLES)(prefix.command)
-app.command("predict", cls=Verb, epilog=predict.EXAMPLES)(predict.command)
-app.command("serve", cls=Verb, epilog=serve.EXAMPLES)(serve.command)
-app.command("report", cls=Verb, epilog=report.EXAMPLES)(report.command)
-app.command("replay", cls=Verb, epilog=replay.EXAMPLES)(replay.command)
-app.command("compare", cls=Verb, epilog=compare.EXAMPLES)(compare.command)
-app.command("agree", cls=Verb, epilog=agree.EXAMPLES)(agree.command)
-app.command("delay", cls=Verb, epilog=delay.EXAMPLES)(delay.command)
-app.command("gate", cls=Verb, epilog=gate.EXAMPLES)(gate.command)
-app.command("audit", cls=Verb, epilog=audit.EXAMPLES)(audit.command)
-app.add_typer(baseline.app, name="baseline")
-app.command("import", cls=Verb, epilog=import_.EXAMPLES)(import_.command)
-app.command("list", cls=Verb, epilog=listing.EXAMPLES)(listing.command)
-app.command("validate", cls=Verb, epilog=validate.EXAMPLES)(validate.command)
-app.command("watch", cls=Verb, epilog=watch.EXAMPLES)(watch.command)
-app.command("nightly", cls=Verb, epilog=nightly.EXAMPLES)(nightly.command)
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(cluster.app, name="cluster")
-app.add_typer(checkpoint.app, name="checkpoint")
-app.add_typer(plan.app, name="plan")
-app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -149,7 +145,7 @@ def _explain_usage(error: Exception, argv: list[str]) -> int:
         Screen().write(message + "\n")
     else:
         verb = next((word for word in argv if not word.startswith("-")), "")
-        known = verb in {command.name for command in app.registered_commands}
+        known = verb in VERBS
         sentence = message.replace("Value error, ", "").rstrip(".")
         stop = "" if sentence.endswith("?") else "."
         _complain(f"{sentence}{stop} See `harness {verb + ' ' if known else ''}--help`.")

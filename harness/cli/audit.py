@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
 
@@ -31,6 +32,7 @@ OPTIONS = {
 
 
 def command(
+    ctx: typer.Context,
     ledgers: Annotated[
         list[str], typer.Argument(metavar="LEDGER...", help="As the benchmark is, and under other conditions.")
     ],
@@ -49,7 +51,8 @@ def command(
     """
     from harness.analysis.audit import ClaimChoice, audit
     from harness.analysis.paired.pairing import read_sides
-    from harness.report.gate.audit import audit_findings, audit_tables, render_audit_markdown
+    from harness.report.gate.audit import audit_findings, audit_json, audit_tables, render_audit_markdown
+    from harness.report.json import json_text
     from harness.report.terminal import print_table
     from harness.spec.policy import PolicyAtNfe
 
@@ -59,7 +62,12 @@ def command(
     found = audit([side for ledger in dict.fromkeys(ledgers) for side in read_sides(ledger)], chosen)
     missing = _missing(found)
     screen = Screen(stderr=markdown == "-")
-    write_texts([(markdown, lambda: render_audit_markdown(found, missing))])
+    write_texts(
+        [
+            (markdown, lambda: render_audit_markdown(found, missing)),
+            (json_target(ctx), lambda: json_text(audit_json(found, missing))),
+        ]
+    )
     for table in audit_tables(found):
         print_table(table, screen)
     for sentence in audit_findings(found):

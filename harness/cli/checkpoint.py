@@ -31,6 +31,7 @@ def _verbs() -> None:
     ),
 )
 def push_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a checkpoint, or of many.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="Where to: a path or URI; nothing there is touched.")],
 ) -> None:
@@ -40,11 +41,12 @@ def push_command(
     """
     from harness.watch.checkpoints.transfer import push
 
-    tell_copied(push(source, target), target)
+    tell_copied(ctx, push(source, target), target)
 
 
 @app.command("pull", cls=Verb, epilog=examples("harness checkpoint pull s3://bucket/run7 outputs/run7/checkpoints"))
 def pull_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="What was pushed: a path or URI.")],
     target: Annotated[str, typer.Argument(metavar="DIR", help="Where to; nothing there is touched.")],
 ) -> None:
@@ -54,4 +56,4 @@ def pull_command(
     """
     from harness.watch.checkpoints.transfer import pull
 
-    tell_copied(pull(source, target), target)
+    tell_copied(ctx, pull(source, target), target)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.examples import examples
-from harness.cli.verb import Verb
+from harness.cli.verb import Verb, tell_json
 from harness.screen import Part, Screen
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ def _verbs() -> None:
     epilog=examples("harness cluster status", "harness cluster status --address HEAD:6379 --json"),
 )
 def status_command(
+    ctx: typer.Context,
     address: Annotated[str, typer.Option(help="Ray cluster: auto, or HOST:PORT.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the nodes: hardware profile, cores, GPUs, renderer, instruction set, clock, and what they cannot do."""
     from harness.cluster.ray_session import open_session
@@ -40,9 +39,7 @@ def status_command(
     with open_session(address) as session:
         nodes = look_at_nodes(session)
     screen = Screen()
-    if as_json:
-        screen.write(json.dumps([node.as_json() for node in nodes], indent=2, ensure_ascii=False) + "\n")
-        return
+    tell_json(ctx, lambda: {"nodes": [node.as_json() for node in nodes]})
     head = ("node", "hardware", "cores", "GPUs", "renders with", "instructions", "clock")
     screen.rows([head, *map(_row, nodes)])
     for node in nodes:

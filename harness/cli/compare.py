@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
+from harness.cli.verb import json_target
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
 
@@ -29,6 +30,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     ledgers: Annotated[
         list[str],
         typer.Argument(metavar="BASE CANDIDATE", help="Two ledgers; or one, or three and more, for a matrix."),
@@ -38,7 +40,6 @@ def command(
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of the candidate.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
     html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
@@ -60,7 +61,7 @@ def command(
     from harness.report.gate.markdown import render_comparison_markdown, render_matrix_markdown
     from harness.report.gate.terminal import print_comparison, print_matrix
 
-    screen = Screen(stderr="-" in (markdown, json))
+    screen = Screen(stderr=markdown == "-")
     if len(ledgers) == 2:
         from harness.analysis.paired.compare import Choice, compare
 
@@ -68,7 +69,9 @@ def command(
         found = compare(
             ledgers[0], ledgers[1], choice=choice, seed=seed, across=hardware == "any", allow=(allow,) if allow else ()
         )
-        write_texts([(markdown, lambda: render_comparison_markdown(found)), (json, lambda: render_json(found))])
+        write_texts(
+            [(markdown, lambda: render_comparison_markdown(found)), (json_target(ctx), lambda: render_json(found))]
+        )
         print_comparison(found, screen)
         if html:
             from harness.report.gate.html import write_comparison_html
@@ -86,7 +89,7 @@ def command(
     if html:
         raise UsageError("--html is a page about two ledgers; `harness report LEDGER... --html` shows several.")
     matrix = _matrix(ledgers, policy, nfe, clock, allow_clock=allow == "clock")
-    write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json, lambda: render_json(matrix))])
+    write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json_target(ctx), lambda: render_json(matrix))])
     print_matrix(matrix, screen)
     if matrix.no_pairs:
         Screen(stderr=True).say(matrix.no_pairs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.examples import examples
-from harness.cli.output import write_texts
 from harness.cli.timing import parse_clocks
 from harness.cli.values import parse_policies
+from harness.cli.verb import tell_json
 from harness.errors import UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
@@ -28,6 +27,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     policy: Annotated[str, typer.Argument(help="Policy.")],
     suite: Annotated[str, typer.Argument(help="Name or path of a suite.")],
     margin: Annotated[str, typer.Option(help="Drop of success that is tolerated, points of a per cent.")] = "3pp",
@@ -42,7 +42,6 @@ def command(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """Find the largest delay of decisions under which success stays within a margin of the synchronous run's.
 
@@ -63,7 +62,7 @@ def command(
         raise UsageError(f"--clock is {clock!r}; one clock is searched at a time.")
     loaded = SuiteChanges(episodes=episodes).apply(load_suite(suite))
     target = out or f"reports/delay-{WallTime().now():%Y%m%d-%H%M%S}"
-    screen = Screen(stderr=json == "-")
+    screen = Screen()
     with ProgressDisplay(screen) as display:
         search = DelaySearch(
             loaded,
@@ -85,7 +84,7 @@ def command(
             raise
     hz = loaded.protocol.control_hz
     sentence = delay_sentence(limit, PolicyAtNfe(spec.label, nfe).label, loaded.name, clocks[0], tolerated, hz)
-    write_texts([(json, lambda: json_module.dumps(_plain(limit, sentence, hz), indent=2) + "\n")])
+    tell_json(ctx, lambda: {"ledger": target, **_plain(limit, sentence, hz)})
     print_table(delay_table(limit, tolerated, hz), screen)
     screen.say()
     screen.say(sentence)

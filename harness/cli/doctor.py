@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_policies
+from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 
@@ -27,7 +28,7 @@ EXAMPLES = examples(
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    ctx: typer.Context,
     policy: Annotated[
         str | None, typer.Option("--policy", "-p", help="Check a policy instead: would it score 0 %, and why?")
     ] = None,
@@ -49,11 +50,13 @@ def command(
     if policy is None and (probe or write_probe):
         raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
     results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
-    if as_json:
-        Screen().write(json.dumps([{**vars_of(one), "status": one.status.value} for one in results], indent=2) + "\n")
-    else:
-        _print(results)
-    if any(result.status is CheckStatus.FAIL for result in results):
+    failed = any(result.status is CheckStatus.FAIL for result in results)
+    tell_json(
+        ctx,
+        lambda: {"ready": not failed, "checks": [{**asdict(one), "status": one.status.value} for one in results]},
+    )
+    _print(results)
+    if failed:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -102,10 +105,3 @@ def _check(text: str, probe: Path | None, write_probe: Path | None) -> Sequence[
         raise UsageError(f"There is no probe.json in {probe}; write one with --write-probe.")
     results = check_policy(built, expectations)
     return results if expectations is not None else [*results, without_expectations(folder)]
-
-
-def vars_of(result: object) -> dict[str, object]:
-    """Fields of a slotted dataclass."""
-    from dataclasses import asdict
-
-    return asdict(result)  # type: ignore[call-overload, no-any-return]

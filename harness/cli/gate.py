@@ -11,6 +11,7 @@ from harness.cli.attribution import run_attribution
 from harness.cli.compare import Allowed
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
+from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
@@ -31,6 +32,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     ledgers: Annotated[
         list[str],
         typer.Argument(
@@ -52,7 +54,6 @@ def command(
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     junit: Annotated[str, typer.Option(help="Write JUnit XML to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
     html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
     base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
     clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
@@ -100,7 +101,7 @@ def command(
         failure = error
         write_texts([(junit, lambda: render_error_junit(given.name, failure, WallTime().now()))])
         raise
-    screen = Screen(stderr="-" in (markdown, junit, json))
+    screen = Screen(stderr="-" in (markdown, junit))
     attributed = ""
     if attribute:
         attributed = run_attribution(result, out, workers=workers, address=address, screen=screen)
@@ -108,7 +109,7 @@ def command(
         [
             (markdown, lambda: render_gate_markdown(result) + attributed),
             (junit, lambda: render_gate_junit(result, WallTime().now())),
-            (json, lambda: render_json(result)),
+            (json_target(ctx), lambda: render_json(result)),
         ]
     )
     print_gate(result, screen)

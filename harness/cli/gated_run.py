@@ -14,6 +14,7 @@ from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.cluster.run import RunResult
+    from harness.gate import GateResult
     from harness.schedule.early_stopping import EarlyStopping
     from harness.schedule.units import EpisodeUnit
     from harness.spec.rules import GateRules
@@ -36,13 +37,17 @@ class GatedRun:
 
         return stopping_against(self.base, self.rules, plan, manifests, out=self.out if self.resume else None)
 
-    def conclude(self, result: RunResult, screen: Screen) -> None:
-        """Print the verdict and what stopping saved, and exit with the verdict's code."""
+    def judge(self) -> GateResult:
+        """The verdict on what the ledger holds now."""
         from harness.gate import gate
+
+        return gate(self.base, self.out, self.rules)
+
+    def conclude(self, result: RunResult, found: GateResult, screen: Screen) -> None:
+        """Print the verdict and what stopping saved, and exit with the verdict's code."""
         from harness.gate.stopping import pairs_to_go
         from harness.report.gate.terminal import print_gate
 
-        found = gate(self.base, self.out, self.rules)
         print_gate(found, screen)
         for problem in result.errors:
             screen.say(f"error: {problem}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.verb import tell_json
 from harness.screen import Screen
 
 EXAMPLES = examples(
@@ -19,6 +21,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     sources: Annotated[
         list[Path],
         typer.Argument(metavar="EVAL_INFO...", help="One or several eval_info.json of lerobot-eval."),
@@ -41,5 +44,6 @@ def command(
     found = import_eval_info(sources, out, policy=policy, success_at=success_at)
     for warning in found.warnings:
         Screen(stderr=True).say(f"warning: {warning}")
+    tell_json(ctx, lambda: {"ledger": out, **asdict(found)})
     unknown = f", {found.unknown} of unknown outcome" if found.unknown else ""
     Screen().say(f"{found.episodes} episodes, {found.successes} successes{unknown}. Ledger: {out}")

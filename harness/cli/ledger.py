@@ -8,7 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import tell_copied
-from harness.cli.verb import Verb
+from harness.cli.verb import Verb, tell_json
 from harness.screen import Screen
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ def _verbs() -> None:
     ),
 )
 def copy_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="Where to: a path or URI; nothing there is touched.")],
 ) -> None:
@@ -41,11 +42,12 @@ def copy_command(
     """
     from harness.ledger.copy import copy_ledger
 
-    tell_copied(copy_ledger(source, target), target)
+    tell_copied(ctx, copy_ledger(source, target), target)
 
 
 @app.command("compact", cls=Verb, epilog=examples("harness ledger compact reports/night reports/night-compact"))
 def compact_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="Ledger: a path or URI; it is not changed.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="A new directory or URI.")],
 ) -> None:
@@ -53,12 +55,14 @@ def compact_command(
     from harness.ledger.compact import compact_ledger
 
     written = compact_ledger(source, target)
+    tell_json(ctx, lambda: {"ledger": target, "rows": dict(written)})
     rows = ", ".join(f"{table} {count:,}" for table, count in written.items() if count)
     Screen().say(f"{target}: one part a table ({rows} rows)")
 
 
 @app.command("merge", cls=Verb, epilog=examples("harness ledger merge reports/fleet reports/a100 reports/spark"))
 def merge_command(
+    ctx: typer.Context,
     target: Annotated[str, typer.Argument(metavar="OUT", help="A new directory or URI.")],
     sources: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Ledgers: paths or URIs; not changed.")],
 ) -> None:
@@ -70,6 +74,15 @@ def merge_command(
     from harness.ledger.merge import merge_ledgers
 
     result = merge_ledgers(sources, target)
+    tell_json(
+        ctx,
+        lambda: {
+            "ledger": target,
+            "runs": result.runs,
+            "rows": dict(result.rows),
+            "repeated": result.repeated,
+        },
+    )
     rows = ", ".join(f"{table} {count:,}" for table, count in result.rows.items() if count)
     once = f"; {result.repeated} stood in several and are there once" if result.repeated else ""
     Screen().say(f"{target}: {result.runs} runs of {len(sources)} ledgers ({rows} rows){once}")

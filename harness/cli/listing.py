@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.verb import tell_json
 from harness.errors import UsageError, unknown_name
 from harness.screen import Part, Screen
 
 EXAMPLES = examples(
     "harness list suites",
     "harness list policies",
+    "harness list checkpoints --json",
     "harness list profiles",
     "harness list profiles --compare a100-sxm-80gb,dgx-spark-gb10",
     "harness list tasks libero_spatial",
@@ -26,36 +27,37 @@ Entry = dict[str, str | int]
 """One line of a list: what it is called, and what is said of it."""
 
 
-What = Literal["suites", "policies", "profiles", "tasks", "columns"]
+What = Literal["suites", "policies", "checkpoints", "gates", "profiles", "architectures", "tasks", "columns"]
 
 
 def command(
+    ctx: typer.Context,
     what: Annotated[What, typer.Argument(help="What to list.")],
     name: Annotated[
         str | None,
         typer.Argument(help="LIBERO suite, for `tasks` (else libero_spatial); table, for `columns` (else all)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     compare: Annotated[str, typer.Option(help="Profiles to set side by side, with commas between them.")] = "",
 ) -> None:
-    """List suites, policies, hardware profiles, the tasks of a LIBERO suite, or the columns of the ledger's tables."""
+    """List what can be named: suites, policies, checkpoints, gates, profiles, architectures, tasks, columns."""
     if name is not None and what not in ("tasks", "columns"):
         raise UsageError(f"`harness list {what}` takes no name, yet it was given {name!r}. Leave it out.")
     if compare:
-        _compare(what, compare, as_json=as_json)
+        _compare(ctx, what, compare)
         return
     entries: dict[What, Callable[[], Iterator[Entry]]] = {
         "suites": _suites,
         "policies": _policies,
+        "checkpoints": _checkpoints,
+        "gates": _gates,
         "profiles": _profiles,
+        "architectures": _architectures,
         "tasks": lambda: _tasks(name or "libero_spatial"),
         "columns": lambda: _columns(name),
     }
     listed = list(entries[what]())
+    tell_json(ctx, lambda: {what: listed})
     screen = Screen()
-    if as_json:
-        screen.write(json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
-        return
     rows: list[tuple[Part, ...]] = [tuple(listed[0])] if listed and len(listed[0]) > 2 else []
     for entry in listed:
         first, *rest = map(str, entry.values())
@@ -98,7 +100,29 @@ def _profiles() -> Iterator[Entry]:
         yield {"name": name, "description": load_profile(name).title}
 
 
-def _compare(what: What, names: str, *, as_json: bool) -> None:
+def _checkpoints() -> Iterator[Entry]:
+    from harness.policies.flow.shipped import shipped
+
+    for name, folder in shipped().items():
+        yield {"name": f"flow:{name}", "description": str(folder)}
+
+
+def _gates() -> Iterator[Entry]:
+    from harness.spec.resolve import names
+    from harness.spec.rules import load_rules
+
+    for name in names("gates"):
+        yield {"name": name, "description": load_rules(name).description}
+
+
+def _architectures() -> Iterator[Entry]:
+    from harness.spec.architecture import architecture_names, load_architecture
+
+    for name in architecture_names():
+        yield {"name": name, "description": load_architecture(name).title}
+
+
+def _compare(ctx: typer.Context, what: What, names: str) -> None:
     from harness.report.tables.scaling import profiles_json, profiles_table
     from harness.report.terminal import print_table
     from harness.spec.profile import load_profile
@@ -107,10 +131,8 @@ def _compare(what: What, names: str, *, as_json: bool) -> None:
     if what != "profiles" or len(chosen) < 2:
         raise UsageError("--compare takes two or more profiles: `harness list profiles --compare h200,rtx-4090`.")
     profiles = [load_profile(name) for name in chosen]
-    if as_json:
-        Screen().write(json.dumps(profiles_json(profiles), indent=2, ensure_ascii=False) + "\n")
-    else:
-        print_table(profiles_table(profiles), Screen())
+    tell_json(ctx, lambda: {"figures": profiles_json(profiles)})
+    print_table(profiles_table(profiles), Screen())
 
 
 def _tasks(suite: str) -> Iterator[Entry]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe, parse_policies
+from harness.cli.verb import json_target, tell_json
 from harness.errors import EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
+
+if TYPE_CHECKING:
+    from harness.nightly.night import NightEnd
 
 DEFAULT_KEEP = 30
 """Nights that `--dry-run` without `--keep` supposes to stay."""
@@ -25,6 +30,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="What is judged.")] = None,
     suite: Annotated[str, typer.Option(help="Suite to run.")] = "nightly",
     rules: Annotated[str, typer.Option(help="Gate rules.")] = "nightly",
@@ -86,7 +92,9 @@ def command(
     if notify is not None:
         check_template(notify)
     if dry_run:
-        for line in plan_pruning(root, keep or DEFAULT_KEEP).lines(dry_run=True):
+        lines = list(plan_pruning(root, keep or DEFAULT_KEEP).lines(dry_run=True))
+        tell_json(ctx, lambda: {"ledger": None, "exit_code": 0, "lines": lines, "gate": None})
+        for line in lines:
             Screen().say(line)
         raise typer.Exit
     night = NightlyRequest(root, suite, rules, baseline, accept)
@@ -139,6 +147,16 @@ def command(
         prune(pruning)
         for line in pruning.lines(dry_run=False):
             screen.say(line)
+    write_texts([(json_target(ctx), lambda: _json(out, ended))])
     if ended.gate is not None:
         print_gate(ended.gate, screen)
     raise typer.Exit(ended.exit_code)
+
+
+def _json(out: str, ended: NightEnd) -> str:
+    """The object of `--json`."""
+    from harness.report.gate.json import gate_dict
+    from harness.report.json import json_text
+
+    judged = gate_dict(ended.gate) if ended.gate is not None else None
+    return json_text({"ledger": out, "exit_code": ended.exit_code, "lines": list(ended.lines), "gate": judged})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 
@@ -40,8 +42,9 @@ def write_texts(wanted: Iterable[tuple[str, Callable[[], str]]]) -> None:
             raise UsageError(f"Cannot write {target}: {error.strerror}. Name a file that can be written.") from error
 
 
-def tell_copied(result: CopyResult, target: str) -> None:
+def tell_copied(ctx: typer.Context, result: CopyResult, target: str) -> None:
     """Say what a copy did, and end with 1 where a file at the destination differs."""
+    tell_json(ctx, lambda: {"target": target, **asdict(result)})
     screen = Screen()
     screen.say(
         f"{len(result.copied)} files copied and verified ({result.bytes_copied / 1e6:.1f} MB), {len(result.present)} "

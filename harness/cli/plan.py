@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from harness.cli.examples import examples
-from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe, parse_policies
-from harness.cli.verb import Verb, without_flag_types
+from harness.cli.verb import Verb, json_target, tell_json, without_flag_types
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
@@ -62,6 +60,7 @@ def _verbs() -> None:
     ),
 )
 def suite_command(
+    ctx: typer.Context,
     suite: Annotated[str, typer.Argument(help="Name or path of a suite.")] = "",
     policy: Annotated[list[str] | None, typer.Option("--policy", "-p", help="Policy; repeatable.")] = None,
     nfe: Annotated[str | None, typer.Option(help="NFE values.", show_default="the suite's")] = None,
@@ -82,7 +81,6 @@ def suite_command(
     figure: Annotated[str | None, typer.Option(help="Draw time against cost: a PNG, PDF or SVG file.")] = None,
     describe: Annotated[str | None, typer.Option(help="Print a nodes file of this Ray cluster.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="Ledger whose plans are scored; repeatable.")] = None,
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """Forecast a run: finish time with a 90 % band, what binds over time, utilisation, cost, energy.
 
@@ -91,10 +89,13 @@ def suite_command(
     if describe is not None:
         from harness.planning.nodes_file import to_yaml
 
-        Screen().write(to_yaml(_live_nodes(describe)))
+        described = _live_nodes(describe)
+        tell_json(ctx, lambda: {"nodes": [node.model_dump(mode="json") for node in described.nodes]})
+        if json_target(ctx) != "-":
+            Screen().write(to_yaml(described))
         return
     if score:
-        _tell_score(score, json)
+        _tell_score(ctx, score)
         return
     if not suite:
         raise UsageError("Which suite? `harness plan SUITE`, e.g. `harness plan seed --policy scripted`.")
@@ -103,7 +104,7 @@ def suite_command(
     if deadline is not None or choose_from is not None:
         if deadline is None or choose_from is None:
             raise UsageError("--deadline and --choose-from go together: until when, and from which nodes.")
-        _choose(suite, specs, steps, episodes, ledgers or [], deadline, choose_from, probability, figure, json)
+        _choose(suite, specs, steps, episodes, ledgers or [], deadline, choose_from, probability, figure, ctx)
         return
     if figure is not None:
         raise UsageError("--figure draws time against cost; it needs --deadline and --choose-from.")
@@ -123,8 +124,8 @@ def suite_command(
         ledgers=ledgers or (),
         workers=workers,
     )
-    write_texts([(json, lambda: json_module.dumps(made.as_json(), indent=2) + "\n")])
-    screen = Screen(stderr=json == "-")
+    tell_json(ctx, made.as_json)
+    screen = Screen()
     screen.say(plan_sentence(made))
     for table in plan_tables(made):
         print_table(table, screen)
@@ -144,6 +145,7 @@ def suite_command(
     ),
 )
 def serve_command(
+    ctx: typer.Context,
     policy: Annotated[str, typer.Option("--policy", "-p", help="Label of a policy that was timed.")],
     ledgers: Annotated[list[str], typer.Option("--from", help="Ledger of a probe, or of a run that served it.")],
     hz: Annotated[float, typer.Option(min=1e-3, help="Decisions a second of each robot: control rate / actions run.")],
@@ -154,7 +156,6 @@ def serve_command(
     robots: Annotated[int | None, typer.Option(min=1, help="Ask whether so many are fed; exit code 1 if not.")] = None,
     slo: Annotated[str, typer.Option(help="Share of the answers within a time.")] = "p99=100ms",
     network: Annotated[str, typer.Option(help="Added to each answer, e.g. 20ms.")] = "0ms",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """How many robots one policy server feeds, its queue and batches included.
 
@@ -170,8 +171,8 @@ def serve_command(
     times = service_times(ledgers, policy, nfe, device)
     found = [capacity(times, hz=hz, objective=objective, arrivals=each, network_ms=network_ms) for each in ARRIVALS]
     told = [{"policy": policy, "nfe": times.variant.nfe, "hardware": times.hardware, **asdict(each)} for each in found]
-    write_texts([(json, lambda: json_module.dumps(told, indent=2) + "\n")])
-    screen = Screen(stderr=json == "-")
+    tell_json(ctx, lambda: {"capacities": told})
+    screen = Screen()
     for each in found:
         screen.say(capacity_sentence(each, times, hz, objective))
         print_table(capacity_table(each, objective), screen)
@@ -190,14 +191,14 @@ def _live_nodes(address: str) -> NodesFile:
         return describe_nodes(recognise(session, session.nodes()))
 
 
-def _tell_score(paths: list[str], json: str) -> None:
+def _tell_score(ctx: typer.Context, paths: list[str]) -> None:
     from harness.planning.stored import score_stored
     from harness.report.tables.plan import score_table
     from harness.report.terminal import print_table
 
     found = score_stored(paths)
-    write_texts([(json, lambda: json_module.dumps(_score_json(found), indent=2) + "\n")])
-    print_table(score_table(found), Screen(stderr=json == "-"))
+    tell_json(ctx, lambda: _score_json(found))
+    print_table(score_table(found), Screen())
 
 
 def _score_json(score: PlanScore) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def _choose(
     choose_from: str,
     probability: float,
     figure: str | None,
-    json: str,
+    ctx: typer.Context,
 ) -> None:
     from harness.planning.mixes import cheapest, pareto, parse_deadline, weigh_mixes
     from harness.planning.nodes_file import load_nodes
@@ -246,12 +247,12 @@ def _choose(
     chosen, front = cheapest(found, probability), pareto(found)
     if chosen is not None and chosen not in front:
         front = sorted([*front, chosen], key=lambda mix: mix.cost)
-    write_texts([(json, lambda: json_module.dumps([_mix_json(mix, mix is chosen) for mix in front], indent=2) + "\n")])
+    tell_json(ctx, lambda: {"mixes": [_mix_json(mix, mix is chosen) for mix in front]})
     if figure is not None:
         from harness.report.plan_plot import draw_front
 
         draw_front(found, front, until_s, figure)
-    screen = Screen(stderr=json == "-")
+    screen = Screen()
     print_table(mixes_table(front, chosen), screen)
     for note in dict.fromkeys(note for mix in front for note in mix.forecast.notes):
         screen.say(f"assumed: {note}")

@@ -10,6 +10,7 @@ import typer
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.values import parse_nfe
+from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
 
@@ -32,6 +33,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     to: Annotated[str, typer.Option(help="Hardware profiles, with commas between them.")] = "",
     from_: Annotated[list[str] | None, typer.Option("--from", help="Ledger of a probe on another device.")] = None,
     policy: Annotated[str, typer.Option("--policy", "-p", help="Only policies whose name contains this.")] = "",
@@ -52,7 +54,6 @@ def command(
     measured: Annotated[list[str] | None, typer.Option(help="Ledger of the target: shows the error.")] = None,
     back_test: Annotated[bool, typer.Option("--back-test", help="Predict the published figures instead.")] = False,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """Predict end-to-end latency, with a band, and whether the policy fits into memory.
 
@@ -72,7 +73,7 @@ def command(
             raise UsageError("--back-test predicts from a ledger; name it with --from.")
         anchored = _tested(given, among, anchor)
         tests = anchored.back_test()
-        _write(back_test_table(anchored, tests), back_test_json(anchored, tests), markdown, json)
+        _write(back_test_table(anchored, tests), back_test_json(anchored, tests), markdown, json_target(ctx))
         if not score(tests).passes:
             raise typer.Exit(EXIT_FAILED)
         return
@@ -87,7 +88,7 @@ def command(
     else:
         found = list(_carried(given, among, targets, wanted, measured, host_ratio, anchor))
     _tell_unmeasured(found, measured)
-    _write(prediction_table(found), predictions_json(found), markdown, json)
+    _write(prediction_table(found), {"predictions": predictions_json(found)}, markdown, json_target(ctx))
 
 
 def _sources(paths: list[str] | None, policy: str) -> tuple[list[MeasuredSource], list[MeasuredSource]]:
@@ -265,5 +266,5 @@ def _write(table: Table, content: object, markdown: str, json: str) -> None:
             (json, lambda: json_text(content)),
         ]
     )
-    if "-" not in (markdown, json):
+    if markdown != "-":
         print_table(table, Screen())

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
 
@@ -20,12 +21,12 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     ledgers: Annotated[
         list[str],
         typer.Argument(metavar="LEDGER...", help="Ledgers of probes, or published points: published:PROFILE[:STACK]."),
     ],
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
 ) -> None:
     """Print T(NFE), the prefix derived and measured, and which floor limits each component.
 
@@ -56,10 +57,10 @@ def command(
     write_texts(
         [
             (markdown, lambda: "\n\n".join(map(table_markdown, tables)) + "\n"),
-            (json, lambda: render_prefix_json(summary, claims)),
+            (json_target(ctx), lambda: render_prefix_json(summary, claims)),
         ]
     )
-    if "-" not in (markdown, json):
+    if markdown != "-":
         Screen().say((limits_verdict(summary, claims), "bold"), prose=True)
         for table in tables:
             print_table(table, Screen())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.output import write_texts
 from harness.cli.values import parse_axes, parse_nfe, parse_policies
+from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
+
+if TYPE_CHECKING:
+    from harness.analysis.summary import Summary
+    from harness.latency.to_ledger import ProbeSession
 
 EXAMPLES = examples(
     "harness probe --policy flow --nfe 1,2,5,10 --out reports/latency",
@@ -22,6 +28,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     policy: Annotated[list[str], typer.Option("--policy", "-p", help="Policy to time; repeat for several.")],
     nfe: Annotated[str | None, typer.Option(help="NFE values, e.g. 1,2,5,10.", show_default="the default")] = None,
     batch_size: Annotated[str, typer.Option(help="Observations in one decision, e.g. 1,8.")] = "1",
@@ -138,13 +145,30 @@ def command(
     )
     summary = Summary(read(target))
     write_summary(summary, screen.say)
+    failures = [str(failure) for result in session.results for failure in result.failures]
+    write_texts([(json_target(ctx), lambda: _json(target, session, failures, summary))])
     render_terminal(summary, screen)
     screen.say(f"Ledger: {target}")
     if session.interrupted:
         screen.say("Interrupted: what was measured is in the ledger.")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if any(result.failures for result in session.results):
+    if failures:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _json(target: str, session: ProbeSession, failures: list[str], summary: Summary) -> str:
+    """The object of `--json`."""
+    from harness.report.json import json_text, report_dict
+
+    return json_text(
+        {
+            "ledger": target,
+            "run_id": session.run_id,
+            "interrupted": session.interrupted,
+            "failures": failures,
+            "report": report_dict(summary),
+        }
+    )
 
 
 def _integers(option: str, text: str) -> tuple[int, ...]:

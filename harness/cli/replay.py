@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
 
@@ -30,6 +31,7 @@ class Found:
 
 
 def command(
+    ctx: typer.Context,
     ledger: Annotated[str, typer.Argument(metavar="LEDGER", help="Ledger that holds the episode.")],
     key: Annotated[str, typer.Argument(metavar="KEY", help="Episode key, or its first digits; a report shows it.")],
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Whose episode, if several ran it.")] = None,
@@ -63,6 +65,17 @@ def command(
         raise typer.Exit(EXIT_INTERRUPTED)
     again = find_episode(target, found.key, recipe.spec.label, recipe.nfe)
     same = again.outcome == found.outcome
+    tell_json(
+        ctx,
+        lambda: {
+            "ledger": target,
+            "episode_key": found.key,
+            "policy": found.side.label,
+            "was": found.outcome,
+            "now": again.outcome,
+            "same": same,
+        },
+    )
     screen.say(f"{found.side.label}, episode {found.key[:16]}: was {found.outcome}, now {again.outcome}. {target}")
     if not same:
         raise typer.Exit(EXIT_FAILED)

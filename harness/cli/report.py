@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.verb import json_target
 from harness.screen import Screen
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     ledgers: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Directories or URIs of ledgers.")],
     html: Annotated[str, typer.Option(help="Write one self-contained HTML file; path or URI.")] = "",
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
-    json: Annotated[str, typer.Option(help="Write JSON to a file, or to standard output with '-'.")] = "",
     parquet: Annotated[
         str, typer.Option(help="Write the aggregates, pooled over the ledgers, into this folder or URI.")
     ] = "",
@@ -54,23 +55,25 @@ def command(
     if eval_info is not None:
         _write_eval_info(ledger, eval_info, policy, nfe)
     others = _published(ledger) if published else []
-    write_texts([(markdown, lambda: _markdown(summary, others)), (json, lambda: render_report_json(summary))])
+    write_texts(
+        [(markdown, lambda: _markdown(summary, others)), (json_target(ctx), lambda: render_report_json(summary))]
+    )
     if html:
         write_html(summary, html, command=report_command(ledgers, html))
     if parquet:
         write_parquet(summary, parquet)
-    screen = Screen(stderr="-" in (markdown, json))
+    screen = Screen(stderr=markdown == "-")
     if figures:
         from harness.report.figures import write_figures
 
         write_figures(summary, figures)
-    if "-" not in (markdown, json):
+    if markdown != "-":
         render_terminal(summary, screen)
         for table in others:
             print_table(table, screen)
     for kind, path in (
         ("Markdown", markdown),
-        ("JSON", json),
+        ("JSON", json_target(ctx)),
         ("HTML", html),
         ("Parquet", parquet),
         ("Figures", figures),

@@ -14,9 +14,11 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
+from harness.cli.output import write_texts
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.timing import TimingOptions, look_up
 from harness.cli.values import parse_nfe, parse_policies, parse_profiles, parse_quantize
+from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
 from harness.spec.changes import SuiteChanges
@@ -25,7 +27,9 @@ from harness.spec.suite import Video
 from harness.time_source import WallTime
 
 if TYPE_CHECKING:
+    from harness.analysis.summary import Summary
     from harness.cluster.run import RunResult
+    from harness.gate import GateResult
     from harness.schedule.progress import Progress
 
 EXAMPLES = examples(
@@ -42,6 +46,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     suite: Annotated[str, typer.Argument(help="Name or path of a suite; NAME:VARIANT for a parametrised one.")],
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="Policy to evaluate; repeat for several.")
@@ -174,10 +179,11 @@ def command(
             record=recording.target,
             sources=sources,
         )
-    _show(result, screen, html)
+    found = gated.judge() if gated is not None and not result.interrupted else None
+    _show(ctx, result, screen, html, found)
     report_recorded(result, screen)
-    if gated is not None and not result.interrupted:
-        gated.conclude(result, screen)
+    if gated is not None and found is not None:
+        gated.conclude(result, found, screen)
     _conclude(result, screen, resume_command)
 
 
@@ -215,7 +221,7 @@ def _naming(resume_command: str, out: str, screen: Screen) -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _show(result: RunResult, screen: Screen, html: str | None) -> None:
+def _show(ctx: typer.Context, result: RunResult, screen: Screen, html: str | None, gate: GateResult | None) -> None:
     """Print the tables, and write the report and the aggregates of a whole ledger."""
     from harness.analysis.summary import Summary
     from harness.ledger import read
@@ -226,10 +232,34 @@ def _show(result: RunResult, screen: Screen, html: str | None) -> None:
     if path:
         write_html(summary, path, command=f"harness report {shlex.quote(result.out)} --html {shlex.quote(path)}")
     write_summary(summary, screen.say)
+    write_texts([(json_target(ctx), lambda: _json(result, summary, path, gate))])
     render_terminal(summary, screen)
     if path:
         screen.say(f"Report: {path}")
     screen.say(f"Ledger: {result.out}")
+
+
+def _json(result: RunResult, summary: Summary, html: str, gate: GateResult | None) -> str:
+    """The object of `--json`: what was run, its report, and the verdict of a gated run."""
+    from harness.report.gate.json import gate_dict
+    from harness.report.json import json_text, report_dict
+
+    return json_text(
+        {
+            "ledger": result.out,
+            "run_id": result.run_id,
+            "html": html or None,
+            "planned": result.planned,
+            "skipped": result.skipped,
+            "done": result.done,
+            "outcomes": result.outcomes,
+            "interrupted": result.interrupted,
+            "errors": result.errors,
+            "warnings": result.warnings,
+            "report": report_dict(summary),
+            "gate": gate_dict(gate) if gate is not None else None,
+        }
+    )
 
 
 def _conclude(result: RunResult, screen: Screen, resume: str) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_policies
+from harness.cli.verb import tell_json
 from harness.errors import UsageError
 from harness.screen import Screen
 from harness.spec.timing import milliseconds
@@ -22,6 +23,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     policy: Annotated[str, typer.Option("--policy", "-p", help="Policy to serve.")],
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -88,4 +90,5 @@ def command(
         )
 
     run_server(service, host, port, token=token, on_ready=ready)
+    tell_json(ctx, lambda: {"policy": spec.label, "decisions": service.decisions, "clients": service.clients})
     screen.say(f"Ended: {service.decisions} decisions for {service.clients} clients.")

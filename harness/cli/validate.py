@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.examples import examples
 from harness.cli.timing import look_up
+from harness.cli.verb import json_target, tell_json
 from harness.errors import HarnessError, UsageError
 from harness.screen import Screen
 
@@ -23,6 +24,7 @@ EXAMPLES = examples("harness validate suites/mine.yaml", "harness validate liber
 
 
 def command(
+    ctx: typer.Context,
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Names or paths of suites.")],
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the suite with everything filled in.")] = False,
 ) -> None:
@@ -30,6 +32,7 @@ def command(
     from harness.spec import load_suite
 
     problems: list[HarnessError] = []
+    told: list[dict[str, Any]] = []
     for name in suites:
         try:
             suite = load_suite(name)
@@ -37,18 +40,22 @@ def command(
         except HarnessError as error:
             found = [error]
         problems += found
+        told.append({"suite": name, "valid": not found, "problems": list(map(str, found))})
         if found:
             continue
         if resolved:
+            told[-1]["resolved"] = suite.model_dump(mode="json")
+        if resolved and json_target(ctx) != "-":
             Screen().write(suite.to_yaml())
         else:
             Screen().say(f"{name}: valid ({suite.description})")
+    tell_json(ctx, lambda: {"suites": told})
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        told = UsageError("\n  ".join([f"{len(problems)} problems:", *map(str, problems)]))
-        told.exit_code = max(problem.exit_code for problem in problems)
-        raise told
+        joined = UsageError("\n  ".join([f"{len(problems)} problems:", *map(str, problems)]))
+        joined.exit_code = max(problem.exit_code for problem in problems)
+        raise joined
 
 
 def _problems(suite: Suite) -> list[HarnessError]:

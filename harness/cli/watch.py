@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_policies
+from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
 from harness.spec.budget import Budget
@@ -42,6 +43,7 @@ EXAMPLES = examples(
 
 
 def command(
+    ctx: typer.Context,
     directory: Annotated[
         str | None,
         typer.Argument(
@@ -72,7 +74,7 @@ def command(
     done_marker: Annotated[
         str | None, typer.Option(help="File that training writes into a complete checkpoint.", show_default=False)
     ] = None,
-    quiet: Annotated[float, typer.Option(min=0, help="Else: seconds without a change that mean complete.")] = 30.0,
+    unchanged: Annotated[float, typer.Option(min=0, help="Else: seconds without a change that mean complete.")] = 30.0,
     poll: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds between looks.", show_default="5; of hf://: 60")
     ] = None,
@@ -124,7 +126,7 @@ def command(
         revisions = repository_of(directory)
         out = out or f"reports/watch-{revisions[0].rpartition('/')[2]}"
         outbox, directory = outbox or Path(out) / "revisions", None
-        suite, rules, poll, quiet = suite or "seed", rules or "robot_budget", poll or 60.0, 0.0
+        suite, rules, poll, unchanged = suite or "seed", rules or "robot_budget", poll or 60.0, 0.0
     if suite is None:
         raise UsageError("Name the suite that every checkpoint runs with --suite, e.g. --suite seed.")
     if directory is None and outbox is None:
@@ -175,12 +177,12 @@ def command(
         order=order,
         cancel=cancel,
         max_waiting=max_waiting,
-        quiet_s=quiet,
+        quiet_s=unchanged,
         poll_s=poll or 5.0,
     )
     wanted = parse_gpus(gpu)
     if explain:
-        _explain(settings, read_gpus(), wanted)
+        _explain(ctx, settings, read_gpus(), wanted)
         return
     screen = Screen()
     given = load_rules(rules) if rules else None
@@ -201,7 +203,7 @@ def command(
         )
         watcher.stop()
         interrupted = interrupts.count > 0
-    raise typer.Exit(_conclude(watcher, screen, ended=ended, interrupted=interrupted))
+    raise typer.Exit(_conclude(ctx, watcher, screen, ended=ended, interrupted=interrupted))
 
 
 def _hooks(
@@ -245,23 +247,34 @@ def _revisions(named: tuple[str, str], settings: Settings, screen: Screen) -> Re
 def _examine(kind: str, folder: str) -> str | None:
     """What the doctor finds wrong with a policy, asked in a process of its own; None where nothing is."""
     name, mark, options = kind.partition("?")
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "doctor", "--json"]
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "doctor", "--json=-"]
     asked = subprocess.run([*command, "--policy", f"{name}:{folder}{mark}{options}"], capture_output=True, text=True)
     try:
-        checks = json.loads(asked.stdout)
+        checks = json.loads(asked.stdout)["checks"]
     except ValueError:
         return f"the doctor cannot load it: {(asked.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
     failed = [f"{one['name']}: {one['found']}" for one in checks if one["status"] == "fail"]
     return f"the doctor finds {'; '.join(failed)}" if failed else None
 
 
-def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: bool) -> int:
+def _conclude(ctx: typer.Context, watcher: Watcher, screen: Screen, *, ended: bool, interrupted: bool) -> int:
     """Say where everything is, and the exit code."""
     from harness.gate.verdict import Verdict
     from harness.watch.backlog.journal import CheckpointStatus
     from harness.watch.service import resume_command
 
     settings = watcher.settings
+    tell_json(
+        ctx,
+        lambda: {
+            "ledger": settings.evaluation.out,
+            "checkpoints": [
+                {**asdict(entry), "status": entry.status.value}
+                for entry in sorted(watcher.state.entries.values(), key=lambda entry: entry.position)
+            ],
+            "explanation": [],
+        },
+    )
     screen.say(f"Ledger: {settings.evaluation.out}")
     if not ended:
         waiting = len(watcher.state.with_status(CheckpointStatus.WAITING))
@@ -276,7 +289,7 @@ def _conclude(watcher: Watcher, screen: Screen, *, ended: bool, interrupted: boo
     return EXIT_FAILED if watcher.state.with_status(CheckpointStatus.FAILED) else EXIT_OK
 
 
-def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] | None) -> None:
+def _explain(ctx: typer.Context, settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] | None) -> None:
     from harness.watch.evaluation.machine import GpuChoice, choose_gpus
     from harness.watch.explain import explain
 
@@ -285,7 +298,9 @@ def _explain(settings: Settings, gpus: tuple[Gpu, ...], wanted: tuple[int, ...] 
         choice = choose_gpus(gpus, wanted=wanted, share=settings.evaluation.gpu_memory_fraction)
     except HarnessError as error:
         choice = str(error)
-    for line in explain(settings, gpus, choice):
+    lines = list(explain(settings, gpus, choice))
+    tell_json(ctx, lambda: {"ledger": settings.evaluation.out, "checkpoints": [], "explanation": lines})
+    for line in lines:
         Screen().say(line)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -13,12 +14,19 @@ from harness.analysis.aggregates import arrow_table
 from harness.analysis.latency.scaling import ScalingClaim
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
+from harness.report.answers import verdict
 from harness.report.contents import AGGREGATES
+from harness.report.names import variant_names
 from harness.report.opening import opening
 
 
 def render_report_json(content: Ledger | Summary) -> str:
-    """Render a report: `title`, `sentence`, `notices`, and `aggregates`: what `summary/*.parquet` holds.
+    """Render a report as JSON text; see `report_dict`."""
+    return json_text(report_dict(content))
+
+
+def report_dict(content: Ledger | Summary) -> dict[str, Any]:
+    """A report: `verdict` in one line, `title`, `sentence`, `notices`, `aggregates`: what `summary/*.parquet` holds.
 
     Each aggregate has `columns` (name, unit and description) and `rows`, a list of flat objects.
     """
@@ -34,7 +42,13 @@ def render_report_json(content: Ledger | Summary) -> str:
         for name, aggregate in AGGREGATES.items()
     }
     notices = [{"level": notice.level, "title": notice.title, "text": notice.text} for notice in said.notices]
-    return json_text({"title": said.title, "sentence": said.sentence, "notices": notices, "aggregates": aggregates})
+    return {
+        "verdict": verdict(summary, variant_names(summary)),
+        "title": said.title,
+        "sentence": said.sentence,
+        "notices": notices,
+        "aggregates": aggregates,
+    }
 
 
 def render_prefix_json(summary: Summary | None, across: Sequence[ScalingClaim] = ()) -> str:
@@ -73,7 +87,7 @@ def _flat(claim: dict[str, Any]) -> dict[str, Any]:
 
 
 def json_text(content: Any) -> str:
-    """Write a document: what pandas and numpy make in JSON's own types, what is missing or no number as null."""
+    """Write a document: what pandas and numpy make in JSON's own types, times as ISO 8601, what is missing as null."""
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -82,6 +96,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, datetime) and not pd.isna(value):
+        return value.isoformat()
     if pd.isna(value):
         return None
     if hasattr(value, "item"):

@@ -12,9 +12,11 @@ import commands
 import fences
 import notebooks
 import python_names
+import shapes
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "commands": commands.render,
+    "shapes": shapes.render,
     "columns": columns.render,
     "aggregates": columns.render_aggregates,
     "machine checks": checks.render_machine,

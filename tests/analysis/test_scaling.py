@@ -95,7 +95,7 @@ def test_profiles_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["list", "profiles", "--compare", names]) == 0
     assert "7.47" in capsys.readouterr().out
     assert invoke(["list", "profiles", "--compare", names, "--json"]) == 0
-    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)["figures"]}
     assert rows["bandwidth"]["over dgx-spark-gb10"] == pytest.approx(2039 / 273)
     assert rows["fp4 rate"]["a100-sxm-80gb"] is None
     for argv in (["profiles", "--compare", "h200"], ["suites", "--compare", names]):

@@ -69,7 +69,7 @@ def test_predict_sets_its_error_beside_what_was_measured(
     assert (
         invoke(["predict", "--from", h100, "--to", "h200", "--measured", h200, "--json", "-", "--anchor", "none"]) == 0
     )
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["predictions"]
     assert [row["nfe"] for row in found] == [1, 10]
     for row in found:
         assert row["measured_ms"] == pytest.approx(e2e_ms(H200, PARTS, row["nfe"]))
@@ -107,7 +107,7 @@ def test_shipped_anchors_are_used_by_default_and_named(h100: str, capsys: pytest
     found = {}
     for name, anchor in (("none", ["none"]), ("shipped", []), ("own", ["none", "dgx-spark-gb10:nfe10=1299,nfe1=798"])):
         assert invoke([*argv, *(part for text in anchor for part in ("--anchor", text))]) == 0
-        (found[name],) = json.loads(capsys.readouterr().out)
+        (found[name],) = json.loads(capsys.readouterr().out)["predictions"]
     assert found["none"]["anchors"] == []
     assert any("Haptic" in name for name in found["shipped"]["anchors"])
     assert found["shipped"]["back_test"].startswith("FAILS")

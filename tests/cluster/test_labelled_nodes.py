@@ -143,11 +143,11 @@ def test_the_status_of_a_cluster_tells_what_each_node_is_and_cannot_do(cluster, 
     finally:
         cluster.remove_node(idle)
     assert done.returncode == 0, done.stderr
-    nodes = {node["hardware"]: node for node in json.loads(done.stdout)}
+    nodes = {node["hardware"]: node for node in json.loads(done.stdout)["nodes"]}
     a100, spark = nodes["a100-sxm-80gb"], nodes["dgx-spark-gb10"]
     assert len({node["node_id"] for node in nodes.values()}) == 3
     assert a100["versions"]["ray"] == spark["versions"]["ray"]
     assert all(abs(node["clock_s"]) <= node["clock_within_s"] + 0.05 for node in nodes.values())
-    assert [node["cannot"] for node in json.loads(done.stdout) if not node["cores"]] == [
+    assert [node["cannot"] for node in json.loads(done.stdout)["nodes"] if not node["cores"]] == [
         ["run anything: it has no CPU for Ray (`ray start --num-cpus`)"]
     ]

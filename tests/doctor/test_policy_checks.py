@@ -255,7 +255,7 @@ def test_the_command_writes_expectations_and_finds_a_checkpoint_that_is_not_thei
     assert invoke(["doctor", "-p", good, "--json"]) == 0
     capsys.readouterr()
     assert invoke(["doctor", "-p", bad, "--probe", str(tmp_path / "0"), "--json"]) == 1
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert "other weights" in checks["answers"]["found"]
     assert invoke(["doctor", "-p", good, "--probe", str(tmp_path)]) == 64
     assert invoke(["doctor", "--probe", str(tmp_path)]) == 64

@@ -90,7 +90,7 @@ def test_the_command_line_lists_columns(capsys: pytest.CaptureFixture[str]) -> N
     assert len(lines) == 1 + len(COLUMNS["episodes"])
     assert any(line.startswith("wall_s ") and "  s  " in line and "whole episode" in line for line in lines)
     assert invoke(["list", "columns", "--json"]) == 0
-    listed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    listed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["columns"]
     assert [(entry["table"], entry["column"]) for entry in listed] == [(t, column.name) for t, column in EVERY]
     assert invoke(["list", "columns", "episode"]) == 64
     assert "Did you mean 'episodes'" in capsys.readouterr().err

@@ -206,7 +206,7 @@ def test_a_prediction_from_the_file_is_scored_by_a_probe_of_the_policy(
     capsys.readouterr()
     predicted = ["predict", "--architecture", "tiny", "--to", "cpu", "--nfe", "1,4", "--measured", "ledger"]
     assert invoke([*predicted, "--json", "-"]) == 0
-    rows = yaml.safe_load(capsys.readouterr().out)
+    rows = yaml.safe_load(capsys.readouterr().out)["predictions"]
     assert [row["nfe"] for row in rows] == [1, 4]
     assert rows[0]["measured_ms"] > 0
     assert rows[1]["measured_ms"] is None

@@ -113,7 +113,7 @@ def watcher(outbox: Path, ledger: Path, suite: Path, *options: str) -> Iterator[
     command = [
         *(sys.executable, "-c", "from harness.cli import main; main()", "watch", "--outbox", str(outbox)),
         *("--suite", str(suite), "--policy-kind", "python:checkpoints:Stepper", "--out", str(ledger)),
-        *("--poll", "0.2", "--quiet", "1", *options),
+        *("--poll", "0.2", "--unchanged", "1", *options),
     ]
     process = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 from harness.analysis.audit import Audit, GainClaim, LanguageCheck, Trial
 from harness.analysis.paired.compare import SuccessComparison
@@ -33,6 +35,35 @@ def audit_findings(found: Audit) -> Iterator[str]:
                 f"{check.side.label} is not shown to need its words ({check.condition}): its score on these tasks says "
                 "nothing about language."
             )
+
+
+def audit_json(found: Audit, missing: list[str]) -> dict[str, Any]:
+    """Claims with what became of them elsewhere, words against none, and the commands that nobody has run."""
+    return {
+        "alpha": found.alpha,
+        "claims": [
+            {
+                "base": claim.comparison.base.label,
+                "candidate": claim.comparison.candidate.label,
+                "provable": claim.provable,
+                "p_adjusted": claim.p_adjusted,
+                **asdict(claim.comparison.overall.counts),
+                "trials": [{"condition": trial.condition, "outcome": trial.outcome} for trial in claim.trials],
+            }
+            for claim in found.claims
+        ],
+        "language": [
+            {
+                "policy": check.side.label,
+                "condition": check.condition,
+                **asdict(check.counts),
+                "p": check.p,
+                "needs_words": check.needs_words(found.alpha),
+            }
+            for check in found.language
+        ],
+        "missing": missing,
+    }
 
 
 def render_audit_markdown(found: Audit, missing: list[str]) -> str:
