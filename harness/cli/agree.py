@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.values import parse_policies
 from harness.cli.verb import json_target
 from harness.screen import Screen
 
@@ -35,6 +36,7 @@ def command(
     Distances by dimension and by step of the chunk. They say how far apart two policies act, and not what that costs:
     compare their success (`harness compare`) before one replaces the other.
     """
+    parse_policies([teacher]), parse_policies([student])
     from harness.agreement import collect
     from harness.policies.registry import make_policy
     from harness.report.json import json_text

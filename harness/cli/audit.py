@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
@@ -49,6 +50,7 @@ def command(
     asked, 1 when it is not provable or a gain is not shown elsewhere, 2 when nobody has run it elsewhere. What is
     missing is printed as commands.
     """
+    require_ledgers(*ledgers)
     from harness.analysis.audit import ClaimChoice, audit
     from harness.analysis.paired.pairing import read_sides
     from harness.report.gate.audit import audit_findings, audit_json, audit_tables, render_audit_markdown

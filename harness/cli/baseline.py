@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import Verb, json_target, tell_json
 from harness.errors import EXIT_FAILED
 from harness.screen import Screen
@@ -37,6 +38,7 @@ def set_command(
     note: Annotated[str, typer.Option(help="Why, for people.")] = "",
 ) -> None:
     """Accept a ledger as the baseline of its suite, protocol, hardware and NFE. Earlier records are kept."""
+    require_ledgers(ledger if Path(ledger).exists() else f"{root}/{ledger}")
     from harness.gate.baseline import set_baseline
 
     records = set_baseline(root, ledger, WallTime().now(), name=name, policy=policy, nfe=nfe, note=note)

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
@@ -57,6 +58,9 @@ def command(
     paired difference with its interval, exact McNemar, a table per task with Holm's correction, and every flip with its
     videos. Latency: ratios of the median and of p99 with intervals over launches, on one machine.
     """
+    if len(ledgers) != 2:
+        _refuse_for_two(base_policy, base_nfe, base_clock, html)
+    require_ledgers(*ledgers)
     from harness.report.gate.json import render_json
     from harness.report.gate.markdown import render_comparison_markdown, render_matrix_markdown
     from harness.report.gate.terminal import print_comparison, print_matrix
@@ -82,12 +86,6 @@ def command(
             Screen(stderr=True).say(found.no_pairs)
             raise typer.Exit(EXIT_INCONCLUSIVE)
         return
-    if base_policy is not None or base_nfe is not None:
-        raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
-    if base_clock is not None:
-        raise UsageError("--base-clock belongs to a comparison of two ledgers; use --clock.")
-    if html:
-        raise UsageError("--html is a page about two ledgers; `harness report LEDGER... --html` shows several.")
     matrix = _matrix(ledgers, policy, nfe, clock, allow_clock=allow == "clock")
     write_texts([(markdown, lambda: render_matrix_markdown(matrix)), (json_target(ctx), lambda: render_json(matrix))])
     print_matrix(matrix, screen)
@@ -95,6 +93,16 @@ def command(
         Screen(stderr=True).say(matrix.no_pairs)
         if not any(success.n for success, _ in matrix.comparisons):
             raise typer.Exit(EXIT_INCONCLUSIVE)
+
+
+def _refuse_for_two(base_policy: str | None, base_nfe: int | None, base_clock: str | None, html: str) -> None:
+    """Refuse what only a comparison of two ledgers takes."""
+    if base_policy is not None or base_nfe is not None:
+        raise UsageError("--base-policy and --base-nfe belong to a comparison of two ledgers; use --policy and --nfe.")
+    if base_clock is not None:
+        raise UsageError("--base-clock belongs to a comparison of two ledgers; use --clock.")
+    if html:
+        raise UsageError("--html is a page about two ledgers; `harness report LEDGER... --html` shows several.")
 
 
 def _matrix(ledgers: list[str], policy: str | None, nfe: int | None, clock: str | None, *, allow_clock: bool) -> Matrix:

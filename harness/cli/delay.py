@@ -48,19 +48,21 @@ def command(
     Bisection over delay on paired episodes. The answer is in control steps, with milliseconds at the protocol's rate;
     the ledger's report draws success against delay. The same command with --out goes on where it stopped.
     """
-    from harness.cli.live import ProgressDisplay
-    from harness.delay_search import DelaySearch
-    from harness.report.tables.delay_limit import delay_sentence, delay_table
-    from harness.report.terminal import print_table
-    from harness.spec import load_suite
-    from harness.spec.changes import SuiteChanges
-    from harness.spec.policy import PolicyAtNfe
-
     tolerated = parse_margin(margin)
     (spec,), clocks = parse_policies([policy]), parse_clocks(clock)
     if len(clocks) != 1:
         raise UsageError(f"--clock is {clock!r}; one clock is searched at a time.")
-    loaded = SuiteChanges(episodes=episodes).apply(load_suite(suite))
+    from harness.spec import load_suite
+
+    plain = load_suite(suite)
+    from harness.cli.live import ProgressDisplay
+    from harness.delay_search import DelaySearch
+    from harness.report.tables.delay_limit import delay_sentence, delay_table
+    from harness.report.terminal import print_table
+    from harness.spec.changes import SuiteChanges
+    from harness.spec.policy import PolicyAtNfe
+
+    loaded = SuiteChanges(episodes=episodes).apply(plain)
     target = out or f"reports/delay-{WallTime().now():%Y%m%d-%H%M%S}"
     screen = Screen()
     with ProgressDisplay(screen) as display:

@@ -11,6 +11,7 @@ from harness.cli.attribution import run_attribution
 from harness.cli.compare import Allowed
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -82,15 +83,20 @@ def command(
     Success has to hold with infrastructure errors left out, and a PASS with them as bad for the candidate as they can
     have been, a FAIL as good; where these disagree, or the data cannot tell, the verdict is INCONCLUSIVE.
     """
+    from harness.spec.rules import load_rules
+
+    given = load_rules(rules)
+    _require_sides(ledgers, baseline)
+    if not junit:
+        # With it, a ledger that is not there is told of in the JUnit file too.
+        require_ledgers(*ledgers, device_ledger)
     from harness.analysis.paired.compare import Choice
     from harness.gate import gate
     from harness.report.gate.json import render_json
     from harness.report.gate.junit import render_error_junit, render_gate_junit
     from harness.report.gate.markdown import render_gate_markdown
     from harness.report.gate.terminal import print_gate
-    from harness.spec.rules import load_rules
 
-    given = load_rules(rules)
     chosen = Choice(base_policy, base_nfe, policy, nfe, base_clock, clock)
     try:
         base, candidate, choice = _sides(ledgers, baseline, baseline_name, chosen)
@@ -121,16 +127,18 @@ def command(
     raise typer.Exit(result.verdict.exit_code)
 
 
+def _require_sides(ledgers: list[str], root: str | None) -> None:
+    """Refuse another number of ledgers than a gate takes."""
+    if root is None and len(ledgers) != 2:
+        raise UsageError(f"A gate takes BASE and CANDIDATE (got {len(ledgers)} ledgers), or CANDIDATE and --baseline.")
+    if root is not None and len(ledgers) != 1:
+        raise UsageError(f"With --baseline a gate takes the candidate alone (got {len(ledgers)} ledgers).")
+
+
 def _sides(ledgers: list[str], root: str | None, name: str, choice: Choice) -> tuple[str, str | Ledger, Choice]:
     """Base, candidate and what to compare of them."""
     if root is None:
-        if len(ledgers) != 2:
-            raise UsageError(
-                f"A gate takes BASE and CANDIDATE (got {len(ledgers)} ledgers), or CANDIDATE and --baseline."
-            )
         return ledgers[0], ledgers[1], choice
-    if len(ledgers) != 1:
-        raise UsageError(f"With --baseline a gate takes the candidate alone (got {len(ledgers)} ledgers).")
     from harness.analysis.paired.pairing import describe_variants, read_sides
     from harness.gate.baseline import find_baseline
     from harness.ledger import open_ledger

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import tell_copied
+from harness.cli.values import require_ledgers
 from harness.cli.verb import Verb, tell_json
 from harness.screen import Screen
 
@@ -71,6 +72,7 @@ def merge_command(
     Refuses what cannot stand in one table, and names it: other protocols, another checkpoint under the same name,
     an episode that ended differently.
     """
+    require_ledgers(*sources)
     from harness.ledger.merge import merge_ledgers
 
     result = merge_ledgers(sources, target)

@@ -72,6 +72,8 @@ def command(
     loaded = load_suite(suite)
     for spec in parse_policies([policy]) if policy is not None else ():
         POLICIES.check(spec, local=False)
+    if policy is None and not (rebase or dry_run):
+        raise UsageError("A night judges one policy: give it with --policy, or run the accepted one with --rebase.")
 
     from harness.cli.live import ProgressDisplay
     from harness.evaluation import run
@@ -104,8 +106,6 @@ def command(
         spec, values = recipe.spec, () if recipe.nfe is None else (recipe.nfe,)
     if policy is not None:
         spec = parse_policies([policy])[0]
-    elif record is None:
-        raise UsageError("A night judges one policy: give it with --policy, or run the accepted one with --rebase.")
     if nfe or record is None:
         values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()

@@ -99,6 +99,9 @@ def suite_command(
         return
     if not suite:
         raise UsageError("Which suite? `harness plan SUITE`, e.g. `harness plan seed --policy scripted`.")
+    from harness.spec import load_suite
+
+    load_suite(suite)
     specs = parse_policies(policy or [])
     steps = parse_nfe(nfe) if nfe else ()
     if deadline is not None or choose_from is not None:

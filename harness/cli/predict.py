@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
-from harness.cli.values import parse_nfe
+from harness.cli.values import parse_nfe, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, UsageError
 from harness.screen import Screen
@@ -62,6 +62,16 @@ def command(
     with --from, also in the stack of that ledger. A Pi0 or Pi0.5 is then corrected by what is known of other devices
     and stacks: published points, and yours with --anchor.
     """
+    if back_test and not from_:
+        raise UsageError("--back-test predicts from a ledger; name it with --from.")
+    if not back_test and not to:
+        raise UsageError("Name the devices to predict for with --to, e.g. --to jetson-orin-nano-8gb.")
+    if not back_test and not from_ and not architecture:
+        raise UsageError("Name what to predict: a ledger with --from, or a description with --architecture.")
+    wanted = parse_nfe(nfe) if nfe else ()
+    targets = [name.strip() for name in to.split(",") if name.strip()]
+    _require_names(targets, architecture)
+    require_ledgers(*(from_ or ()), *(measured or ()))
     from harness.analysis.predict.anchored import score
     from harness.report.tables.predict import back_test_json, back_test_table, prediction_table, predictions_json
 
@@ -69,26 +79,29 @@ def command(
         raise UsageError(f"--host-ratio is {host_ratio:g}, where a ratio from 0.01 to 1000 is expected.")
     among, given = _sources(from_, policy)
     if back_test:
-        if not from_:
-            raise UsageError("--back-test predicts from a ledger; name it with --from.")
         anchored = _tested(given, among, anchor)
         tests = anchored.back_test()
         _write(back_test_table(anchored, tests), back_test_json(anchored, tests), markdown, json_target(ctx))
         if not score(tests).passes:
             raise typer.Exit(EXIT_FAILED)
         return
-    if not to:
-        raise UsageError("Name the devices to predict for with --to, e.g. --to jetson-orin-nano-8gb.")
-    if not from_ and not architecture:
-        raise UsageError("Name what to predict: a ledger with --from, or a description with --architecture.")
-    wanted = parse_nfe(nfe) if nfe else ()
-    targets = [name.strip() for name in to.split(",") if name.strip()]
     if architecture:
         found = list(_described(architecture, targets, wanted, given, measured))
     else:
         found = list(_carried(given, among, targets, wanted, measured, host_ratio, anchor))
     _tell_unmeasured(found, measured)
     _write(prediction_table(found), {"predictions": predictions_json(found)}, markdown, json_target(ctx))
+
+
+def _require_names(targets: list[str], architecture: str) -> None:
+    """Refuse a device or an architecture that nobody knows."""
+    from harness.spec.architecture import load_architecture
+    from harness.spec.profile import load_profile
+
+    for target in targets:
+        load_profile(target)
+    for name in architecture.split(",") if architecture else ():
+        load_architecture(name.strip())
 
 
 def _sources(paths: list[str] | None, policy: str) -> tuple[list[MeasuredSource], list[MeasuredSource]]:

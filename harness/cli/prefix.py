@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -35,6 +36,7 @@ def command(
     rejected where its floor does not. Of several devices, claims across them too: the ratio of the times beside those
     of bandwidth, compute and launch rates.
     """
+    require_ledgers(*(given for given in ledgers if not given.startswith("published:")))
     from harness.analysis.latency.scaling import PUBLISHED, device_points, scaling_claims
     from harness.analysis.summary import Summary
     from harness.ledger import Ledger

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.values import require_ledgers
 from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
@@ -43,6 +44,7 @@ def command(
 
     The same episode key, so the same init state and the same noise. Exit code 0 when it ended as before, 1 when not.
     """
+    require_ledgers(ledger)
     from harness.evaluation import run
     from harness.gate.rerun import read_recipe
     from harness.spec.changes import SuiteChanges

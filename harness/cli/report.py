@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
 from harness.screen import Screen
 
@@ -44,9 +45,10 @@ def command(
     published: Annotated[bool, typer.Option("--published", help="Set published success and latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
+    require_ledgers(*ledgers)
     from harness.analysis.summary import Summary
     from harness.ledger import read
-    from harness.report import render_terminal, write_html, write_parquet
+    from harness.report import render_terminal
     from harness.report.json import render_report_json
     from harness.report.terminal import print_table
 
@@ -59,8 +61,12 @@ def command(
         [(markdown, lambda: _markdown(summary, others)), (json_target(ctx), lambda: render_report_json(summary))]
     )
     if html:
+        from harness.report import write_html
+
         write_html(summary, html, command=report_command(ledgers, html))
     if parquet:
+        from harness.report import write_parquet
+
         write_parquet(summary, parquet)
     screen = Screen(stderr=markdown == "-")
     if figures:

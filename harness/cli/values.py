@@ -11,6 +11,19 @@ from harness.spec.policy import OptionValue
 from harness.spec.suite import Quantization
 
 
+def require_ledgers(*paths: str | None) -> None:
+    """Refuse what is no ledger on this machine, before pandas is loaded; buckets are asked when they are read.
+
+    Raises:
+        NoLedgerError: Names the path.
+    """
+    from harness.ledger.parts import locate_ledger
+
+    for path in paths:
+        if path is not None and "://" not in path:
+            locate_ledger(path)
+
+
 def parse_nfe(text: str) -> tuple[int, ...]:
     """Parse "1,2,10" into NFE values.
 

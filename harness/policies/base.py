@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.errors import PolicyError
 from harness.spec.observation import ActionChunks, Observation, PolicyInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SpanTimer = Callable[[str], AbstractContextManager[Any]]
 """Called by a policy as `with span("prefix"): …` around each component of `act`. Names: preprocess, vision, prefix,

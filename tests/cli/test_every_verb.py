@@ -233,8 +233,9 @@ def on_a_terminal(argv: list[str], **environment: str) -> str:
 def test_no_color_takes_the_colours_away(make_ledger: Any) -> None:
     argv = ["gate", str(make_ledger("a", ["+" * 30])), str(make_ledger("b", ["-" * 30]))]
     assert "\x1b[1;31mFAIL" in on_a_terminal(argv)
-    assert "[31m" not in on_a_terminal(argv, NO_COLOR="1")
-    assert "1;31" not in on_a_terminal(argv, NO_COLOR="1")
+    plain = on_a_terminal(argv, NO_COLOR="1")
+    assert "FAIL" in plain
+    assert "1;31" not in plain
 
 
 @pytest.mark.parametrize(
