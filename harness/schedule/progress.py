@@ -42,6 +42,10 @@ class Progress:
     """Episodes written per second."""
     eta_s: float | None
     """Seconds to the end at this rate; None while unknown."""
+    eta_band_s: tuple[float, float] | None = None
+    """A 90 % band of them; None while too little is known."""
+    limit: tuple[str, float] | None = None
+    """What workers spend most of their episodes' time on, and its share; see `harness.schedule.pace`."""
 
     @property
     def remaining(self) -> int:

@@ -10,6 +10,7 @@ from datetime import datetime
 from harness.schedule.early_stopping import StopNote
 from harness.schedule.leases import Lease, WorkItem
 from harness.schedule.order import TaskId, fill_queue, put_back, set_aside, take
+from harness.schedule.pace import Pace
 from harness.schedule.progress import ErrorSummary, PolicyProgress, Progress, RunSnapshot
 from harness.schedule.quarantine import Nodes
 from harness.schedule.result import EpisodeResult, lost_episode
@@ -120,7 +121,7 @@ class RunState:
                 self._seconds[task].add(seconds)
                 self._all_seconds.add(seconds)
         self._unwritten = 0
-        self._tally = _Tally()
+        self._tally, self._pace = _Tally(), Pace()
         self._nodes, self._copies = Nodes(), Copies()
         self._max_errors, self._n_errors = max_errors, 0
         self._stopped = False
@@ -330,6 +331,7 @@ class RunState:
         elapsed = now - self._first_lease if self._first_lease is not None else 0.0
         rate = done / elapsed if elapsed > 0 else 0.0
         remaining = self._n_planned - self._n_skipped - done
+        eta = remaining / rate if rate > 0 else None
         return Progress(
             planned=self._n_planned,
             skipped=self._n_skipped,
@@ -346,7 +348,9 @@ class RunState:
             started=self._started,
             elapsed_s=elapsed,
             rate=rate,
-            eta_s=remaining / rate if rate > 0 else None,
+            eta_s=eta,
+            eta_band_s=self._pace.band(eta, remaining),
+            limit=self._pace.limit(),
         )
 
     def _judge(self, results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
@@ -358,6 +362,7 @@ class RunState:
                 self._nodes.finished(result.node_id, identity)
                 self._seconds[result.unit.task].add(result.wall_s)
                 self._all_seconds.add(result.wall_s)
+                self._pace.add(result)
                 to_write.append(result)
                 continue
             error_type, message = result.error_type or "", result.error_message or ""
