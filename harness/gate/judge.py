@@ -23,6 +23,7 @@ from harness.gate.success import judge_success
 from harness.gate.verdict import RuleResult, Verdict, verdict_of
 from harness.ledger import Ledger, open_ledger
 from harness.ledger.storage import Location
+from harness.notebook import ShownInNotebooks
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
 
@@ -30,7 +31,7 @@ NEVER_TIMED = "Not judged: a positive control looks at no frame, so that no prob
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateResult(ShownInNotebooks):
     """A gate's verdict with its reasons and everything behind it."""
 
     verdict: Verdict

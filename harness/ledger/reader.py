@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.errors import LedgerError, UsageError
+from harness.errors import LedgerError, UsageError, unknown_name
 from harness.ledger.attempts import (
     IDENTITY,
     contradictory_keys,
@@ -22,8 +22,9 @@ from harness.ledger.attempts import (
 )
 from harness.ledger.identities import require_one_identity, stated_identities
 from harness.ledger.parts import locate_ledger, read_table
-from harness.ledger.schema import TABLES
+from harness.ledger.schema import COLUMNS, TABLES
 from harness.ledger.storage import Location
+from harness.notebook import ShownInNotebooks
 from harness.schedule.units import EpisodeIdentity
 from harness.spec.identity import PolicyIdentity
 from harness.spec.manifest import require_equal_manifests
@@ -34,7 +35,7 @@ _LARGE = ("episodes", "decisions", "latency")
 """Tables whose columns are read apart, as they are asked for."""
 
 
-class Ledger:
+class Ledger(ShownInNotebooks):
     """One or several ledgers, opened once and read as far as is asked for.
 
     The frames (`episodes`, `decisions`, …) are pandas with its nullable integers and booleans; times are UTC. An
@@ -186,6 +187,21 @@ class Ledger:
             known = ", ".join(sorted(self.manifests)) or "none"
             raise UsageError(f"No run in {self.path!r} has a protocol for suite {suite!r}. Known: {known}.")
         return self.manifests[suite]
+
+    @staticmethod
+    def columns(table: str) -> pd.DataFrame:
+        """What stands in a frame: its columns with type, unit and description.
+
+        Args:
+            table: "episodes", "decisions", "latency", …: the name of the frame.
+
+        Raises:
+            UsageError: There is no such table; the nearest is named.
+        """
+        if table not in COLUMNS:
+            raise unknown_name("ledger table", table, COLUMNS)
+        rows = [(each.name, str(each.type), each.unit or "", each.description) for each in COLUMNS[table]]
+        return pd.DataFrame(rows, columns=["column", "type", "unit", "description"]).set_index("column")
 
     @property
     def status(self) -> str | None:

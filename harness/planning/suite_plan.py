@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import NoLedgerError, UsageError
 from harness.ledger.reader import Ledger
+from harness.notebook import ShownInNotebooks
 from harness.planning.evidence import RunEvidence, read_evidence
 from harness.planning.forecast import Forecast, forecast
 from harness.planning.nodes_file import NodeKind, NodesFile, load_nodes
@@ -34,7 +35,7 @@ MUST_AGREE = ("control_hz", "max_steps", "settle_steps")
 
 
 @dataclass(frozen=True, slots=True)
-class SuitePlan:
+class SuitePlan(ShownInNotebooks):
     """What a run of a suite will take."""
 
     suite: str

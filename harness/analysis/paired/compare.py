@@ -33,6 +33,7 @@ from harness.analysis.paired.statistics import PairCounts, difference_interval, 
 from harness.analysis.paired.wall_clock import EvaluationTime, evaluation_time
 from harness.errors import UsageError
 from harness.ledger import TABLES, Ledger, open_ledger
+from harness.notebook import ShownInNotebooks
 
 MACHINE = {"isa": "instruction sets", "threads": "numbers of threads", "gl": "renderers"}
 """Columns of `nodes` that decide single episodes beside the checkpoint, and what they hold."""
@@ -146,7 +147,7 @@ class SuccessComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """Everything that two ledgers say about each other."""
 
     base: str

@@ -10,6 +10,7 @@ from harness.analysis.intervals import Interval, rate_interval
 from harness.analysis.paired.compare import SuccessComparison, compare_success, side_notices
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Side, require_same_clock, require_same_protocol
 from harness.analysis.paired.statistics import holm
+from harness.notebook import ShownInNotebooks
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MatrixEntry:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(ShownInNotebooks):
     """Every pair of several checkpoints."""
 
     entries: tuple[MatrixEntry, ...]
