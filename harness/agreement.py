@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from harness.analysis.agreement import Decisions
 from harness.errors import UsageError
 from harness.policies.base import Policy
+from harness.rollout.actions import check_answer
 from harness.rollout.decide import LocalDecider
 from harness.rollout.episode import run_episode
 from harness.rollout.limits import Alarm
@@ -51,7 +52,8 @@ class Shadowed:
         """The teacher's chunks; the student's are kept."""
         chunks = self._teacher.act(observations, noise, nfe=nfe)
         shadow = self._student.act(observations, noise, nfe=self._student_nfe)
-        pairs = zip(np.asarray(chunks.actions), np.asarray(shadow.actions), strict=True)
+        own = check_answer(self.info, chunks, len(observations))
+        pairs = zip(own, check_answer(self._student.info, shadow, len(observations)), strict=True)
         self.pairs += [(np.array(mine), np.array(theirs)) for mine, theirs in pairs]
         return chunks
 

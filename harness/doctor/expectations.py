@@ -19,6 +19,7 @@ from harness.doctor.faults import FAULTS
 from harness.doctor.observations import load_observations, observations_sha256, probe_noise
 from harness.errors import HarnessError, PolicyError, UsageError
 from harness.policies.base import Policy
+from harness.rollout.actions import check_answer
 from harness.spec.observation import Observation
 from harness.strict_json import read_object
 
@@ -53,11 +54,10 @@ def ask(policy: Policy, observations: Sequence[Observation], nfe: int | None = N
     for number, seen in enumerate(observations):
         drawn = None if noise is None else noise[number : number + 1]
         try:
-            chunk = np.asarray(policy.act([seen], drawn, nfe=nfe).actions, dtype=np.float32)
+            answered = policy.act([seen], drawn, nfe=nfe)
         except Exception as error:
             raise PolicyError(f"{policy.info.policy_id} raised at a probe: {type(error).__name__}: {error}.") from error
-        if chunk.ndim != 3 or chunk.shape[0] != 1 or chunk.shape[2] != 7:
-            raise PolicyError(f"{policy.info.policy_id} answered a probe with shape {chunk.shape}, not (1, T, 7).")
+        chunk = check_answer(policy.info, answered, 1)
         answers.append(chunk[0, :LENGTH])
         if hasattr(policy, "end_episode"):
             policy.end_episode(seen.episode_key)

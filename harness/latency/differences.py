@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.policies.base import Policy
+from harness.rollout.actions import check_answer
 from harness.schedule.keys import decision_noise
 from harness.spec.observation import Observation
 
@@ -56,7 +57,7 @@ def answer(policy: Policy, observations: Sequence[Observation], *, nfe: int | No
         first = decision * batch_size
         batch = [observations[(first + n) % len(observations)] for n in range(batch_size)]
         # A copy: what a recorded graph answers is overwritten by its next replay.
-        chunks.append(np.array(policy.act(batch, noise, nfe=nfe).actions, dtype=np.float32))
+        chunks.append(np.array(check_answer(policy.info, policy.act(batch, noise, nfe=nfe), batch_size)))
     return np.stack(chunks)
 
 

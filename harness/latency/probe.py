@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import HarnessError, PolicyError, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.latency.convergence import is_enough, is_warm, unmet
 from harness.latency.memory import peak_memory_bytes
 from harness.latency.spans import DeviceEvents, Span, SpanRecorder, Synchronize, nothing, synchronizer
@@ -24,9 +24,10 @@ from harness.latency.telemetry import Energy, Telemetry
 from harness.ledger.schema import COMPONENTS, Row
 from harness.policies.base import Policy, TimedPolicy
 from harness.policies.origin import origin_of
+from harness.rollout.actions import check_answer
 from harness.schedule.keys import decision_noise
 from harness.spec.budget import Budget
-from harness.spec.observation import ACTION_DIM, Observation, PolicyInfo
+from harness.spec.observation import Observation, PolicyInfo
 from harness.time_source import TimeSource
 
 SCOPE = (
@@ -320,13 +321,7 @@ class _Configuration:
         self.synchronize = synchronizer(self.policy)
         self.synchronize()
         self.first_call_s = self.clock.seconds() - start
-        expected = (self.batch_size, self.policy.info.chunk_length, ACTION_DIM)
-        if chunks.actions.shape != expected:
-            raise PolicyError(
-                f"{self.policy.info.policy_id} returned actions of shape {chunks.actions.shape}, expected {expected}."
-            )
-        if not np.isfinite(chunks.actions).all():
-            raise PolicyError(f"{self.policy.info.policy_id} returned NaN or infinite actions; nothing was timed.")
+        check_answer(self.policy.info, chunks, self.batch_size)
 
     def _sample(self) -> bool:
         """Measure until the budget is met; False when asked to stop."""

@@ -265,6 +265,11 @@ class PolicyRegistry:
                 f"The factory of policy kind {spec.kind!r} returned a {type(policy).__name__}, which lacks `info` or "
                 "`act`; return an object that implements harness.policies.base.Policy."
             )
+        if not isinstance(policy.info, PolicyInfo):
+            raise PolicyError(
+                f"The policy of kind {spec.kind!r} has an `info` that is a {type(policy.info).__name__}; make it a "
+                "harness.spec.observation.PolicyInfo, e.g. PolicyInfo(policy_id='mine', cameras=('agentview',))."
+            )
         if spec.kind == PYTHON_KIND and policy.info.identity is None:
             policy.info = replace(policy.info, identity=_source_identity(spec, policy.info))
         return policy

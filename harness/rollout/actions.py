@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.rollout.faults import PolicyActionError
-from harness.spec.observation import ACTION_DIM, ControlMode
+from harness.spec.observation import ACTION_DIM, ControlMode, PolicyInfo
 
 SHOWN = 5
 """Offending values that a message lists."""
@@ -63,3 +63,41 @@ def check_actions(
         )
     inside = chunk if control_mode == "absolute" else np.clip(chunk, -1.0, 1.0)
     return CheckedChunk(inside, (inside != chunk).any(axis=1))
+
+
+def check_answer(info: PolicyInfo, chunks: object, batch: int) -> NDArray[np.float32]:
+    """Check what `act` returned for a batch: the kind of object, its shape, and that its values are numbers.
+
+    Args:
+        info: What the policy says of itself.
+        chunks: What `act` returned; should be `ActionChunks`.
+        batch: B, observations of the decision.
+
+    Returns:
+        The actions, shape (B, info.chunk_length, 7).
+
+    Raises:
+        PolicyActionError: In one sentence, what was returned and what to return.
+    """
+    expected = (batch, info.chunk_length, ACTION_DIM)
+    wanted = f"return ActionChunks(actions) with float32 actions of shape {expected} (batch, chunk_length, 7)"
+    actions = getattr(chunks, "actions", None)
+    if actions is None:
+        shape = f" of shape {np.shape(chunks)}" if isinstance(chunks, np.ndarray | list | tuple) else ""
+        raise PolicyActionError(f"{info.policy_id} returned a {type(chunks).__name__}{shape} from act; {wanted}.")
+    try:
+        found = np.asarray(actions, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise PolicyActionError(
+            f"{info.policy_id} returned actions that are a {type(actions).__name__} and no array of numbers "
+            f"({error}); {wanted}."
+        ) from error
+    if found.shape != expected:
+        raise PolicyActionError(f"{info.policy_id} returned actions of shape {found.shape}; {wanted}.")
+    if not np.isfinite(found).all():
+        first = tuple(int(place) for place in np.argwhere(~np.isfinite(found))[0])
+        raise PolicyActionError(
+            f"{info.policy_id} returned {int((~np.isfinite(found)).sum())} values that are NaN or infinite, the first "
+            f"at {first}; look for a missing normalisation statistic or an overflow in the policy."
+        )
+    return found
