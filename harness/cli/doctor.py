@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "harness doctor",
+    "harness doctor --fix  # install the pinned version where another one is found",
     "harness doctor --json",
     "harness doctor --policy flow",
     "harness doctor --policy flow:checkpoints/mine --write-probe checkpoints/mine",
@@ -36,6 +37,9 @@ def command(
         Path | None,
         typer.Option(help="Folder with the probe.json of --policy.", show_default="the checkpoint's folder"),
     ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Install the pinned version where a check names it; of a venv only.")
+    ] = False,
     write_probe: Annotated[
         Path | None, typer.Option(help="Write probe.json of a --policy that is known to be well into this folder.")
     ] = None,
@@ -46,14 +50,26 @@ def command(
     resolution, state in the wrong order, unnormalised actions, random weights. No simulator is needed.
     """
     from harness.doctor import CHECKS, CheckStatus, run_checks
+    from harness.doctor.mend import mend
 
     if policy is None and (probe or write_probe):
         raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
+    if policy is not None and fix:
+        raise UsageError("--fix mends this machine's packages, not a policy: leave --policy out.")
     results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
+    mended = mend(results) if fix else []
+    for one in mended:
+        Screen().say(f"{one.name}: {one.command}: {one.fault or 'done'}")
+    if any(one.fault is None for one in mended):
+        results = run_checks(CHECKS)
     failed = any(result.status is CheckStatus.FAIL for result in results)
     tell_json(
         ctx,
-        lambda: {"ready": not failed, "checks": [{**asdict(one), "status": one.status.value} for one in results]},
+        lambda: {
+            "ready": not failed,
+            "checks": [{**asdict(one), "status": one.status.value} for one in results],
+            "mended": [asdict(one) for one in mended],
+        },
     )
     _print(results)
     if failed:

@@ -185,7 +185,8 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
     "plan serve": {"capacities": "one a kind of arrivals"},
     "doctor": {
         "ready": "whether no check fails",
-        "checks": "name, status (ok, warn, fail), found, remedy",
+        "checks": "name, status (ok, warn, fail), found, remedy, fix",
+        "mended": "of --fix: name, command, fault (null when done)",
     },
 }
 """Verb → key of its object → what stands there."""

