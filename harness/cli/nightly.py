@@ -8,11 +8,14 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.tracking import tell_trackers
 from harness.cli.values import parse_nfe, parse_policies
 from harness.cli.verb import json_target, tell_json
 from harness.errors import EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
 from harness.time_source import WallTime
+from harness.trackers import HELP as TRACKERS
+from harness.trackers import require_trackers
 
 if TYPE_CHECKING:
     from harness.nightly.night import NightEnd
@@ -58,6 +61,7 @@ def command(
     notify: Annotated[
         str | None, typer.Option(help="Command with {verdict} {report} {summary}, or a webhook's address.")
     ] = None,
+    log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
 
@@ -68,6 +72,7 @@ def command(
     from harness.policies.registry import POLICIES
     from harness.spec.suite import load_suite
 
+    require_trackers(log_to or [])
     # What a typing mistake is told by, before pandas and Ray are loaded.
     loaded = load_suite(suite)
     for spec in parse_policies([policy]) if policy is not None else ():
@@ -142,6 +147,11 @@ def command(
         raise
     for line in ended.lines:
         screen.say(line)
+    if log_to:
+        from harness.analysis.summary import Summary
+        from harness.ledger import read
+
+        tell_trackers(log_to, Summary(read(out)), out, screen)
     if keep is not None:
         pruning = plan_pruning(root, keep)
         prune(pruning)

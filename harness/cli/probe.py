@@ -8,10 +8,13 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
+from harness.cli.tracking import tell_trackers
 from harness.cli.values import parse_axes, parse_nfe, parse_policies
 from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
+from harness.trackers import HELP as TRACKERS
+from harness.trackers import require_trackers
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
@@ -79,6 +82,7 @@ def command(
         bool, typer.Option("--allow-shared", help="Measure beside another process on the accelerator, and mark it.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Add to the ledger that lies in --out.")] = False,
+    log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Time a policy's decision by component: preprocess, vision, prefix, each denoise step, postprocess.
 
@@ -91,6 +95,7 @@ def command(
     from harness.spec.resolve import parse
     from harness.spec.suite import Suite
 
+    require_trackers(log_to or [])
     named = {
         "dtype": dtype,
         "compile": compile_,
@@ -148,6 +153,7 @@ def command(
     failures = [str(failure) for result in session.results for failure in result.failures]
     write_texts([(json_target(ctx), lambda: _json(target, session, failures, summary))])
     render_terminal(summary, screen)
+    tell_trackers(log_to, summary, target, screen)
     screen.say(f"Ledger: {target}")
     if session.interrupted:
         screen.say("Interrupted: what was measured is in the ledger.")

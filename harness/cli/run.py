@@ -17,6 +17,7 @@ from harness.cli.gated_run import prepare_gate
 from harness.cli.output import write_texts
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.timing import TimingOptions, look_up
+from harness.cli.tracking import tell_trackers
 from harness.cli.values import parse_nfe, parse_policies, parse_profiles, parse_quantize
 from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
@@ -25,6 +26,8 @@ from harness.spec.changes import SuiteChanges
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.suite import Video
 from harness.time_source import WallTime
+from harness.trackers import HELP as TRACKERS
+from harness.trackers import require_trackers
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
@@ -125,6 +128,7 @@ def command(
     record_noise: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Noise on executed actions; the recorded ones are without.")
     ] = 0.0,
+    log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Run a suite: LIBERO rollouts fanned out over Ray, then its latency probes, then a report.
 
@@ -133,6 +137,7 @@ def command(
     from harness.policies.registry import POLICIES
     from harness.spec import load_suite
 
+    require_trackers(log_to or [])
     given = latency or (), latency_from or ()
     timing = TimingOptions(clock, *given, device, device_from, latency_as, network, sensor)
     plain = timing.apply(load_suite(suite))
@@ -180,7 +185,8 @@ def command(
             sources=sources,
         )
     found = gated.judge() if gated is not None and not result.interrupted else None
-    _show(ctx, result, screen, html, found)
+    summary = _show(ctx, result, screen, html, found)
+    tell_trackers(log_to, summary, result.out, screen)
     report_recorded(result, screen)
     if gated is not None and found is not None:
         gated.conclude(result, found, screen)
@@ -221,7 +227,7 @@ def _naming(resume_command: str, out: str, screen: Screen) -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _show(ctx: typer.Context, result: RunResult, screen: Screen, html: str | None, gate: GateResult | None) -> None:
+def _show(ctx: typer.Context, result: RunResult, screen: Screen, html: str | None, gate: GateResult | None) -> Summary:
     """Print the tables, and write the report and the aggregates of a whole ledger."""
     from harness.analysis.summary import Summary
     from harness.ledger import read
@@ -237,6 +243,7 @@ def _show(ctx: typer.Context, result: RunResult, screen: Screen, html: str | Non
     if path:
         screen.say(f"Report: {path}")
     screen.say(f"Ledger: {result.out}")
+    return summary
 
 
 def _json(result: RunResult, summary: Summary, html: str, gate: GateResult | None) -> str:

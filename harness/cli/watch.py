@@ -23,6 +23,8 @@ from harness.screen import Screen
 from harness.spec.budget import Budget
 from harness.spec.suite import ProbePlan, Video
 from harness.spec.timing import SYNCHRONOUS
+from harness.trackers import HELP as TRACKERS
+from harness.trackers import require_trackers
 from harness.watch.backlog.order import BacklogOrder
 
 if TYPE_CHECKING:
@@ -105,9 +107,7 @@ def command(
     notify: Annotated[
         str | None, typer.Option(help="Command with {name} {verdict} {summary} {report}, or a webhook's address.")
     ] = None,
-    log_to: Annotated[
-        list[str] | None, typer.Option(help="Also log to wandb[:PROJECT], mlflow[:EXPERIMENT], tensorboard[:DIR].")
-    ] = None,
+    log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Watch a training run and evaluate its checkpoints, without ever making training wait.
 
@@ -138,6 +138,7 @@ def command(
     if notify is not None:
         check_template(notify)
     parse_policies([policy_kind])
+    require_trackers(log_to or [])
     loaded = load_suite(suite)
     if any(clock != SYNCHRONOUS for clock in loaded.clock):
         raise UsageError(
@@ -215,9 +216,9 @@ def _hooks(
     trackers: list[str],
     wanted: tuple[int, ...] | None,
 ) -> Hooks:
+    from harness.trackers import open_sink
     from harness.watch.evaluation.machine import choose_gpus, read_gpus
     from harness.watch.learning_curve.publish import Judge, Publisher
-    from harness.watch.learning_curve.sinks import open_sink
     from harness.watch.service import Hooks, resume_command
 
     evaluation = settings.evaluation

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.ledger import open_ledger
 from harness.notify import News, notify
 from harness.report.terminal import print_table
+from harness.report.tracking import tracked_videos
 from harness.screen import Screen
 from harness.spec.rules import GateRules
+from harness.trackers import Sink, TrackedTable
 from harness.watch.backlog.journal import CheckpointStatus, JournalEntry, State
-from harness.watch.learning_curve.curve import Curve, read_curve
+from harness.watch.learning_curve.curve import Curve, Point, read_curve
 from harness.watch.learning_curve.render import best_sentence, curve_table, write_page, write_parquet
-from harness.watch.learning_curve.sinks import Sink, figures
 from harness.watch.training.outbox import RESULTS, write_json
 
 
@@ -82,7 +84,7 @@ class Publisher:
         if entry.status is CheckpointStatus.EVALUATED:
             for sink in self.sinks:
                 try:
-                    sink.log(point.step, figures(point))
+                    self._give(sink, curve, point)
                 except Exception as error:
                     self.screen.say(
                         f"{type(sink).__name__.strip('_')} did not take the result: {type(error).__name__}: {error}"
@@ -94,3 +96,28 @@ class Publisher:
             fault = notify(self.template, news)
             if fault is not None:
                 self.screen.say(f"The notification failed: {fault}")
+
+    def _give(self, sink: Sink, curve: Curve, point: Point) -> None:
+        """Figures and videos of a checkpoint, and the curve as a table."""
+        sink.log(point.step, figures(point))
+        table = curve_table(curve)
+        sink.table(point.step, TrackedTable(table.title, table.columns, table.rows))
+        if "://" in self.out:
+            return
+        episodes = open_ledger(self.out).episodes
+        for name, path in tracked_videos(episodes[episodes["policy_id"] == point.name], self.out):
+            sink.video(point.step, name, path)
+
+
+def figures(point: Point) -> dict[str, float]:
+    """A point of the learning curve as figures."""
+    values = {
+        "eval/success": point.rate,
+        "eval/success_low": point.low,
+        "eval/success_high": point.high,
+        "eval/episodes": float(point.n),
+        "eval/errors": float(point.errors),
+        "eval/decision_ms": point.decision_ms,
+        "eval/e2e_ms": point.e2e_ms,
+    }
+    return {name: value for name, value in values.items() if value is not None}
