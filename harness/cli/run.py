@@ -22,6 +22,7 @@ from harness.cli.values import parse_nfe, parse_policies, parse_profiles, parse_
 from harness.cli.verb import json_target
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.screen import Screen
+from harness.spec.canaries import CanaryMode
 from harness.spec.changes import SuiteChanges
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.suite import Video
@@ -65,6 +66,10 @@ def command(
             help="Axis: hardware profiles of the nodes to run served policies and probes on.",
             show_default="wherever there is room",
         ),
+    ] = None,
+    canaries: Annotated[
+        CanaryMode | None,
+        typer.Option(help="Compare nodes before they run: where they are unlike (auto), always, never."),
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="Directory or URI of the ledger.", show_default="reports/SUITE-TIME")
@@ -162,6 +167,7 @@ def command(
 
     screen = Screen()
     options = timing.arguments + recording.options + (gated.options if gated else "")
+    options += f" --canaries {canaries}" if canaries else ""
     values, profiles = (parse_nfe(nfe) if nfe else None), (parse_profiles(on) if on else None)
     sources = look_up(loaded, policies, values)
     resume_command = _resume_command(suite, policy, nfe, quantize, on, target, workers, address, video) + options
@@ -173,6 +179,7 @@ def command(
             policies=policies,
             nfe=values,
             on=profiles,
+            canaries=canaries,
             out=target,
             workers=workers,
             address=address,

@@ -26,6 +26,8 @@ class PolicySetup:
     info: PolicyInfo
     servers: tuple[object, ...] = ()
     """Actor handles of its policy servers; empty: the worker builds the policy itself."""
+    canaries: tuple[str | None, ...] = ()
+    """How the node of each server compared with the others'; empty where nobody asked."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What is known of its origin and how it is served: plain data for `runs.policies`."""
 
@@ -39,6 +41,8 @@ class NodeIdentity:
     hardware: str
     gl: str | None = None
     """What renders there, as in `nodes.gl`."""
+    canary: str | None = None
+    """How it compared with the reference, as in `episodes.canary`."""
 
 
 @dataclass(frozen=True, slots=True)

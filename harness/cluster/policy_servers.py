@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +63,30 @@ class PolicyServers:
             for i, (server, node_id) in enumerate(self._placed(setup)):
                 n_clients = len(range(i, n_workers, len(setup.servers)))
                 server.attach.remote(n_clients, hardware.get(node_id))
+
+    def placed(self, label: str) -> list[tuple[Any, str]]:
+        """Servers of a policy, each with Ray's id of its node."""
+        return list(self._placed(self.setups[label]))
+
+    def mark(self, labels: Mapping[str, str]) -> None:
+        """Keep how the nodes of servers compared: Ray's id of a node → its label, as in `episodes.canary`."""
+        for name, setup in self.setups.items():
+            told = tuple(labels.get(node_id) for _, node_id in self._placed(setup))
+            self.setups[name] = replace(setup, canaries=told if any(told) else ())
+
+    def drop(self, nodes: Collection[str]) -> None:
+        """Stop the servers on some nodes, for good. A policy that would be left without any keeps them."""
+        for name, setup in self.setups.items():
+            places = self.placed(name)
+            kept = [(server, node_id) for server, node_id in places if node_id not in nodes]
+            if not kept or len(kept) == len(places):
+                continue
+            for server, node_id in places:
+                if node_id in nodes:
+                    self._session.ray.kill(server)
+                    self._servers.remove(server)
+            self.setups[name] = replace(setup, servers=tuple(server for server, _ in kept))
+            self.slots = tuple(slot for slot in self.slots if slot.policy != name or slot.node_id not in nodes)
 
     def ask_use(self) -> dict[Any, str]:
         """Ask every server how busy it is, without waiting: reference of the answer → Ray's id of its node."""
@@ -155,7 +179,7 @@ def open_policies(
     for label, servers in started.items():
         info, record = described[label]
         if info.placement == "server":
-            setups[label] = PolicySetup(by_label[label], info, tuple(servers), record)
+            setups[label] = PolicySetup(by_label[label], info, tuple(servers), record=record)
             continue
         told = {key: value for key, value in record.items() if key not in ("serving", "threads")}
         setups[label] = PolicySetup(by_label[label], info, record=told)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from harness.ledger.schema import TABLES
+from harness.schedule.canaries import CanaryCheck
 from harness.schedule.result import EpisodeResult
 from harness.schedule.stragglers import Duplicate
 from harness.spec.observation import PolicyInfo
@@ -15,7 +16,7 @@ COPIED = (
     "outcome", "steps", "clipped", "sim_s", "wall_s", "reset_s", "physics_s", "render_s", "policy_wait_s", "attempt",
     "node_id", "hardware", "task", "trajectory_sha256", "video", "error_type", "error_message", "started_at", "worker",
     "startup_s", "build_s", "idle_s", "goals", "goals_held_end", "goals_held_best", "stage", "success_step",
-    "stale_steps", "hold_steps", "jerk_m_s3", "energy_j", "overruns",
+    "stale_steps", "hold_steps", "jerk_m_s3", "energy_j", "overruns", "canary",
 )  # fmt: skip
 """Columns of `episodes` that are fields of a result."""
 FROM_UNIT = (
@@ -50,6 +51,27 @@ def duplicate_rows(run_id: str, duplicates: Sequence[Duplicate]) -> list[dict[st
             "equal": each.equal,
         }
         for each in duplicates
+    ]
+
+
+def canary_rows(run_id: str, checks: Sequence[CanaryCheck]) -> list[dict[str, object]]:
+    """Rows of the table `canaries`.
+
+    Args:
+        run_id: The run that the rows belong to.
+        checks: One per row.
+    """
+    return [
+        {
+            "run_id": run_id,
+            "node_id": each.node.node_id,
+            "hardware": each.node.hardware,
+            **dict(zip(("isa", "gl", "accelerator"), each.node.machine, strict=True)),
+            **{name: getattr(each.answer, name) for name in ("kind", "subject", "sha256", "error")},
+            "reference_node_id": each.reference.node_id,
+            **{name: getattr(each, name) for name in ("equal", "difference", "tolerance", "within")},
+        }
+        for each in checks
     ]
 
 

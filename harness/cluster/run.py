@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from harness.clocks import DelaySource
+from harness.cluster.canaries import compare_nodes
 from harness.cluster.claim import Claimed, claim
 from harness.cluster.controller import start_controller
 from harness.cluster.drive import DriveResult, RolloutDrive
@@ -58,6 +59,7 @@ from harness.schedule.placement import (
 from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
 from harness.spec import PolicySpec, Suite, parse_policy
+from harness.spec.canaries import CanaryMode
 from harness.spec.changes import SuiteChanges
 from harness.spec.suite import Quantization, Video
 from harness.spec.timing import ClockName
@@ -105,6 +107,7 @@ def run(
     nfe: Sequence[int] | None = None,
     quantize: Sequence[Quantization] | None = None,
     on: Sequence[str] | None = None,
+    canaries: CanaryMode | None = None,
     out: str | os.PathLike[str],
     workers: int | None = None,
     address: str | None = None,
@@ -129,6 +132,7 @@ def run(
         nfe: NFE values in place of the suite's.
         quantize: Quantisation in place of the suite's, e.g. ("none", "int8").
         on: Hardware profiles of the nodes to run on, in place of the suite's: see `Suite.on`.
+        canaries: When unlike nodes are compared before they run, in place of the suite's: see `Suite.canaries`.
         out: Directory or `pyarrow.fs` URI of the ledger.
         workers: Rollout workers; None for one per CPU, less those that busy policy servers keep.
         address: Ray cluster to join ("auto", HOST:PORT); None starts one for the length of the run.
@@ -156,7 +160,9 @@ def run(
     request = RunRequest(
         suite,
         str(out),
-        SuiteChanges(specs, tuple(nfe or ()), video, quantize=tuple(quantize or ()), on=tuple(on or ())),
+        SuiteChanges(
+            specs, tuple(nfe or ()), video, quantize=tuple(quantize or ()), on=tuple(on or ()), canaries=canaries
+        ),
         workers=workers,
         address=address,
         resume=resume,
@@ -309,8 +315,12 @@ def work(
     for node_id, threads in claimed.servers.threads().items():
         if node_id in rows:
             rows[node_id]["threads"] = threads
-    places = {node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"]) for node_id, row in rows.items()}
-    hosts = [node for node in nodes if node.node_id in claimed.reports]
+    compared = compare_nodes(claimed, session, rows, listener.say)
+    places = {
+        node_id: NodeIdentity(row["node_id"], row["hardware"], row["gl"], compared.labels.get(node_id))
+        for node_id, row in rows.items()
+    }
+    hosts = [node for node in nodes if node.node_id in claimed.reports and node.node_id not in compared.quarantined]
     devices = {node_id: report.backend.devices for node_id, report in claimed.reports.items() if report.backend}
     slots = place(claimed, session, hosts, devices)
     renderers = spread_renderers(slots, devices)

@@ -23,6 +23,7 @@ from harness.rollout.episode_parts import write_part
 from harness.rollout.faults import explain_fault
 from harness.rollout.limits import Alarm
 from harness.rollout.record import RecordPlan, filmable, record_episode
+from harness.schedule.canaries import CANARY_LABELS
 from harness.schedule.leases import WorkItem
 from harness.schedule.result import EpisodeResult, lost_episode
 from harness.sim.base import SimConfig, Simulator, sim_config
@@ -111,6 +112,7 @@ class RolloutWorker:
             result,
             node_id=self._place.node_id,
             hardware=self._place.hardware,
+            canary=self._canary(policy),
             task=self._setup.task_names.get(unit.task, ""),
             worker=self._id,
             startup_s=startup_s,
@@ -169,6 +171,11 @@ class RolloutWorker:
                 require_same_policy(label, policy.info.stated_identity, built.info.stated_identity)
                 self._deciders[label] = LocalDecider(built, self._alarm, self._clock)
         return self._deciders[label]
+
+    def _canary(self, policy: PolicySetup) -> str | None:
+        """What the episodes of a policy say here: the worse of this node's label and its server's."""
+        told = [self._place.canary, *([policy.canaries[self._index % len(policy.canaries)]] if policy.canaries else [])]
+        return max((label for label in told if label is not None), key=CANARY_LABELS.index, default=None)
 
     def _wants_video(self, item: WorkItem, result: EpisodeResult) -> bool:
         import ray

@@ -155,6 +155,11 @@ class Ledger(ShownInNotebooks):
         return _to_pandas(self.rows("duplicates"))
 
     @cached_property
+    def canaries(self) -> pd.DataFrame:
+        """One row per keyed episode, frame or decision that a node repeated before a run of unlike nodes."""
+        return _to_pandas(self.rows("canaries"))
+
+    @cached_property
     def phases(self) -> pd.DataFrame:
         """One row per phase of a run."""
         return _to_pandas(self.rows("phases"))
@@ -224,6 +229,11 @@ class Ledger(ShownInNotebooks):
             said.append(
                 f"{unequal} of {len(twice)} episodes that two nodes ran went another way on the second (e.g. on "
                 f"{pairs['node_id'].iloc[0]} and {pairs['counted_node_id'].iloc[0]}): outcomes depend on the machine."
+            )
+        if outside := int((self.episodes["canary"] == "outside").sum()):
+            said.append(
+                f"{outside} of {len(self.episodes)} episodes ran on machines outside the tolerance of the canaries "
+                "(table `canaries`): do not pool them with the rest in silence."
             )
         if broken := self._surviving[1]:
             said.append(f"{broken} episodes have no whole series of decisions: theirs are left out.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from harness.schedule.canaries import CANARY_KINDS, CANARY_LABELS
 from harness.schedule.status import RunStatus
 from harness.spec.stages import STAGES
 
@@ -16,8 +17,8 @@ from harness.spec.stages import STAGES
 #               startup_s, build_s, idle_s, goals, goals_held_end, goals_held_best, stage and success_step,
 #               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3, energy_j and
 #               overruns,
-#               decisions.delay_ms, clock and latency_source, runs.timing. Null in parts of before.
-#               Tables added since: usage, phases, duplicates. Empty in ledgers of before.
+#               decisions.delay_ms, clock and latency_source, runs.timing; episodes.canary. Null in parts of before.
+#               Tables added since: usage, phases, duplicates, canaries. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -133,6 +134,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("jerk_m_s3", REAL, "RMS of the third difference of the end effector's position.", "m/s³"),
         Column("energy_j", REAL, "Energy of the source's device over all decisions; null when not measured.", "J"),
         Column("overruns", WHOLE, "Steps that took longer than their period; null in virtual time.", "control steps"),
+        Column("canary", TEXT, "How its machines compared to the reference; null: not asked.", None, CANARY_LABELS),
     ),
     "decisions": (
         _RUN,
@@ -240,6 +242,23 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("counted_wall_s", REAL, "What it took.", "s"),
         Column("counted_trajectory_sha256", TEXT, "Its digest of qpos."),
         Column("equal", TRUTH, "Whether both went the same way to the bit."),
+    ),
+    "canaries": (
+        _RUN,
+        Column("node_id", TEXT, "Node that answered."),
+        Column("hardware", TEXT, "What that node is."),
+        Column("isa", TEXT, "Its instruction set, as in `nodes`: with the next two, its class."),
+        Column("gl", TEXT, "What renders there; null for a decision."),
+        Column("accelerator", TEXT, "Its accelerator; null without one."),
+        Column("kind", TEXT, "What every node repeated.", None, CANARY_KINDS),
+        Column("subject", TEXT, "Which episode, camera or policy."),
+        Column("sha256", TEXT, "Digest of its answer: every position on the way, frame, or actions."),
+        Column("reference_node_id", TEXT, "Node that it is compared with: the first of the largest class."),
+        Column("equal", TRUTH, "Whether the answer is the reference's to the bit; null without an answer."),
+        Column("difference", REAL, "Largest difference of one number: m or rad, levels of 255, action units."),
+        Column("tolerance", REAL, "What it may be; 0 within a class."),
+        Column("within", TRUTH, "Whether it is within the tolerance."),
+        Column("error", TEXT, "Why there is no answer; null with one."),
     ),
     "phases": (
         _RUN,

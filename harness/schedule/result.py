@@ -84,6 +84,8 @@ class EpisodeResult:
     """The device's energy over the decisions, J; None where nobody measured it."""
     overruns: int | None = None
     """Control steps that took longer than their period, so that the next began late; None in virtual time."""
+    canary: str | None = None
+    """How the machines that it ran on compared with the reference (`CANARY_LABELS`); None where nobody asked."""
     retried: bool = False
     """Whether the unit is run again: its row tells of an attempt, and does not count."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.spec.canaries import CanaryMode
 from harness.spec.policy import PolicySpec
 from harness.spec.protocol import Instruction, Placements
 from harness.spec.resolve import parse
@@ -38,6 +39,8 @@ class SuiteChanges:
     """Quantisation in place of the suite's."""
     on: tuple[str, ...] = ()
     """Hardware profiles to run on, in place of the suite's."""
+    canaries: CanaryMode | None = None
+    """When unlike nodes are compared, in place of the suite's."""
     probe: Literal["kept", "retargeted", "dropped"] = "kept"
     """What becomes of the suite's probe, if it has one; retargeted: it times `policies` too."""
 
@@ -64,6 +67,8 @@ class SuiteChanges:
                 # Sampled placements have seeds of their own.
                 del protocol["placement_seed"], protocol["placement_seeding"]
             changes["protocol"] = {**protocol, **ruled}
+        if self.canaries is not None:
+            changes["canaries"] = {**suite.canaries.model_dump(), "run": self.canaries}
         if self.episodes is not None:
             changes["tasks"] = tuple({**tasks.model_dump(), "init_states": self.episodes} for tasks in suite.tasks)
         if suite.probe is not None and self.probe != "kept":

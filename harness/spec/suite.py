@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import SpecError, UsageError
 from harness.spec.budget import Budget
+from harness.spec.canaries import Canaries
 from harness.spec.policy import OptionValue, PolicySpec
 from harness.spec.protocol import Protocol
 from harness.spec.resolve import SpecModel, find, load_yaml, parse
@@ -144,6 +145,8 @@ class Suite(SpecModel):
     """How often an episode is tried when the infrastructure fails."""
     max_errors: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None = None
     """Episodes, or their share of the plan, that may end as errors before the run stops; null lets it go on."""
+    canaries: Canaries = Canaries()
+    """When unlike nodes are compared before they run, and what becomes of one that differs too much."""
 
     @model_validator(mode="before")
     @classmethod

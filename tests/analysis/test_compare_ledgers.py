@@ -260,7 +260,8 @@ def test_pairs_across_two_classes_of_machines_are_counted(make_ledger: Any) -> N
     told = [notice for notice in compare(base, mixed).notices if "two classes" in notice]
     assert told == [
         "pi against pi: 2 of 2 pairs have their episodes on machines of two classes (instruction sets, numbers of "
-        "threads, renderers)."
+        "threads, renderers). No canaries have compared the two (`harness run --canaries always` on a cluster that has "
+        "both)."
     ]
     same = make_ledger("same", ["++++"], node_id="b")
     LedgerWriter(same).append("nodes", [{"run_id": "run-same", "node_id": "b", "isa": "avx512", "gl": "osmesa"}])
@@ -326,3 +327,16 @@ def _episodes(path: Path) -> list[dict[str, Any]]:
 def test_common_failures_have_the_law_that_scipy_gives_them(n: int, a: int, b: int) -> None:
     expected = stats.hypergeom.pmf(np.arange(min(a, b) + 1), n, a, b)
     np.testing.assert_allclose(_in_common(n, a, b), expected, rtol=1e-6, atol=1e-12)
+
+
+def test_what_canaries_found_stands_beside_the_pairs_that_cross_a_class(make_ledger: Any) -> None:
+    base = make_ledger("base", ["++++"], node_id="a")
+    LedgerWriter(base).append("nodes", [{"run_id": "run-base", "node_id": "a", "isa": "avx512"}])
+    mixed = make_ledger("mixed", ["++++"], node_id="b", canary="outside")
+    LedgerWriter(mixed).append("nodes", [{"run_id": "run-mixed", "node_id": "b", "isa": "avx2"}])
+    check = {"run_id": "run-mixed", "kind": "episode", "reference_node_id": "a", "tolerance": 1e-3, "within": False}
+    found = [{**check, "node_id": "a", "difference": 0.0}, {**check, "node_id": "b", "difference": 0.25}]
+    LedgerWriter(mixed).append("canaries", found)
+    told = " ".join(compare(base, mixed).notices)
+    assert "Canaries of unlike machines differed by at most: episode 0.25 m or rad." in told
+    assert "4 of 4 pairs have an episode on a machine outside the tolerance of the canaries." in told

@@ -218,6 +218,14 @@ class PretendsToImportTorch(Steady):
         sys.modules.setdefault("torch", types.ModuleType("torch"))
 
 
+class Drifts(Steady):
+    """Decides a little otherwise where the variable STUB_DRIFT says so, as another GPU would."""
+
+    def act(self, observations, noise, *, nfe=None):
+        drift = float(os.environ.get("STUB_DRIFT", "0"))
+        return ActionChunks(np.full((len(observations), 1, 7), 1 - drift, dtype=np.float32))
+
+
 class Chunked(Steady):
     """Chunks of five actions, each a function of the episode, the decision and the action's place."""
 

@@ -77,6 +77,9 @@ def test_rows_name_the_hardware_that_nodes_are_labelled_with_and_nodes_of_one_ho
     assert max(nodes.values(), key=len) == f"{min(nodes.values(), key=len)}-2"
     rows = ledger.episodes.groupby("hardware")["node_id"].unique()
     assert {hardware: list(ids) for hardware, ids in rows.items()} == {name: [node] for name, node in nodes.items()}
+    # Both are of one class, the machine's, so that there was nothing to compare.
+    assert ledger.canaries.empty
+    assert ledger.episodes["canary"].isna().all()
 
 
 def test_one_policy_on_two_devices_is_two_policies_each_served_where_it_says(cluster, tmp_path) -> None:
@@ -111,6 +114,36 @@ def test_a_slow_nodes_last_episode_is_run_elsewhere_too_and_compared(cluster, tm
     assert twice["equal"]
     assert twice["wall_s"] > 5 > twice["counted_wall_s"]
     assert {twice["hardware"], twice["counted_hardware"]} == {"a100-sxm-80gb", "dgx-spark-gb10"}
+
+
+CANARIES = SUITE.replace("Checkpointed", "Drifts").replace("trials: 20", "tasks: [0, 1], init_states: 6")
+
+
+@pytest.mark.parametrize("fate", ["label", pytest.param("quarantine", marks=pytest.mark.slow)])
+def test_a_node_that_answers_its_canaries_otherwise_is_labelled_or_gets_nothing(cluster, tmp_path, fate) -> None:
+    (tmp_path / "two.yaml").write_text(f"{CANARIES}canaries: {{outside: {fate}}}\n")
+    command = ("run", "two.yaml", "--out", "led", "--address", cluster.address, "--canaries", "always")
+    drifting = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "env_vars": {"STUB_DRIFT": "0.05"}}
+    odd = cluster.add_node(**drifting, labels={"hardware": "jetson-orin-nano-8gb"})
+    try:
+        done = harness_cli(*command, folder=tmp_path)
+    finally:
+        cluster.remove_node(odd)
+    assert done.returncode == 0, done.stderr
+    ledger = harness.read(tmp_path / "led")
+    checks = ledger.canaries
+    assert checks["kind"].value_counts().to_dict() == {"episode": 6, "frame": 3, "decision": 3}
+    outside = checks[~checks["within"].astype(bool)]
+    assert outside[["hardware", "kind"]].to_numpy().tolist() == [["jetson-orin-nano-8gb", "decision"]]
+    assert outside["difference"].iloc[0] == pytest.approx(0.05)
+    assert checks[checks["kind"] == "episode"]["equal"].all()
+    labels = ledger.episodes.groupby("hardware")["canary"].unique().map(list).to_dict()
+    if fate == "label":
+        assert labels.pop("jetson-orin-nano-8gb") == ["outside"]
+        assert "episodes ran on machines outside the tolerance" in " ".join(ledger.notices)
+    assert set(labels) == {"a100-sxm-80gb", "dgx-spark-gb10"}
+    assert sorted(label for each in labels.values() for label in each) == ["reference", "within"]
+    assert "Canaries" in done.stdout
 
 
 def test_hardware_that_no_node_is_ends_the_run_before_it_begins(cluster, tmp_path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from harness.cli.app import invoke
 from harness.ledger import LedgerWriter, read
 from harness.ledger.schema import COLUMNS, COMPONENTS, OUTCOMES, PHASES, PLAN_STATUSES, TABLES, Column
+from harness.schedule.canaries import CANARY_KINDS, CANARY_LABELS
 from harness.spec.stages import STAGES
 
 FROZEN = Path(__file__).parents[1] / "data" / "ledger_2026_11"
@@ -52,6 +53,8 @@ def test_closed_lists_are_named() -> None:
         ("phases", "phase"): PHASES,
         ("duplicates", "outcome"): OUTCOMES,
         ("duplicates", "counted_outcome"): OUTCOMES,
+        ("episodes", "canary"): CANARY_LABELS,
+        ("canaries", "kind"): CANARY_KINDS,
         ("plans", "status"): PLAN_STATUSES,
     }
 

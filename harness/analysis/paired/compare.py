@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.intervals import Interval, rate_interval
 from harness.analysis.latency.comparison import LatencyComparison, compare_latency
+from harness.analysis.paired.crossings import MACHINE, crossings
 from harness.analysis.paired.overlap import FailureOverlap, failure_overlap
 from harness.analysis.paired.pairing import (
     ERROR,
@@ -34,9 +35,6 @@ from harness.analysis.paired.wall_clock import EvaluationTime, evaluation_time
 from harness.errors import UsageError
 from harness.ledger import TABLES, Ledger, open_ledger
 from harness.notebook import ShownInNotebooks
-
-MACHINE = {"isa": "instruction sets", "threads": "numbers of threads", "gl": "renderers"}
-"""Columns of `nodes` that decide single episodes beside the checkpoint, and what they hold."""
 
 HOW_ACROSS = "Probe both on one machine, or say `--hardware any` (in a rule of a gate, `hardware: any`)."
 """What to do about two machines."""
@@ -260,7 +258,7 @@ def _notices(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side
     yield from side_notices([side for pair in matched for side in pair])
     if matched:
         yield from machine_notices([base, candidate])
-        yield from _crossings(base, candidate, matched)
+        yield from crossings(base, candidate, matched)
 
 
 def side_notices(sides: Iterable[Side]) -> Iterator[str]:
@@ -283,32 +281,6 @@ def machine_notices(ledgers: Sequence[Ledger]) -> Iterator[str]:
                 f"{which} ran on different {name} ({' against '.join(found)}): single episodes can end otherwise for "
                 "that reason alone."
             )
-
-
-def _crossings(base: Ledger, candidate: Ledger, matched: Sequence[tuple[Side, Side]]) -> Iterator[str]:
-    """How many pairs have one episode on a machine of another class than the other."""
-    classes = _machine_classes(base), _machine_classes(candidate)
-    for old, new in matched:
-        pairing = pair(old, new)
-        sides = zip((old, new), classes, (pairing.base_rows, pairing.candidate_rows), strict=True)
-        one, two = ([known.get(place) for place in _places(side, rows)] for side, known, rows in sides)
-        crossed = sum(a is not None and b is not None and a != b for a, b in zip(one, two, strict=True))
-        if crossed:
-            yield (
-                f"{new.label} against {old.label}: {crossed} of {len(one)} pairs have their episodes on machines of "
-                f"two classes ({', '.join(MACHINE.values())})."
-            )
-
-
-def _machine_classes(ledger: Ledger) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(run, node) → what of it decides single episodes."""
-    rows = ledger.rows("nodes", ["run_id", "node_id", *MACHINE]).to_pylist()
-    return {(row["run_id"], row["node_id"]): tuple(row[name] for name in MACHINE) for row in rows}
-
-
-def _places(side: Side, rows: NDArray[np.int64]) -> list[tuple[Any, Any]]:
-    kept = side.details.take(pa.array(rows))
-    return list(zip(kept["run_id"].to_pylist(), kept["node_id"].to_pylist(), strict=True))
 
 
 def _values(ledger: Ledger, column: str) -> list[str]:

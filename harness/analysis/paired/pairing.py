@@ -31,13 +31,13 @@ Codes = NDArray[np.int8]
 _CODES = pa.array(["timeout", "success", "error"])
 _COLUMNS = [
     *("run_id", "episode_key", "suite", "task_id", "task", "init_state_id", "trial", "policy_id", "nfe", "checkpoint"),
-    *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware", "node_id"),
+    *("checkpoint_sha256", "outcome", "attempt", "started_at", "video", "hardware", "node_id", "canary"),
     *("goals", "goals_held_best", "stage"),
     *("clock", "latency_source"),
     # Of `wall_clock`: asked for here, so that each part is opened once.
     *("reset_s", "physics_s", "render_s", "policy_wait_s", "wall_s"),
 ]
-_DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video", "run_id", "node_id")
+_DETAILS = ("suite", "task_id", "task", "init_state_id", "trial", "video", "run_id", "node_id", "canary")
 
 
 Scored = bool | None
