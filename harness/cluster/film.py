@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.errors import LedgerError
 from harness.ledger.storage import Location
 from harness.rollout.replay import replay_frames
 from harness.schedule.result import EpisodeResult
@@ -19,16 +20,23 @@ from harness.spec.observation import CAMERAS
 
 RESOLUTION = 256
 """Height and width of a video's frames, pixels."""
+LONGEST = 120
+"""Characters of a name in a path."""
 FPS = 20
 """Real time at LIBERO's control rate of 20 Hz."""
 
 
 def video_path(result: EpisodeResult) -> str:
-    """Path of an episode's video, relative to the ledger's directory."""
+    """Path of an episode's video, relative to the ledger's directory: three parts, whatever names are in it."""
     unit = result.unit
-    policy = re.sub(r"[^A-Za-z0-9._-]+", "-", unit.policy) + (f"-nfe{unit.nfe}" if unit.nfe is not None else "")
-    episode = f"{unit.suite}-task{unit.task_id}-init{unit.init_state_id}-trial{unit.trial}-{result.outcome}"
+    policy = _part(unit.policy) + (f"-nfe{unit.nfe}" if unit.nfe is not None else "")
+    episode = f"{_part(unit.suite)}-task{unit.task_id}-init{unit.init_state_id}-trial{unit.trial}-{result.outcome}"
     return f"videos/{policy}/{episode}.mp4"
+
+
+def _part(name: str) -> str:
+    """A name as part of a path: neither a step upwards nor hidden, and short enough for any file system."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".")[:LONGEST] or "-"
 
 
 def cameras_for(renderer: str) -> tuple[str, ...]:
@@ -42,6 +50,7 @@ def film(
     actions: Sequence[NDArray[np.float32]],
     ledger: Location,
     cameras: Sequence[str],
+    send: Callable[[str, bytes], object] | None = None,
 ) -> str:
     """Play an episode again and film it.
 
@@ -51,6 +60,7 @@ def film(
         actions: Actions that it executed, shape (7,) each.
         ledger: The ledger's directory; to one that is not local the finished video is uploaded.
         cameras: Cameras, put side by side.
+        send: Takes (path, the video) on a node that need not share the ledger's file system; None: it is here.
 
     Returns:
         Path of the video, relative to the ledger.
@@ -63,11 +73,16 @@ def film(
 
     path = video_path(result)
     with tempfile.TemporaryDirectory(prefix="harness-video-") as scratch:
-        target = Path(ledger.root if ledger.is_local else scratch) / path
+        here = ledger.is_local and send is None
+        target = Path(ledger.root if here else scratch) / path
+        if here and not Path(ledger.root).is_dir():
+            raise LedgerError(f"The ledger {ledger.label!r} was removed while a run wrote to it.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with VideoWriter(target, fps=FPS) as writer:
             for frame in replay_frames(simulator, result, actions, cameras, RESOLUTION):
                 writer.append(frame)
-        if not ledger.is_local and target.is_file():
+        if send is not None:
+            send(path, target.read_bytes())
+        elif not here and target.is_file():
             ledger.write_file(path, pa.py_buffer(target.read_bytes()))
     return path

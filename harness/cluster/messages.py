@@ -60,6 +60,8 @@ class WorkerSetup:
     video_dir: str | None = None
     """The ledger that relative video paths start from, an absolute path or a URI; None: no videos."""
     video_cameras: tuple[str, ...] = ()
+    ledger_node: str | None = None
+    """Ray's id of the node that writes a local ledger: others need not share its file system, and send their videos."""
     recording: Recording | None = None
     """What becomes of episodes as demonstrations; None: nothing."""
     isolation: Isolation = NO_LIMITS

@@ -458,6 +458,7 @@ def worker_setup(
         },
         places=places,
         video_dir=(location.root if location.is_local else location.label) if suite.video != "none" else None,
+        ledger_node=session.driver_node_id,
         video_cameras=cameras_for(renderers[0] if renderers else "none"),
         recording=claimed.prepared.recording,
         isolation=session.isolation,

@@ -51,6 +51,7 @@ class RolloutWorker:
         self._index = int("".join(c for c in worker_id.partition(".")[0] if c.isdigit()) or 0)
         node_id: str = ray.get_runtime_context().get_node_id()
         self._place = setup.places.get(node_id, NodeIdentity(node_id, ""))
+        self._away = setup.ledger_node not in (None, node_id)
         self._clock = setup.time
         self._alarm = Alarm()
         self._configs = sim_configs(setup)
@@ -188,11 +189,18 @@ class RolloutWorker:
         claim = self._controller.claim_video.remote(unit.policy_at_nfe, unit.task)
         return bool(ray.get(claim))
 
+    def _send_video(self, path: str, video: bytes) -> None:
+        import ray
+
+        ray.get(self._controller.keep_video.remote(path, video))
+
     def _film(self, simulator: Simulator, result: EpisodeResult, actions: Sequence[NDArray[Any]]) -> str | None:
         """Film an episode; a video that cannot be made is a warning, for the episode itself is fine."""
         assert self._setup.video_dir is not None  # noqa: S101
         try:
-            return film(simulator, result, actions, Location.of(self._setup.video_dir), self._setup.video_cameras)
+            ledger = Location.of(self._setup.video_dir)
+            send = self._send_video if ledger.is_local and self._away else None
+            return film(simulator, result, actions, ledger, self._setup.video_cameras, send)
         except Exception as error:
             self._controller.warn.remote(f"A video could not be made. {explain_fault(error)[1]}")
             return None

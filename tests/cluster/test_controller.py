@@ -183,3 +183,13 @@ def test_a_simulator_that_cannot_be_trusted_is_built_anew():
     cache.discard(("stub", 0), config)
     assert first.closed
     assert cache.get(("stub", 0), config) is not first
+
+
+def test_a_video_that_is_sent_lies_in_the_ledger_and_nowhere_else(tmp_path):
+    controller = controller_of(tmp_path / "led")
+    controller.keep_video("videos/p/episode.mp4", b"frames")
+    assert (tmp_path / "led" / "videos" / "p" / "episode.mp4").read_bytes() == b"frames"
+    for path in ("../escaped.mp4", "videos/../../escaped.mp4", "/tmp/escaped.mp4", "episodes/part-0.parquet"):
+        with pytest.raises(LedgerError, match="no path of a video"):
+            controller.keep_video(path, b"frames")
+    assert [file.name for file in tmp_path.rglob("*.mp4")] == ["episode.mp4"]
