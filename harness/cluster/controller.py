@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from harness.cluster.rows import decision_rows, duplicate_rows, episode_rows
 from harness.errors import HarnessError, LedgerError
@@ -56,7 +59,7 @@ class Controller:
             clock: Time of day and stopwatch of leases.
             early_stopping: Looks at every result that is in the ledger, and may stop the run.
         """
-        self._state, self._writer, self._clock = state, LedgerWriter(out), clock
+        self._state, self._writer, self._clock = state, LedgerWriter(out, claimed=True), clock
         self._run_id, self._infos = run_id, dict(infos)
         self._lock, self._appending = threading.Lock(), threading.Lock()
         self._waiting: list[EpisodeResult] = []
@@ -93,6 +96,17 @@ class Controller:
         """Whether a failed episode may be filmed."""
         with self._lock:
             return self._state.claim_video(variant, task)
+
+    def keep_video(self, path: str, video: bytes) -> None:
+        """Write a video that a worker on another node has made.
+
+        Raises:
+            LedgerError: It cannot be written, or its path leads out of the ledger's videos.
+        """
+        parts = PurePosixPath(path).parts
+        if parts[:1] != ("videos",) or ".." in parts:
+            raise LedgerError(f"{path!r} is no path of a video in a ledger.")
+        self._writer.location.write_file(path, pa.py_buffer(video))
 
     def warn(self, message: str) -> None:
         """Keep a message for the end of the run; the same one is kept once."""

@@ -18,6 +18,7 @@ import psutil
 
 from harness.cluster.isolation import NO_LIMITS, Isolation
 from harness.cluster.ray_start import explain_join, explain_start, joining_token, private_token
+from harness.cluster.watchdog import Watchdog
 from harness.cores import usable_cores
 from harness.errors import NodeError, UsageError
 from harness.interrupts import SIGNALS, give_back
@@ -169,12 +170,15 @@ def open_session(
             else:
                 _join(ray, address)
     left = _started(ray) if address is None else []
+    watchdog = Watchdog(left) if left else None
     try:
         yield _session(ray, address is None, isolation)
     finally:
         left += _started(ray) if address is None else []
         ray.shutdown()
         _end(left)
+        if watchdog is not None:
+            watchdog.leave()
 
 
 def _session(ray: Any, owned: bool, isolation: Isolation) -> RaySession:

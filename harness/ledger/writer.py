@@ -39,7 +39,12 @@ class LedgerWriter:
     """
 
     def __init__(
-        self, path: str | Path, *, now: Callable[[], datetime] = utc_now, filesystem: pa.fs.FileSystem | None = None
+        self,
+        path: str | Path,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        filesystem: pa.fs.FileSystem | None = None,
+        claimed: bool = False,
     ) -> None:
         """Point at a ledger.
 
@@ -47,9 +52,10 @@ class LedgerWriter:
             path: Local directory, or a `pyarrow.fs` URI such as `s3://bucket/run`.
             now: Clock that names the parts; readers order parts by it.
             filesystem: A `pyarrow.fs.FileSystem` for `path`, when no URI can describe it.
+            claimed: Whether the ledger has been claimed by another writer of the same run, so that it has to be there.
         """
         self.location = Location.of(path, filesystem)
-        self._now = now
+        self._now, self._claimed = now, claimed
         self._latest: dict[str, str] = {}
 
     def claim(self, suite_yaml: str, protocol_json: str, protocol_sha256: str, *, resume: bool = False) -> None:
@@ -83,6 +89,7 @@ class LedgerWriter:
         probe = f"{location.root}/.write-test-{uuid.uuid4().hex[:8]}"
         location.write_whole(probe, pa.py_buffer(b"vla-harness\n"))
         location.filesystem.delete_file(probe)
+        self._claimed = True
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> str | None:
         """Write rows as one new part. When this returns, they survive a crash of the process and of the machine.
@@ -106,12 +113,18 @@ class LedgerWriter:
         pq.write_table(converted.replace_schema_metadata(metadata), sink, compression="zstd")
         directory = self.location.table_dir(table)
         if table not in self._latest:
+            self._require_there()
             self.location.make_dir(directory)
             self._latest[table] = max(map(_time_of, self.location.parts(table)), default="")
         self._latest[table] = _later(self._latest[table], self._now().astimezone(UTC))
         name = f"part-{self._latest[table]}-{uuid.uuid4().hex[:8]}.parquet"
         self.location.write_whole(f"{directory}/{name}", sink.getvalue())
         return f"{table}/{name}"
+
+    def _require_there(self) -> None:
+        """A ledger that somebody removed is not begun again in silence, without the rows that it held."""
+        if self._claimed and self.location.is_local and not Path(self.location.root).is_dir():
+            raise LedgerError(f"The ledger {self.location.label!r} was removed while a run wrote to it.")
 
 
 _TIME = "%Y%m%dT%H%M%S.%fZ"

@@ -174,6 +174,7 @@ def bench_scale(out: Path, n_workers: int, n_episodes: int, episode_s: float) ->
     ]
     state = RunState(plan, max_attempts=3, lease_limit_s=600.0, n_workers=n_workers, started=datetime.now(UTC))
     ledger = out / "scale"
+    ledger.mkdir(parents=True)
     controller = Controller(state, str(ledger), "scale", {"noop": PolicyInfo("noop")}, WallTime())
     waited: list[float] = []
     lock = threading.Lock()

@@ -52,11 +52,11 @@ def test_a_driver_killed_mid_run_loses_no_finished_episode_and_resuming_repeats_
     driver = start(tmp_path / "out")
     assert driver.stdout.readline().startswith("cluster 127.0.0.1:")
     wait_for(driver, 3)
-    # Ray notices a dead driver by its heartbeat, within half a minute or so; its own agents take longer still.
-    children = [child for child in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in child.name()]
+    # Ray notices a dead driver by its heartbeat, within half a minute or so, and its agents take longer still.
+    children = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.wait()
-    _, alive = psutil.wait_procs(children, timeout=90)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, "the private cluster outlived its driver"
     before = read(tmp_path / "out")
     assert 3 <= len(before.episodes) < PLANNED

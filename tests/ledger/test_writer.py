@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -292,3 +293,14 @@ def test_folders_that_readers_take_for_columns_are_warned_of(path: str, folder: 
     location = Location.of(path, pafs.LocalFileSystem())
     assert (location.partition_warning is None) == (folder is None)
     assert folder is None or repr(folder) in str(location.partition_warning)
+
+
+def test_a_claimed_ledger_that_was_removed_is_not_begun_again_in_silence(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path / "led")
+    writer.claim("name: s", "{}", "p")
+    writer.append("usage", [{"run_id": "r"}])
+    shutil.rmtree(tmp_path / "led")
+    for other in (writer, LedgerWriter(tmp_path / "led", claimed=True)):
+        with pytest.raises(LedgerError, match="was removed while a run wrote to it"):
+            other.append("phases", [{"run_id": "r"}])
+    assert not (tmp_path / "led").exists()
