@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from harness.errors import UsageError
-from harness.policies.openpi.options import TOKEN_ENV
+from harness.policies.servers.options import TOKEN_ENV
 
 
 def require_token(host: str, token: str | None) -> None:

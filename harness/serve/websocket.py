@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.errors import PolicyServerDied, PolicyServerLost, UsageError
-from harness.policies.openpi.link import Address
 from harness.policies.openpi.wire import pack, unpack
+from harness.policies.servers.address import Address
 from harness.serve.exposure import is_loopback, require_token
 from harness.serve.service import Conversation, PolicyService, complaint
 

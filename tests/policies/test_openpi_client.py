@@ -18,12 +18,12 @@ from websockets.sync.server import serve as open_server
 
 from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost, UsageError
 from harness.policies.openpi.client import OpenPiPolicy, connect
-from harness.policies.openpi.link import LONGEST_PAUSE_S, Address, parse_address, pause_s
 from harness.policies.openpi.messages import Welcome, decode_request, encode_welcome
 from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.options import read_options
 from harness.policies.registry import make_policy
+from harness.policies.servers.address import LONGEST_PAUSE_S, Address, parse_address, pause_s
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, Observation, PolicyInfo
 

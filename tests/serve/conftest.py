@@ -17,7 +17,7 @@ import pytest
 
 from harness.cluster.ray_session import open_session
 from harness.policies.base import Policy
-from harness.policies.openpi.link import Address
+from harness.policies.servers.address import Address
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
 from harness.serve.websocket import PolicyWebsocket

@@ -14,8 +14,8 @@ import numpy as np
 from served_policies import Looks, Served
 
 from harness.policies.openpi.client import connect
-from harness.policies.openpi.link import Address
 from harness.policies.openpi.options import OpenpiOptions
+from harness.policies.servers.address import Address
 from harness.spec.observation import CAMERAS, Observation
 
 CLIENT = """

@@ -21,11 +21,11 @@ from harness.latency import Budget, probe, synthetic_observations
 from harness.policies.base import no_span
 from harness.policies.controls import RandomPolicy
 from harness.policies.openpi.client import OpenPiPolicy, connect
-from harness.policies.openpi.link import Address
 from harness.policies.openpi.messages import encode_request
 from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.registry import make_policy
+from harness.policies.servers.address import Address
 from harness.schedule.keys import decision_noise
 from harness.serve.exposure import require_token
 from harness.serve.sizing import BatchPlan

@@ -27,9 +27,9 @@ import harness
 from harness.errors import PolicyError
 from harness.policies.lerobot.check import require_lock
 from harness.policies.openpi.client import OpenPiPolicy, connect
-from harness.policies.openpi.link import Address
 from harness.policies.openpi.options import OpenpiOptions
 from harness.policies.registry import PolicyRequest
+from harness.policies.servers.address import Address
 
 NEEDS = ("websockets>=15", "msgpack>=1.1", "pydantic>=2.9", "pyyaml>=6", "packaging>=24", "pillow>=11", "psutil>=6")
 """What the serving end of this package needs beside the stack."""

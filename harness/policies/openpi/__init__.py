@@ -29,7 +29,7 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
     """
     try:
         from harness.policies.openpi.client import connect
-        from harness.policies.openpi.link import parse_address
+        from harness.policies.servers.address import parse_address
     except ModuleNotFoundError as error:
         raise PolicyError(
             f"openpi:// needs the module {error.name!r}, which is not installed here; install websockets and msgpack "
@@ -42,7 +42,7 @@ def make(spec: PolicyRequest) -> OpenPiPolicy:
 
 def check(spec: PolicyRequest, local: bool) -> None:
     """Check address and options; whether somebody answers is found out when the policy is made."""
-    from harness.policies.openpi.link import parse_address
+    from harness.policies.servers.address import parse_address
 
     del local
     read_options(OpenpiOptions, "openpi", spec.options)

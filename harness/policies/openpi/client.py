@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost
-from harness.policies.base import SpanTimer, no_span
-from harness.policies.openpi.link import Address, Link, LinkLost, reach
+from harness.policies.base import no_span
+from harness.policies.openpi.dialect import dialect_of
+from harness.policies.openpi.link import SHOWN, Link, reach
 from harness.policies.openpi.messages import (
     ACTIONS_KEY,
     EXTENSION,
@@ -25,13 +26,14 @@ from harness.policies.openpi.messages import (
     encode_request,
 )
 from harness.policies.openpi.options import OpenpiOptions
+from harness.policies.servers.address import Address, LinkLost
+from harness.policies.servers.convention import chunk_of
+from harness.policies.servers.reconnecting import ReconnectingPolicy
 from harness.spec.identity import PolicyIdentity, digest_of
-from harness.spec.observation import ACTION_DIM, CAMERAS, ActionChunks, Observation, PolicyInfo, RemoteTiming
+from harness.spec.observation import CAMERAS, Observation, PolicyInfo, RemoteTiming
 
 DEFAULT_REPLAN = 5
 """Replan interval for servers that state none. Source: openpi, examples/libero/main.py (`replan_steps`)."""
-GIVE_UPS = 3
-"""How often in a row a server may stay away for `reconnect_s` before the run is given up."""
 IDENTITY = ("policy_id", "checkpoint", "chunk_length", "noise_shape", "nfe_options", "cameras")
 """What must not change when a server of this project comes back, besides the parts of its policy's identity."""
 IDENTIFYING = frozenset({
@@ -67,7 +69,7 @@ def connect(
         PolicyError: Whoever answers is no server for this harness or this robot.
     """
     try:
-        link = reach(address, token, options.connect_s, seconds=seconds, sleep=sleep)
+        link = reach(address, token, options.connect_s, options.ca, seconds=seconds, sleep=sleep)
         try:
             welcome = decode_welcome(link.metadata, sender=str(address))
             info = _stated(welcome, options) if welcome else _found_out(link, options)
@@ -90,11 +92,12 @@ def _stated(welcome: Welcome, options: OpenpiOptions) -> PolicyInfo:
 
 
 def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
-    """What any other openpi server turns out to be, from its answer to an empty scene."""
+    """What any other openpi server turns out to be, from its metadata and its answer to an empty scene."""
+    dialect = dialect_of(link.metadata, options, str(link.address))
     blank = np.zeros((256, 256, 3), np.uint8)
     scene = Observation("do nothing", np.zeros(8, np.float32), dict.fromkeys(CAMERAS, blank))
-    answer = link.ask(encode_request(scene, None, None, number=0, extended=False), options.answer_s)
-    length = len(_actions(answer, None, str(link.address)))
+    answer = link.ask(dialect.encode(scene), options.answer_s)
+    length = len(_actions(answer, None, str(link.address), padded=options.padded))
     return PolicyInfo(
         policy_id="",
         cameras=CAMERAS,
@@ -107,16 +110,10 @@ def _found_out(link: Link, options: OpenpiOptions) -> PolicyInfo:
     )
 
 
-class OpenPiPolicy:
-    """A policy behind a websocket. Reconnects by itself; a server that stays away is the infrastructure's fault."""
+class OpenPiPolicy(ReconnectingPolicy[Link]):
+    """A policy behind a websocket."""
 
-    info: PolicyInfo
-    span: SpanTimer
-    """Timer of the components; the probe replaces it."""
-    warnings: tuple[str, ...]
-    """What a user should know about this server."""
-    provenance: Mapping[str, str]
-    """Where the policy runs, and what the server says of its origin."""
+    _options: OpenpiOptions
 
     def __init__(
         self,
@@ -129,112 +126,46 @@ class OpenPiPolicy:
         sleep: Callable[[float], None],
     ) -> None:
         """Take over an open connection; see `connect`."""
-        self.info = info
-        self.span = no_span
-        self._link: Link | None = link
-        self._address, self._welcome, self._metadata = link.address, welcome, link.metadata
-        self._options, self._token, self._seconds, self._sleep = options, token, seconds, sleep
+        stateful = welcome.stateful if welcome else bool(link.metadata.get("needs_session_id"))
+        super().__init__(link, link.address, info, options, stateful=stateful, seconds=seconds, sleep=sleep)
+        self._welcome, self._metadata, self._token = welcome, link.metadata, token
         self._requests = 0
         self._warned: set[str] = set()
-        self._given_up = 0
-        self.provenance = _provenance(link.address, welcome)
+        self._dialect = dialect_of({} if welcome else link.metadata, options, str(link.address))
+        self.provenance = _provenance(link.address, welcome) | self._dialect.convention.record()
         self.warnings = _warnings(welcome)
-
-    def act(
-        self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
-    ) -> ActionChunks:
-        """Ask for each observation; see `harness.policies.base.Policy.act`.
-
-        Raises:
-            PolicyServerDied: The server is gone and did not come back in time, or came back without the episode.
-            PolicyServerLost: It stayed away again and again, or came back with another policy.
-            PolicyError: It complains, or its answer is of another shape.
-        """
-        answers = [self._ask(seen, None if noise is None else noise[i], nfe) for i, seen in enumerate(observations)]
-        timing = answers[0][1] if len(answers) == 1 else None
-        return ActionChunks(np.stack([actions for actions, _ in answers]), timing)
 
     def end_episode(self, episode_key: str) -> None:
         """Let a server that keeps state per episode forget one; a lost connection has made it forget already."""
-        if self._link is None or self._welcome is None or not self._welcome.stateful:
+        if self._link is None or self._welcome is None or not self._stateful:
             return
         try:
             self._link.ask(encode_end(episode_key), self._options.answer_s)
         except (LinkLost, PolicyError):
             self._hang_up()
 
-    def close(self) -> None:
-        """Hang up."""
-        self._hang_up()
-
     def _ask(
-        self, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+        self, link: Link, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         self._requests += 1
-        message = encode_request(
-            seen,
-            noise,
-            nfe,
-            number=self._requests,
-            extended=self._welcome is not None,
-            spans=self.span is not no_span,
-        )
-        deadline: float | None = None
-        while True:
-            link = self._link or self._reconnect(deadline, seen.decision)
-            began = self._seconds()
-            try:
-                answer = link.ask(message, self._options.answer_s)
-                round_trip_ms = (self._seconds() - began) * 1e3
-                self._require_number(answer)
-                actions = _actions(answer, self.info.chunk_length, str(self._address))
-            except LinkLost as error:
-                self._hang_up()
-                deadline = self._seconds() + self._options.reconnect_s if deadline is None else deadline
-                self._refuse_to_resume(seen, deadline, error)
-                continue
-            except BaseException:
-                # Above all the alarm of a time limit: an answer that comes later must not be taken for the next one's.
-                self._hang_up()
-                raise
-            self._given_up = 0
-            timing = _timing(answer, round_trip_ms)
-            self._report(answer, timing)
-            return actions, timing
+        if self._welcome is None:
+            message = self._dialect.encode(seen)
+        else:
+            spans = self.span is not no_span
+            message = encode_request(seen, noise, nfe, number=self._requests, extended=True, spans=spans)
+        began = self._seconds()
+        answer = link.ask(message, self._options.answer_s)
+        round_trip_ms = (self._seconds() - began) * 1e3
+        self._require_number(answer)
+        actions = _actions(answer, self.info.chunk_length, str(self._address), padded=self._options.padded)
+        timing = _timing(answer, round_trip_ms)
+        self._report(answer, timing)
+        return actions, timing
 
-    def _reconnect(self, deadline: float | None, decision: int) -> Link:
-        """Connect again, until `deadline` or for as long as a decision may wait."""
-        limit_s = self._options.reconnect_s if deadline is None else max(deadline - self._seconds(), 0.0)
-        try:
-            link = reach(self._address, self._token, limit_s, seconds=self._seconds, sleep=self._sleep)
-        except LinkLost as error:
-            self._given_up += 1
-            if self._given_up >= GIVE_UPS:
-                raise PolicyServerLost(
-                    f"The policy server at {self._address} stayed away for {self._options.reconnect_s:g} s, "
-                    f"{GIVE_UPS} times in a row ({error}). Start it again, then continue with --resume."
-                ) from error
-            raise PolicyServerDied(
-                f"The policy server at {self._address} was lost at decision {decision} and did not come back within "
-                f"{self._options.reconnect_s:g} s ({error})."
-            ) from error
+    def _open(self, limit_s: float) -> Link:
+        link = reach(self._address, self._token, limit_s, self._options.ca, seconds=self._seconds, sleep=self._sleep)
         self._require_same(link)
-        self._link = link
         return link
-
-    def _refuse_to_resume(self, seen: Observation, deadline: float, error: LinkLost) -> None:
-        """Give an episode up whose state was lost with the connection; ask again for any other."""
-        if self._welcome is not None and self._welcome.stateful and seen.decision > 0:
-            self._reconnect(deadline, seen.decision)
-            raise PolicyServerDied(
-                f"The policy server at {self._address} was lost at decision {seen.decision} ({error}); it keeps state "
-                "per episode, so the episode has to start again."
-            ) from error
-        if self._seconds() >= deadline:
-            raise PolicyServerDied(
-                f"The policy server at {self._address} was lost at decision {seen.decision} again and again for "
-                f"{self._options.reconnect_s:g} s ({error})."
-            ) from error
 
     def _require_same(self, link: Link) -> None:
         try:
@@ -269,11 +200,6 @@ class OpenPiPolicy:
         if number != self._requests:
             raise PolicyError(f"{self._address} answered request {number} in place of {self._requests}.")
 
-    def _hang_up(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
-
     def _report(self, answer: Mapping[str, Any], timing: RemoteTiming) -> None:
         """Tell a probe what no span here can enclose: the server's components, and the rest of the round trip."""
         record = getattr(self.span, "record", None)
@@ -284,20 +210,16 @@ class OpenPiPolicy:
         record("transport", timing.transport_ms + timing.queue_ms)
 
 
-def _actions(answer: Mapping[str, Any], length: int | None, sender: str) -> NDArray[np.float32]:
+def _actions(
+    answer: Mapping[str, Any], length: int | None, sender: str, *, padded: bool = False
+) -> NDArray[np.float32]:
+    if answer.get("type") == "error":
+        raise PolicyError(
+            f"{sender} answered with an error in place of an answer: {str(answer.get('message'))[:SHOWN]}"
+        )
     if ACTIONS_KEY not in answer:
         raise PolicyError(f"{sender} answered without {ACTIONS_KEY!r}; it sent {', '.join(sorted(map(repr, answer)))}.")
-    try:
-        actions = np.asarray(answer[ACTIONS_KEY])
-    except (ValueError, TypeError, OverflowError) as error:
-        raise PolicyError(f"{sender} answered actions that are no array ({error}).") from error
-    fits = actions.ndim == 2 and actions.shape[1] == ACTION_DIM and len(actions) == (length or len(actions)) > 0
-    if not fits or actions.dtype.kind not in "iuf":
-        raise PolicyError(
-            f"{sender} answered actions of shape {actions.shape} and dtype {actions.dtype}, not "
-            f"({length or 'T'}, {ACTION_DIM}) numbers; it serves another robot, or another policy than before."
-        )
-    return actions.astype(np.float32)
+    return chunk_of(answer[ACTIONS_KEY], length, sender, padded=padded)
 
 
 def _timing(answer: Mapping[str, Any], round_trip_ms: float) -> RemoteTiming:

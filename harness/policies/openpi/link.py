@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_socket
 
 from harness.errors import PolicyError, UsageError
-from harness.policies.openpi.options import TOKEN_ENV
+from harness.policies.openpi.messages import ACTIONS_KEY
 from harness.policies.openpi.wire import pack, unpack
+from harness.policies.servers.address import Address, LinkLost, insist
+from harness.policies.servers.options import TOKEN_ENV
 
-DEFAULT_PORT, TLS_PORT = 8000, 443
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 MAX_ANSWER_BYTES = 16 * 2**20
 """Largest message that is taken from a server: a chunk of 1,000 actions is 0.1 MB."""
 HANDSHAKE_S = 10.0
@@ -25,59 +24,14 @@ SHOWN = 300
 """Characters of a server's complaint that are repeated."""
 
 
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-    path: str = ""
-    """Where on the server, from its first slash; empty for the root."""
-    secure: bool = False
-    """Whether it is reached over TLS (wss)."""
-
-    def __str__(self) -> str:
-        """As it is written on a command line."""
-        return f"openpi://{'wss://' if self.secure else ''}{self.netloc}{self.path}"
-
-    @property
-    def url(self) -> str:
-        """Address of the websocket."""
-        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{self.path}"
-
-    @property
-    def netloc(self) -> str:
-        """HOST:PORT, an IPv6 host in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class LinkLost(Exception):
-    """Nobody answers, or no longer: another attempt may succeed."""
-
-
-def parse_address(text: str | None) -> Address:
-    """Read [ws://|wss://]HOST[:PORT][/PATH]; an IPv6 host stands in brackets. The port is 8000, of wss 443.
-
-    Raises:
-        UsageError: Another form.
-    """
-    match = re.fullmatch(r"(?:(wss?)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?(/[^\s?#]*)?", text or "")
-    secure = match is not None and match[1] == "wss"
-    port = int(match[3] or (TLS_PORT if secure else DEFAULT_PORT)) if match else 0
-    if match is None or not 0 < port < 65536:
-        raise UsageError(
-            f"openpi://{text or ''} is no address; write openpi://HOST:PORT[/PATH], e.g. openpi://localhost:8000, or "
-            "wss://HOST/PATH over TLS."
-        )
-    return Address(match[2].strip("[]"), port, (match[4] or "").rstrip("/"), secure)
-
-
-def pause_s(attempt: int) -> float:
-    """How long to wait after failed attempt number `attempt`, from 0: doubling, up to a limit."""
-    return float(min(FIRST_PAUSE_S * 2.0 ** min(attempt, 16), LONGEST_PAUSE_S))
-
-
 def reach(
-    address: Address, token: str | None, limit_s: float, *, seconds: Callable[[], float], sleep: Callable[[float], None]
+    address: Address,
+    token: str | None,
+    limit_s: float,
+    ca: str | None = None,
+    *,
+    seconds: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> Link:
     """Connect, again and again with growing pauses.
 
@@ -85,6 +39,7 @@ def reach(
         address: The server.
         token: Sent along, when there is one.
         limit_s: When to give up, seconds.
+        ca: File of certificates that are trusted besides the system's.
         seconds: Stopwatch.
         sleep: Waits.
 
@@ -92,26 +47,34 @@ def reach(
         LinkLost: Nobody answered in time; says why the last attempt failed.
         PolicyError: Somebody answers who will not become an openpi server by waiting.
     """
-    deadline = seconds() + limit_s
-    attempt = 0
-    while True:
+    trusted = trusting(ca) if address.secure else None
+    return insist(lambda: Link(address, token, trusted), limit_s, seconds=seconds, sleep=sleep)
+
+
+def trusting(ca: str | None) -> ssl.SSLContext:
+    """Certificates that are believed: the system's, and those of a file.
+
+    Raises:
+        UsageError: The file is not there, or holds none.
+    """
+    context = ssl.create_default_context()
+    if ca is not None:
         try:
-            return Link(address, token)
-        except LinkLost:
-            pause = pause_s(attempt)
-            if seconds() + pause > deadline:
-                raise
-        sleep(pause)
-        attempt += 1
+            context.load_verify_locations(cafile=ca)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"ca is {ca!r}, of which no certificate can be read ({error}); give a PEM file."
+            ) from error
+    return context
 
 
 class Link:
     """One open connection; `metadata` is what the server sent first."""
 
-    def __init__(self, address: Address, token: str | None) -> None:
+    def __init__(self, address: Address, token: str | None, trusted: ssl.SSLContext | None = None) -> None:
         """Connect once; see `reach` for what is raised."""
         self.address = address
-        self._socket = _open(address, token)
+        self._socket = open_websocket(address, token, trusted)
         try:
             self.metadata = unpack(self._binary(HANDSHAKE_S, "its metadata"), sender=str(address))
         except TimeoutError:
@@ -135,7 +98,7 @@ class Link:
         except (ConnectionClosed, OSError) as error:
             raise LinkLost(_reason(error)) from error
         try:
-            return unpack(self._binary(limit_s, "an answer"), sender=str(self.address))
+            return unpack(self._binary(limit_s, "an answer"), sender=str(self.address), bare=ACTIONS_KEY)
         except TimeoutError as error:
             raise LinkLost(f"no answer within {limit_s:g} s") from error
 
@@ -157,7 +120,21 @@ class Link:
         return frame
 
 
-def _open(address: Address, token: str | None) -> ClientConnection:
+def open_websocket(
+    address: Address, token: str | None, trusted: ssl.SSLContext | None, what: str = "openpi"
+) -> ClientConnection:
+    """Open a websocket once.
+
+    Args:
+        address: The server.
+        token: Sent along, when there is one.
+        trusted: Whose certificates are believed; None without TLS.
+        what: The protocol that is wanted, for messages.
+
+    Raises:
+        LinkLost: Nobody answers.
+        PolicyError: Somebody answers who will not become such a server by waiting.
+    """
     headers = {"Authorization": f"Api-Key {token}"} if token else None
     try:
         return open_socket(
@@ -170,29 +147,30 @@ def _open(address: Address, token: str | None) -> ClientConnection:
             max_size=MAX_ANSWER_BYTES,
             additional_headers=headers,
             open_timeout=HANDSHAKE_S,
+            ssl=trusted,
         )
     except InvalidStatus as error:
         status = error.response.status_code
         if status in (401, 403):
             raise PolicyError(_refused(address, token)) from error
         raise PolicyError(
-            f"{address} answers like a web server (HTTP status {status}), so it is no openpi server; check host and "
+            f"{address} answers like a web server (HTTP status {status}), so it is no {what} server; check host and "
             "port."
         ) from error
     except InvalidMessage as error:
         if isinstance(error.__cause__, EOFError | OSError):
             raise LinkLost("the connection broke during the handshake") from error
         raise PolicyError(
-            f"{address} does not speak HTTP/1.1, so it is no openpi server; check host and port."
+            f"{address} does not speak HTTP/1.1, so it is no {what} server; check host and port."
         ) from error
     except InvalidURI as error:
-        raise UsageError(f"{address} is no address; write openpi://HOST:PORT.") from error
+        raise UsageError(f"{address} is no address; write {address.scheme}://HOST:PORT.") from error
     except InvalidHandshake as error:
-        raise PolicyError(f"{address} refuses websockets ({error}); it is no openpi server.") from error
+        raise PolicyError(f"{address} refuses websockets ({error}); it is no {what} server.") from error
     except (ConnectionClosed, AssertionError) as error:
         # Also where a server of another protocol speaks first, and faster than the request is sent; websockets then
         # finds its own state in contradiction (an assertion of its own).
-        raise LinkLost("the connection broke during the handshake; if it stays so, this is no openpi server") from error
+        raise LinkLost("the connection broke during the handshake; if it stays so, this is no such server") from error
     except ssl.SSLError as error:
         raise PolicyError(
             f"{address} does not agree on TLS ({_reason(error)}); check its certificate, or that it is meant to be wss."

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from harness.policies.options import Count, PolicyOptions, Seconds
-from harness.spec.observation import ControlMode
+from typing import Annotated, Literal
 
-TOKEN_ENV = "VLA_HARNESS_TOKEN"  # noqa: S105 - the name of a variable, no secret
-"""Environment variable from which server and client read the token, unless they are told another."""
+from pydantic import Field
+
+from harness.policies.servers.options import TOKEN_ENV, ServerOptions
+
+Pixels = Annotated[int, Field(ge=16, le=4096, json_schema_extra={"takes": "a number of pixels, 16 to 4096"})]
 
 
-class OpenpiOptions(PolicyOptions):
-    """What may follow the `?` of `openpi://…`, or stand under `options:` in YAML."""
+class OpenpiOptions(ServerOptions):
+    """What may follow the `?` of `openpi://…`, or stand under `options:` in YAML.
+
+    A server that states no replan interval is replanned every `DEFAULT_REPLAN` actions, as openpi's own LIBERO client
+    does it. All from `image_size` on is for servers of other projects: `harness serve` takes frames as they are.
+    """
 
     token_env: str = TOKEN_ENV
     """Environment variable that holds the server's token; read where the policy is used. Never the token itself: the
     text of a policy is printed and recorded."""
-    connect_s: Seconds = 10.0
-    """How long a server that does not answer yet is waited for at the start, seconds."""
-    reconnect_s: Seconds = 60.0
-    """How long a decision waits for a server that was lost to come back, seconds."""
-    answer_s: Seconds = 600.0
-    """How long an answer may take, seconds; openpi's servers compile during their first one. The suite's
-    `limits.decision_s` holds besides."""
-    replan: Count | None = None
-    """Replan interval, instead of the one that the server states; a server that states none is replanned every
-    `DEFAULT_REPLAN` actions, as openpi's own LIBERO client does it."""
-    control_mode: ControlMode = "relative"
-    """Control mode of a server that states none."""
+    ca: str | None = None
+    """File of certificates (PEM) that are trusted besides the system's, for `wss://` to a server of your own."""
+    image_size: Pixels | None = None
+    """Frames are resized to this many pixels a side, with padding; by default to what the server declares."""
+    image_key: str = "observation/image"
+    """Key of the third-person frame; openpi's by default."""
+    wrist_key: str = "observation/wrist_image"
+    """Key of the wrist's frame."""
+    state_key: str = "observation/state"
+    """Key of the state."""
+    prompt_key: str = "prompt"
+    """Key of the instruction."""
+    padded: bool = False
+    """Whether numbers behind the seventh of an action are padding, as with vLLM-Omni's Pi0 and Pi0.5."""
+    declared: Literal["require", "ignore"] = "require"
+    """Whether a server that declares another robot is refused."""

@@ -35,12 +35,13 @@ def pack(message: Mapping[str, Any]) -> bytes:
     return packed
 
 
-def unpack(data: bytes, *, sender: str) -> dict[str, Any]:
+def unpack(data: bytes, *, sender: str, bare: str | None = None) -> dict[str, Any]:
     """Decode a message.
 
     Args:
         data: One binary frame.
         sender: Who sent it, for the message of an error.
+        bare: Name that an array gets which is the whole message, as vLLM-Omni answers; None refuses it.
 
     Raises:
         PolicyError: The bytes are no msgpack map, or hold an array that is none.
@@ -67,6 +68,8 @@ def unpack(data: bytes, *, sender: str) -> dict[str, Any]:
             f"{sender} sent {len(data)} bytes that are no msgpack message ({type(error).__name__}: {error}); it does "
             "not speak openpi's protocol."
         ) from error
+    if bare is not None and isinstance(message, np.ndarray):
+        return {bare: message}
     if not isinstance(message, dict):
         raise PolicyError(
             f"{sender} sent a msgpack {type(message).__name__}, not a map; it does not speak openpi's protocol."
