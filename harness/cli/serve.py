@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from harness.cli.examples import examples
 from harness.cli.values import parse_policies
 from harness.cli.verb import tell_json
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown_name
 from harness.screen import Screen
 from harness.spec.timing import milliseconds
+
+if TYPE_CHECKING:
+    from harness.serve.dialogue import ServedProtocol
 
 EXAMPLES = examples(
     "harness serve --policy flow",
     "harness serve --policy lerobot:lerobot/pi05-libero --port 8001",
     "VLA_HARNESS_TOKEN=… harness serve --policy flow --host 0.0.0.0",
     "harness run libero_spatial --policy openpi://localhost:8000   # the other end",
+    "harness serve --policy flow --protocol vla-eval   # for the benchmarks of vla-evaluation-harness",
     "harness serve --policy flow --pad-to 125ms   # as slow as another device; for --clock wall",
 )
 
@@ -42,11 +46,16 @@ def command(
         str | None,
         typer.Option(help="Answer no sooner than this after a question came, e.g. 125ms.", show_default="at once"),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="What clients speak: openpi, or vla-eval for the benchmarks of vla-evaluation-harness.")
+    ] = "openpi",
     hardware: Annotated[
         str | None, typer.Option(help="Hardware profile of this node.", show_default="matched automatically")
     ] = None,
 ) -> None:
     """Serve a policy over openpi's websocket protocol, to `openpi://HOST:PORT` or to openpi's own client.
+
+    With `--protocol vla-eval`, to the benchmarks of vla-evaluation-harness: `vla-eval run --server-url ws://HOST:PORT`.
 
     Needs neither Ray nor LIBERO. Decisions of concurrent clients are batched. Ctrl-C ends it.
     """
@@ -57,6 +66,7 @@ def command(
         raise UsageError("The token is empty; give one, or unset VLA_HARNESS_TOKEN.")
     pad_to_s = milliseconds(pad_to) / 1e3 if pad_to is not None else 0.0
     require_token(host, token)
+    spoken = _protocol(protocol)
     (spec,) = parse_policies([policy])
     # Before anything heavy is loaded, and after what needs no network: a hub may be asked.
     POLICIES.check(spec)
@@ -89,6 +99,20 @@ def command(
             + f"Serving {spec.label} at {address}. Ctrl-C ends it."
         )
 
-    run_server(service, host, port, token=token, on_ready=ready)
+    run_server(service, host, port, token=token, on_ready=ready, protocol=spoken)
     tell_json(ctx, lambda: {"policy": spec.label, "decisions": service.decisions, "clients": service.clients})
     screen.say(f"Ended: {service.decisions} decisions for {service.clients} clients.")
+
+
+def _protocol(name: str) -> ServedProtocol:
+    """What clients speak, by its name.
+
+    Raises:
+        UsageError: Nothing that is served.
+    """
+    from harness.serve.dialogue import ServedProtocol
+
+    for known in get_args(ServedProtocol):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise unknown_name("protocol", name, get_args(ServedProtocol))

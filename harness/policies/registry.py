@@ -103,6 +103,14 @@ BUILTIN: Mapping[str, PolicyKind] = {
         light=True,
         remote=True,
     ),
+    "vla-eval": PolicyKind(
+        "harness.policies.vla_eval:make",
+        "vla-eval://HOST:PORT",
+        "a policy behind a model server of vla-evaluation-harness",
+        "harness.policies.vla_eval:check",
+        light=True,
+        remote=True,
+    ),
     PYTHON_KIND: PolicyKind(
         "",
         "python:MODULE:FACTORY",

@@ -29,6 +29,7 @@ from harness.rollout.decide import Decided, first_of
 from harness.rollout.faults import describe_exception
 from harness.serve.batching import Batcher
 from harness.serve.sizing import BatchPlan
+from harness.spec.observation import PolicyInfo
 from harness.time_source import TimeSource
 
 FOLDERS = re.compile(r"(?<![\w:/.…])~?/(?:[^\s:/'\"()]+/)*(?=[^\s:/'\"()])")
@@ -79,6 +80,11 @@ class PolicyService:
         """Connections so far."""
 
     @property
+    def info(self) -> PolicyInfo:
+        """What is served."""
+        return self._policy.info
+
+    @property
     def welcome(self) -> dict[str, Any]:
         """The first message to every client."""
         stateful = isinstance(self._policy, EpisodicPolicy)
@@ -112,22 +118,10 @@ class PolicyService:
         began = self._clock.seconds()
         ended = ended_episode(message)
         if ended is not None:
-            conversation.episodes.discard(ended)
-            self._end(ended)
+            self.end(ended, conversation)
             return {EXTENSION: {"ended": ended}}
-        info = self._policy.info
-        request = decode_request(message, info, connection=conversation.name, count=conversation.requests)
-        conversation.requests += 1
-        conversation.episodes.add(request.observation.episode_key)
-        spans: list[Span] = []
-        if request.spans and isinstance(self._policy, TimedPolicy):
-            decided, spans = await self._batcher.alone(partial(self._act_timed, self._policy, request, began))
-        else:
-            decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
-        check_actions(decided.actions, info.chunk_length, request.observation.decision)
-        self.decisions += 1
-        if (left := began + self._pad_to_s - self._clock.seconds()) > 0:
-            await asyncio.sleep(left)
+        request = decode_request(message, self.info, connection=conversation.name, count=conversation.requests)
+        decided, spans = await self.decide(request, conversation, began)
         # Reading the message is part of the way here, as packing the answer is part of the way back.
         timing = {"infer_ms": decided.infer_ms, "queue_ms": decided.queue_ms}
         timing["total_ms"] = (self._clock.seconds() - began) * 1e3
@@ -138,6 +132,41 @@ class PolicyService:
             "spans": [[span.name, span.ms] for span in spans],
         }
         return {ACTIONS_KEY: decided.actions, TIMING_KEY: timing, EXTENSION: extra}
+
+    async def decide(
+        self, request: DecisionRequest, conversation: Conversation, began: float | None = None
+    ) -> tuple[Decided, list[Span]]:
+        """Let the policy decide, whatever the question came as.
+
+        Args:
+            request: The question.
+            conversation: Whose it is.
+            began: When it came, by the service's clock; None: now.
+
+        Returns:
+            The decision, and how long its components took, where that was asked.
+
+        Raises:
+            HarnessError: The policy did not decide.
+        """
+        began = self._clock.seconds() if began is None else began
+        conversation.requests += 1
+        conversation.episodes.add(request.observation.episode_key)
+        spans: list[Span] = []
+        if request.spans and isinstance(self._policy, TimedPolicy):
+            decided, spans = await self._batcher.alone(partial(self._act_timed, self._policy, request, began))
+        else:
+            decided = await self._batcher.submit(request.observation, request.noise, request.nfe)
+        check_actions(decided.actions, self.info.chunk_length, request.observation.decision)
+        self.decisions += 1
+        if (left := began + self._pad_to_s - self._clock.seconds()) > 0:
+            await asyncio.sleep(left)
+        return decided, spans
+
+    def end(self, episode: str, conversation: Conversation) -> None:
+        """Forget an episode."""
+        conversation.episodes.discard(episode)
+        self._end(episode)
 
     def _act_timed(self, policy: TimedPolicy, request: DecisionRequest, since: float) -> tuple[Decided, list[Span]]:
         """Decide alone, each component timed as a probe does it."""

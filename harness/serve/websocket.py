@@ -1,4 +1,4 @@
-"""The websocket server: openpi's protocol in front of a `PolicyService`. No Ray, no simulator."""
+"""The websocket server: a protocol in front of a `PolicyService`. No Ray, no simulator."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import hmac
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -21,8 +22,10 @@ from websockets.http11 import Request, Response
 from harness.errors import PolicyServerDied, PolicyServerLost, UsageError
 from harness.policies.openpi.wire import pack, unpack
 from harness.policies.servers.address import Address
+from harness.serve.dialogue import Dialogue, ServedProtocol, off_loop
 from harness.serve.exposure import is_loopback, require_token
 from harness.serve.service import Conversation, PolicyService, complaint
+from harness.serve.vla_eval import VlaEvalDialogue, require_carried
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Two cameras at 1024² take 6 MB; history multiplies them."""
@@ -30,10 +33,8 @@ PING_TIMEOUT_S = 120.0
 """How long a client may be deaf (suspended, or in a long call that holds Python) before it is hung up on, seconds."""
 CLOSE_S = 10.0
 """How long the end waits for the batch that is being computed, seconds."""
-HEALTH_PATH = "/healthz"
+HEALTH_PATH, VLA_EVAL_HEALTH_PATH = "/healthz", "/health"
 SCHEMES = ("api-key ", "bearer ")
-LARGE_BYTES = 2**20
-"""Frames from this size on are decoded off the event loop."""
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
 
@@ -41,10 +42,22 @@ GOING_AWAY = 1001
 class PolicyWebsocket:
     """A `PolicyService` on a port."""
 
-    def __init__(self, service: PolicyService, *, token: str | None = None) -> None:
-        """Serve `service`; clients have to send `token`, if there is one."""
-        self._service, self._token = service, token
-        self._welcome = pack(service.welcome)
+    def __init__(
+        self, service: PolicyService, *, token: str | None = None, protocol: ServedProtocol = "openpi"
+    ) -> None:
+        """Serve `service`.
+
+        Args:
+            service: What answers.
+            token: What clients have to send; None for none.
+            protocol: What they speak.
+
+        Raises:
+            UsageError: The policy reads what this protocol does not carry.
+        """
+        self._service, self._token, self._protocol = service, token, protocol
+        if protocol == "vla-eval":
+            require_carried(service.info)
 
     async def listen(self, host: str, port: int) -> tuple[Server, Address]:
         """Begin to listen.
@@ -72,7 +85,7 @@ class PolicyWebsocket:
             )
         except OSError as error:
             raise UsageError(_cannot_listen(host, port, error)) from error
-        return server, Address(host, int(next(iter(server.sockets)).getsockname()[1]))
+        return server, Address(host, int(next(iter(server.sockets)).getsockname()[1]), scheme=self._protocol)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer health checks, and turn away web pages and whoever lacks the token."""
@@ -83,16 +96,22 @@ class PolicyWebsocket:
             return connection.respond(HTTPStatus.FORBIDDEN, "Address this server as 127.0.0.1 or localhost.\n")
         if request.path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "OK\n")
+        if request.path == VLA_EVAL_HEALTH_PATH and self._protocol == "vla-eval":
+            return connection.respond(HTTPStatus.OK, '{"status": "ok"}\n')
         if self._token and not _same(_offered(request), self._token):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "The token is missing or wrong.\n")
         return None
 
     async def _converse(self, connection: ServerConnection) -> None:
         conversation = self._service.join()
+        talk = DIALOGUES[self._protocol](self._service, conversation)
         try:
-            await connection.send(self._welcome)
+            if talk.greeting is not None:
+                await connection.send(talk.greeting)
             async for frame in connection:
-                await connection.send(await self._reply(frame, conversation))
+                reply = await talk.reply(frame)
+                if reply is not None:
+                    await connection.send(reply)
         except ConnectionClosed:
             return
         except (PolicyServerDied, PolicyServerLost):
@@ -101,22 +120,43 @@ class PolicyWebsocket:
         finally:
             self._service.leave(conversation)
 
-    async def _reply(self, frame: str | bytes, conversation: Conversation) -> bytes | str:
+
+class OpenpiDialogue:
+    """One client that speaks openpi's protocol."""
+
+    def __init__(self, service: PolicyService, conversation: Conversation) -> None:
+        """Talk with a client on behalf of `service`."""
+        self._service, self._conversation = service, conversation
+        self.greeting: bytes | None = pack(service.welcome)
+
+    async def reply(self, frame: str | bytes) -> bytes | str | None:
         """The answer to one frame; text tells of an error, as openpi's servers do it."""
         try:
             if isinstance(frame, str):
                 return "The server takes binary frames of msgpack; this was a text."
-            read = partial(unpack, frame, sender="The client")
-            message = read() if len(frame) < LARGE_BYTES else await asyncio.to_thread(read)
-            return pack(await self._service.answer(message, conversation))
+            message = await off_loop(partial(unpack, frame, sender="The client"), len(frame))
+            return pack(await self._service.answer(message, self._conversation))
         except (PolicyServerDied, PolicyServerLost):
             raise
         except Exception as error:
             return complaint(error)
 
 
+DIALOGUES: Mapping[ServedProtocol, Callable[[PolicyService, Conversation], Dialogue]] = {
+    "openpi": OpenpiDialogue,
+    "vla-eval": VlaEvalDialogue,
+}
+"""What is spoken, by the protocol's name."""
+
+
 def run_server(
-    service: PolicyService, host: str, port: int, *, token: str | None, on_ready: Callable[[Address], Any]
+    service: PolicyService,
+    host: str,
+    port: int,
+    *,
+    token: str | None,
+    on_ready: Callable[[Address], Any],
+    protocol: ServedProtocol = "openpi",
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish the batch that is being computed, and hang up on everybody.
 
@@ -126,21 +166,22 @@ def run_server(
         port: Port; 0 for a free one.
         token: What clients have to send; None for none.
         on_ready: Told where it listens, as soon as it does.
+        protocol: What clients speak.
 
     Raises:
         UsageError: See `PolicyWebsocket.listen`.
     """
-    asyncio.run(_run(service, host, port, token, on_ready))
+    asyncio.run(_run(PolicyWebsocket(service, token=token, protocol=protocol), service, host, port, on_ready))
 
 
 async def _run(
-    service: PolicyService, host: str, port: int, token: str | None, on_ready: Callable[[Address], Any]
+    websocket: PolicyWebsocket, service: PolicyService, host: str, port: int, on_ready: Callable[[Address], Any]
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    server, address = await PolicyWebsocket(service, token=token).listen(host, port)
+    server, address = await websocket.listen(host, port)
     try:
         on_ready(address)
         await stop.wait()
@@ -152,7 +193,13 @@ async def _run(
 
 
 def _offered(request: Request) -> str:
-    """The token of a request: "Api-Key TOKEN", as openpi's client sends it, or "Bearer TOKEN"."""
+    """The token of a request: "Api-Key TOKEN", as openpi's client sends it, or "Bearer TOKEN"; else `?token=`.
+
+    vla-eval's client sends no header, only the address that it is given.
+    """
+    asked = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
+    if asked:
+        return asked
     header = request.headers.get("Authorization", "")
     scheme = next((scheme for scheme in SCHEMES if header.lower().startswith(scheme)), "")
     return header[len(scheme) :].strip()

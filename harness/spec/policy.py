@@ -12,6 +12,9 @@ from harness.spec.resolve import SpecModel, parse
 
 OptionValue = str | int | float | bool
 
+SERVER_KINDS = ("openpi", "vla-eval", "lerobot-grpc", "gr00t", "vlacpp")
+"""Kinds that are written as an address: a policy behind a server of that protocol."""
+
 UNNAMED_POLICY = "unnamed policy"
 """How episodes of an imported file that names no policy are called."""
 
@@ -35,8 +38,8 @@ class PolicySpec(SpecModel):
     """A policy: its kind, what it loads, and its options.
 
     Text forms: `scripted`, `noop`, `random`, `flow[:PATH]`, `lerobot:REPO_OR_PATH[@REVISION]`,
-    `lerobot:pi05?weights=random`, `openpi://HOST:PORT[/PATH]`, `wss://HOST[:PORT][/PATH]` (openpi over TLS). In YAML
-    either the text or a mapping.
+    `lerobot:pi05?weights=random`, `openpi://HOST:PORT[/PATH]`, `wss://HOST[:PORT][/PATH]` (openpi over TLS), and the
+    other `SERVER_KINDS` likewise. In YAML either the text or a mapping.
     """
 
     kind: str
@@ -71,7 +74,7 @@ class PolicySpec(SpecModel):
     @property
     def text(self) -> str:
         """The text form, which parses back to an equal spec."""
-        separator = "://" if self.kind == "openpi" else ":"
+        separator = "://" if self.kind in SERVER_KINDS else ":"
         body = self.kind + (f"{separator}{self.path}" if self.path else "")
         query = "&".join(f"{key}={_text(value)}" for key, value in self.options.items())
         return f"{body}?{query}" if query else body

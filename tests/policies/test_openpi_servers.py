@@ -152,9 +152,9 @@ def omni(**changes) -> Listening:
 def pack_bare(array: np.ndarray) -> bytes:
     import msgpack
 
-    from harness.policies.openpi.wire import _encode
+    from harness.policies.openpi.wire import encode
 
-    return msgpack.packb(array, default=_encode)
+    return msgpack.packb(array, default=encode)
 
 
 def test_a_server_that_declares_its_size_gets_it_and_its_padding_is_cut_where_the_user_says_so():

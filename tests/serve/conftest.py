@@ -18,6 +18,7 @@ import pytest
 from harness.cluster.ray_session import open_session
 from harness.policies.base import Policy
 from harness.policies.servers.address import Address
+from harness.serve.dialogue import ServedProtocol
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
 from harness.serve.websocket import PolicyWebsocket
@@ -49,7 +50,7 @@ Serve = Callable[..., AbstractContextManager[Serving]]
 
 @pytest.fixture
 def serve() -> Serve:
-    """Start servers in a `with` statement: policy, and by name token, port, plan and padding."""
+    """Start servers in a `with` statement: policy, and by name token, port, plan, padding and protocol."""
 
     @contextmanager
     def start(
@@ -59,6 +60,7 @@ def serve() -> Serve:
         port: int = 0,
         plan: BatchPlan | None = None,
         pad_to_s: float = 0.0,
+        protocol: ServedProtocol = "openpi",
     ) -> Iterator[Serving]:
         loop = asyncio.new_event_loop()
         plan = plan or BatchPlan(8, 0.005)
@@ -74,7 +76,7 @@ def serve() -> Serve:
             return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
         try:
-            server, address = call(PolicyWebsocket(service, token=token).listen("127.0.0.1", port))
+            server, address = call(PolicyWebsocket(service, token=token, protocol=protocol).listen("127.0.0.1", port))
             try:
                 yield Serving(address, service)
             finally:
