@@ -111,6 +111,32 @@ BUILTIN: Mapping[str, PolicyKind] = {
         light=True,
         remote=True,
     ),
+    "lerobot-grpc": PolicyKind(
+        "harness.policies.lerobot_grpc:make",
+        "lerobot-grpc://HOST:PORT?checkpoint=…",
+        "a checkpoint that LeRobot's own policy server loads",
+        "harness.policies.lerobot_grpc:check",
+        remote=True,
+        needs=("torch", "lerobot", "grpc"),
+    ),
+    "gr00t": PolicyKind(
+        "harness.policies.gr00t:make",
+        "gr00t://HOST:PORT",
+        "a policy behind NVIDIA's GR00T server",
+        "harness.policies.gr00t:check",
+        light=True,
+        remote=True,
+        needs=("zmq",),
+    ),
+    "vlacpp": PolicyKind(
+        "harness.policies.vlacpp:make",
+        "vlacpp://HOST:PORT?arch=…&tokenizer=…",
+        "a pi0 or smolvla behind vla.cpp's server",
+        "harness.policies.vlacpp:check",
+        light=True,
+        remote=True,
+        needs=("zmq", "google.protobuf", "tokenizers"),
+    ),
     PYTHON_KIND: PolicyKind(
         "",
         "python:MODULE:FACTORY",
@@ -343,10 +369,17 @@ def load_target(target: str, *, named: str) -> Callable[..., Any]:
     return found
 
 
+SERVERS_MODULES = ("grpc", "zmq", "google.protobuf", "tokenizers")
+"""Modules that the extra `servers` brings."""
+
+
 def _not_installed(named: str, module: str) -> str:
+    extra, what = ("policies", "torch and the learned policies")
+    if module in SERVERS_MODULES:
+        extra, what = ("servers", "the clients of other projects' servers")
     return (
         f"Policy {named!r} needs the module {module!r}, which is not installed here; install it "
-        "(`pip install 'vla-harness[policies]'` brings torch and the learned policies)."
+        f"(`pip install 'vla-harness[{extra}]'` brings {what})."
     )
 
 

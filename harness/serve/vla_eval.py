@@ -159,7 +159,7 @@ def _state(payload: Mapping[str, Any], info: PolicyInfo) -> NDArray[np.float32]:
         sent = "no 'states'" if value is None else f"'states' of shape {state.shape}"
         raise PolicyError(
             f"The benchmark sends {sent}; {info.policy_id} reads {STATE_DIM} numbers (end-effector position, "
-            "axis-angle, gripper). Set send_state: true in the benchmark's params, or run a benchmark of LIBERO's robot."
+            "axis-angle, gripper). Set send_state: true in the benchmark's params, or run one of LIBERO's robot."
         )
     if not np.isfinite(state).all():
         raise PolicyError("'states' holds NaN or infinite numbers; send the robot's state.")

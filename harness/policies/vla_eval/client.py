@@ -153,8 +153,8 @@ def connect(
             raise
     except LinkLost as error:
         raise PolicyServerDied(
-            f"No model server of vla-eval answers at {address} ({error}). Start one there (`vla-eval serve --config …`) "
-            "or check host and port."
+            f"No model server of vla-eval answers at {address} ({error}). Start one there (`vla-eval serve -c …`) or "
+            "check host and port."
         ) from error
     stated = {name: link.hello.get(name) for name in IDENTIFYING}
     info = PolicyInfo(
