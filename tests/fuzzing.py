@@ -29,7 +29,7 @@ from harness.policies.openpi.wire import pack, unpack
 from harness.schedule.keys import decision_noise
 from harness.serve.service import PolicyService
 from harness.serve.sizing import BatchPlan
-from harness.serve.websocket import PolicyWebsocket
+from harness.serve.websocket import OpenpiDialogue
 from harness.spec.architecture import load_architecture
 from harness.spec.observation import CAMERAS, ActionChunks, Observation, PolicyInfo
 from harness.spec.profile import load_profile
@@ -186,7 +186,7 @@ def _server() -> Target:
             service = PolicyService(Looks(), BatchPlan(1, 0.0), clock=WallTime(), hardware=None)
             conversation = service.join()
             try:
-                answer = await PolicyWebsocket(service)._reply(raw, conversation)
+                answer = await OpenpiDialogue(service, conversation).reply(raw)
             finally:
                 service.close()
             if isinstance(answer, str):

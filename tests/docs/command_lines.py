@@ -18,7 +18,7 @@ from harness.spec.rules import load_rules
 
 PLAIN = frozenset(
     {"cd", "source", "sudo", "ssh", "ray", "git", "export", "wait", "set", "head", "flock", "mail", "pytest"}
-) | {"srun", "scontrol", "kubectl", "docker", "uv"}
+) | {"vla-eval", "srun", "scontrol", "kubectl", "docker", "uv"}
 """Commands that are others': only their place in a shell's grammar is checked."""
 BUILDS = frozenset({"run", "probe", "serve", "nightly", "doctor"})
 """Verbs whose --policy is built; elsewhere it is a name in a ledger."""

@@ -34,7 +34,7 @@ PING_S = 2.0
 REMEDY = "Serve a checkpoint of a LIBERO embodiment (libero_panda, libero_sim)."
 
 
-class Link(ZmqLink):
+class Gr00tLink(ZmqLink):
     """One socket, and what the server declares."""
 
     def __init__(self, address: Address, options: Gr00tOptions) -> None:
@@ -97,7 +97,7 @@ def connect(
         PolicyError: Whoever answers is no such server, or one for another robot.
     """
     try:
-        link = insist(lambda: Link(address, options), options.connect_s, seconds=seconds, sleep=sleep)
+        link = insist(lambda: Gr00tLink(address, options), options.connect_s, seconds=seconds, sleep=sleep)
         try:
             blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
             length = len(link.decide(Observation("do nothing", np.zeros(8, np.float32), blank), None))
@@ -122,14 +122,14 @@ def connect(
     return Gr00tPolicy(link, info, options, seconds, sleep)
 
 
-class Gr00tPolicy(ReconnectingPolicy[Link]):
+class Gr00tPolicy(ReconnectingPolicy[Gr00tLink]):
     """A policy behind GR00T's server, which keeps nothing between decisions."""
 
     _options: Gr00tOptions
 
     def __init__(
         self,
-        link: Link,
+        link: Gr00tLink,
         info: PolicyInfo,
         options: Gr00tOptions,
         seconds: Callable[[], float],
@@ -150,13 +150,13 @@ class Gr00tPolicy(ReconnectingPolicy[Link]):
         )
 
     def _ask(
-        self, link: Link, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+        self, link: Gr00tLink, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         del noise, nfe
         began = self._seconds()
         actions = link.decide(seen, self.info.chunk_length)
         return actions, RemoteTiming((self._seconds() - began) * 1e3)
 
-    def _open(self, limit_s: float) -> Link:
-        make = lambda: Link(self._address, self._options)  # noqa: E731
+    def _open(self, limit_s: float) -> Gr00tLink:
+        make = lambda: Gr00tLink(self._address, self._options)  # noqa: E731
         return insist(make, limit_s, seconds=self._seconds, sleep=self._sleep)

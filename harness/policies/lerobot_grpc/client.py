@@ -35,7 +35,7 @@ LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.Sta
 """Codes after which another attempt may succeed."""
 
 
-class Link:
+class GrpcLink:
     """One channel, on which the server was told what to load."""
 
     def __init__(self, address: Address, options: LerobotGrpcOptions, declared: Declared) -> None:
@@ -137,7 +137,7 @@ def connect(
     """
     declared = declared_by(options, str(address))
     try:
-        link = insist(lambda: Link(address, options, declared), options.connect_s, seconds=seconds, sleep=sleep)
+        link = insist(lambda: GrpcLink(address, options, declared), options.connect_s, seconds=seconds, sleep=sleep)
         try:
             blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
             scene = Observation("do nothing", np.zeros(STATE_DIM, np.float32), blank)
@@ -165,14 +165,14 @@ def connect(
     return LerobotGrpcPolicy(link, declared, info, options, seconds, sleep)
 
 
-class LerobotGrpcPolicy(ReconnectingPolicy[Link]):
+class LerobotGrpcPolicy(ReconnectingPolicy[GrpcLink]):
     """A policy behind LeRobot's policy server."""
 
     _options: LerobotGrpcOptions
 
     def __init__(
         self,
-        link: Link,
+        link: GrpcLink,
         declared: Declared,
         info: PolicyInfo,
         options: LerobotGrpcOptions,
@@ -198,13 +198,13 @@ class LerobotGrpcPolicy(ReconnectingPolicy[Link]):
         )
 
     def _ask(
-        self, link: Link, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+        self, link: GrpcLink, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         del noise, nfe
         began = self._seconds()
         actions = chunk_of(link.ask(seen), self.info.chunk_length, str(self._address))
         return actions, RemoteTiming((self._seconds() - began) * 1e3)
 
-    def _open(self, limit_s: float) -> Link:
-        make = lambda: Link(self._address, self._options, self._declared)  # noqa: E731
+    def _open(self, limit_s: float) -> GrpcLink:
+        make = lambda: GrpcLink(self._address, self._options, self._declared)  # noqa: E731
         return insist(make, limit_s, seconds=self._seconds, sleep=self._sleep)

@@ -34,7 +34,7 @@ IDENTIFYING = ("model_server", "harness_version", "action_spec", "observation_sp
 REMEDY = "Serve a checkpoint for LIBERO in this convention, or set `control_mode` of the policy and the protocol."
 
 
-class Link:
+class VlaEvalLink:
     """One open connection, with its server's HELLO."""
 
     def __init__(self, address: Address) -> None:
@@ -144,7 +144,7 @@ def connect(
         PolicyError: Whoever answers is no such server, or one for another robot.
     """
     try:
-        link = insist(lambda: Link(address), options.connect_s, seconds=seconds, sleep=sleep)
+        link = insist(lambda: VlaEvalLink(address), options.connect_s, seconds=seconds, sleep=sleep)
         try:
             require_agreement(str(address), disagreements(link.hello, options.control_mode), REMEDY)
             length = _length(link, options)
@@ -170,7 +170,7 @@ def connect(
     return VlaEvalPolicy(link, info, options, seconds, sleep)
 
 
-def _length(link: Link, options: ServerOptions) -> int:
+def _length(link: VlaEvalLink, options: ServerOptions) -> int:
     """Actions of one answer: 1 from a server that keeps its chunks to itself."""
     blank = np.zeros((256, 256, 3), np.uint8)
     scene = Observation("do nothing", np.zeros(8, np.float32), dict.fromkeys(CAMERAS, blank), episode_key="none")
@@ -180,7 +180,7 @@ def _length(link: Link, options: ServerOptions) -> int:
     return len(actions)
 
 
-def _ask(link: Link, seen: Observation, options: ServerOptions, length: int | None) -> NDArray[np.float32]:
+def _ask(link: VlaEvalLink, seen: Observation, options: ServerOptions, length: int | None) -> NDArray[np.float32]:
     seq = link.send(wire.OBSERVATION, _encoded(seen, link.hello))
     payload = link.receive(seq, wire.ACTION, options.answer_s)
     value = payload.get("actions", payload.get("action"))
@@ -202,12 +202,12 @@ def _encoded(seen: Observation, hello: Mapping[str, Any]) -> dict[str, Any]:
     return message
 
 
-class VlaEvalPolicy(ReconnectingPolicy[Link]):
+class VlaEvalPolicy(ReconnectingPolicy[VlaEvalLink]):
     """A model server of vla-eval. It keeps its chunks per episode, so an episode ends with its connection."""
 
     def __init__(
         self,
-        link: Link,
+        link: VlaEvalLink,
         info: PolicyInfo,
         options: ServerOptions,
         seconds: Callable[[], float],
@@ -229,7 +229,7 @@ class VlaEvalPolicy(ReconnectingPolicy[Link]):
             self._hang_up()
 
     def _ask(
-        self, link: Link, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+        self, link: VlaEvalLink, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         del noise, nfe
         if link.episode != seen.episode_key or seen.decision == 0:
@@ -238,8 +238,8 @@ class VlaEvalPolicy(ReconnectingPolicy[Link]):
         actions = _ask(link, seen, self._options, self.info.chunk_length)
         return actions, RemoteTiming((self._seconds() - began) * 1e3)
 
-    def _open(self, limit_s: float) -> Link:
-        link = insist(lambda: Link(self._address), limit_s, seconds=self._seconds, sleep=self._sleep)
+    def _open(self, limit_s: float) -> VlaEvalLink:
+        link = insist(lambda: VlaEvalLink(self._address), limit_s, seconds=self._seconds, sleep=self._sleep)
         stated = PolicyIdentity(configuration=digest_of({name: link.hello.get(name) for name in IDENTIFYING}))
         if stated != self._identity:
             link.close()
@@ -251,7 +251,7 @@ class VlaEvalPolicy(ReconnectingPolicy[Link]):
         return link
 
 
-def _provenance(link: Link) -> dict[str, str]:
+def _provenance(link: VlaEvalLink) -> dict[str, str]:
     wrist = f", wrist as {WRIST!r}" if wanted(link.hello, "send_wrist_image") else ""
     state = "none" if not wanted(link.hello, "send_state") else STATE_LAYOUT
     if wanted(link.hello, "send_state") and not wanted(link.hello, "quat_no_antipodal"):

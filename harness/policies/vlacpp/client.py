@@ -15,7 +15,7 @@ from harness.policies.servers.address import Address, LinkLost, insist
 from harness.policies.servers.convention import Convention
 from harness.policies.servers.reconnecting import ReconnectingPolicy
 from harness.policies.servers.zmq_link import ZmqLink
-from harness.policies.vlacpp.messages import PRESETS, Answer, Preset, decode_answer, encode_request
+from harness.policies.vlacpp.messages import PRESETS, Preset, VlacppAnswer, decode_answer, encode_request
 from harness.policies.vlacpp.options import VlacppOptions
 from harness.spec.identity import PolicyIdentity, digest_of
 from harness.spec.observation import CAMERAS, Observation, PolicyInfo, RemoteTiming
@@ -24,7 +24,7 @@ DEFAULT_REPLAN = 10
 """Actions of a chunk that are executed; vla.cpp's documentation names 10 for pi0_libero_base."""
 
 
-class Link(ZmqLink):
+class VlacppLink(ZmqLink):
     """One socket."""
 
     def __init__(self, address: Address, options: VlacppOptions, preset: Preset, tokenizer: Any) -> None:
@@ -33,7 +33,7 @@ class Link(ZmqLink):
         self._options, self._preset, self._tokenizer = options, preset, tokenizer
         self._number = 0
 
-    def decide(self, seen: Observation, noise: NDArray[np.float32] | None, length: int | None) -> Answer:
+    def decide(self, seen: Observation, noise: NDArray[np.float32] | None, length: int | None) -> VlacppAnswer:
         """The chunk for an observation.
 
         Raises:
@@ -91,8 +91,8 @@ def connect(
     blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
     scene = Observation("do nothing", np.zeros(8, np.float32), blank)
 
-    def first() -> tuple[Link, Answer]:
-        link = Link(address, options.model_copy(update={"answer_s": options.connect_s}), preset, tokenizer)
+    def first() -> tuple[VlacppLink, VlacppAnswer]:
+        link = VlacppLink(address, options.model_copy(update={"answer_s": options.connect_s}), preset, tokenizer)
         try:
             return link, link.decide(scene, None, None)
         except BaseException:
@@ -120,17 +120,19 @@ def connect(
         remote=True,
         identity=PolicyIdentity(configuration=digest_of(stated)),
     )
-    link = Link(address, options, preset, tokenizer)
-    return VlacppPolicy(link, lambda: Link(address, options, preset, tokenizer), preset, info, options, seconds, sleep)
+    link = VlacppLink(address, options, preset, tokenizer)
+    return VlacppPolicy(
+        link, lambda: VlacppLink(address, options, preset, tokenizer), preset, info, options, seconds, sleep
+    )
 
 
-class VlacppPolicy(ReconnectingPolicy[Link]):
+class VlacppPolicy(ReconnectingPolicy[VlacppLink]):
     """A policy behind vla.cpp's server, which keeps nothing between decisions."""
 
     def __init__(
         self,
-        link: Link,
-        again: Callable[[], Link],
+        link: VlacppLink,
+        again: Callable[[], VlacppLink],
         preset: Preset,
         info: PolicyInfo,
         options: VlacppOptions,
@@ -152,7 +154,7 @@ class VlacppPolicy(ReconnectingPolicy[Link]):
         self.warnings = ("This client was tested against recorded messages, not against a running vla.cpp server.",)
 
     def _ask(
-        self, link: Link, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
+        self, link: VlacppLink, seen: Observation, noise: NDArray[np.float32] | None, nfe: int | None
     ) -> tuple[NDArray[np.float32], RemoteTiming]:
         del nfe
         began = self._seconds()
@@ -166,6 +168,6 @@ class VlacppPolicy(ReconnectingPolicy[Link]):
                 record(name, ms)
         return answer.chunk, timing
 
-    def _open(self, limit_s: float) -> Link:
+    def _open(self, limit_s: float) -> VlacppLink:
         del limit_s
         return self._again()

@@ -49,7 +49,7 @@ class Preset(NamedTuple):
 PRESETS = {"smolvla": Preset(512, 32, 48), "pi0": Preset(224, 32, 48)}
 
 
-class Answer(NamedTuple):
+class VlacppAnswer(NamedTuple):
     """A server's answer."""
 
     chunk: NDArray[np.float32]
@@ -106,7 +106,7 @@ def encode_request(
     return packed
 
 
-def decode_answer(data: bytes, number: int, length: int | None, sender: str) -> Answer:
+def decode_answer(data: bytes, number: int, length: int | None, sender: str) -> VlacppAnswer:
     """Read an answer.
 
     Raises:
@@ -130,7 +130,7 @@ def decode_answer(data: bytes, number: int, length: int | None, sender: str) -> 
     chunk = np.asarray(answer.action_chunk, np.float32).reshape(rows, columns)
     timed = {"vision": answer.latency_ms_vision, "prefix": answer.latency_ms_prefill}
     spans = tuple((name, float(ms)) for name, ms in timed.items() if ms > 0)
-    return Answer(chunk_of(chunk, length, sender, padded=True), columns, float(answer.latency_ms_total), spans)
+    return VlacppAnswer(chunk_of(chunk, length, sender, padded=True), columns, float(answer.latency_ms_total), spans)
 
 
 def fitted(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
