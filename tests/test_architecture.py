@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "time_source", "cores", "spec", "clocks", "latency", "ledger", "delays", "cluster", "analysis", "planning",
         "report",
     },
+    "archive": {"errors", "strict_json", "spec", "ledger", "sim", "analysis"},
     "agreement": {"errors", "time_source", "spec", "schedule", "sim", "policies", "rollout", "analysis"},
     "watch": {
         "errors", "time_source", "strict_json", "cores", "screen", "notify", "trackers", "spec", "schedule", "ledger",
@@ -61,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "time_source", "cores", "interrupts", "screen", "notify", "trackers", "spec", "schedule", "sim",
         "ledger", "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate", "report",
         "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement", "planning",
+        "archive",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does

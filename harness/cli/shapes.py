@@ -156,6 +156,19 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
     "cluster status": {"nodes": "one a node: hardware, cores, gpus, gl, isa, clock, what it cannot do"},
     "checkpoint push": _COPIED,
     "checkpoint pull": _COPIED,
+    "export": {
+        "archive": "the file",
+        "episodes": "episodes in it",
+        "bytes": "its size",
+        "sha256": "its digest",
+        "card": "the result card; null without one",
+    },
+    "reproduce": {
+        "same": "whether every episode ended as recorded, along the same trajectory",
+        "compared": "episodes that were compared",
+        "differs": "sentences",
+        "around": "sentences on what is not the same around the episodes",
+    },
     "plan suite": {
         "suite": "name",
         "episodes": "episodes",

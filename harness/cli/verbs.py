@@ -67,6 +67,14 @@ VERBS: Mapping[str, VerbEntry] = {
         "import_",
         "Import LeRobot's eval_info.json; several files (one per suite, say) make one ledger.",
     ),
+    "export": VerbEntry(
+        "export",
+        "Write protocol, suite, episodes, versions, hardware, raw latency and fixture of a ledger into one archive.",
+    ),
+    "reproduce": VerbEntry(
+        "reproduce",
+        'Run the episodes of an archive again and say "same" or "differs by …".',
+    ),
     "list": VerbEntry(
         "listing",
         "List what can be named: suites, policies, checkpoints, gates, profiles, architectures, tasks, columns.",
