@@ -60,8 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"errors", "strict_json", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
     "cli": {
         "errors", "time_source", "cores", "interrupts", "screen", "notify", "trackers", "spec", "schedule", "sim",
-        "ledger", "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate", "report",
-        "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement", "planning",
+        "ledger", "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate",
+        "report", "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement", "planning",
         "archive",
     },
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.timing import parse_clocks
-from harness.cli.values import parse_policies
+from harness.cli.values import parse_margin, parse_policies
 from harness.cli.verb import tell_json
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -93,18 +92,6 @@ def command(
     for warning in limit.warnings:
         screen.say(f"warning: {warning}")
     _write_report(target, screen)
-
-
-def parse_margin(text: str) -> float:
-    """Parse "3pp" (points of a per cent) into a fraction.
-
-    Raises:
-        UsageError: Another form, or not above 0 and below 100.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*pp", text.strip())
-    if match is None or not 0 < float(match[1]) < 100:
-        raise UsageError(f"--margin is {text!r}; write points of success, e.g. --margin 3pp.")
-    return float(match[1]) / 100
 
 
 def _plain(limit: DelayLimit, sentence: str, hz: int) -> dict[str, Any]:

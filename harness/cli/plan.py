@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from harness.cli import plan_buy
 from harness.cli.examples import examples
 from harness.cli.values import parse_nfe, parse_policies
 from harness.cli.verb import Verb, json_target, tell_json, without_flag_types
@@ -183,6 +184,9 @@ def serve_command(
     if robots is not None and any(each.robots < robots for each in found):
         screen.say(f"{robots} robots are too many for one server.")
         raise typer.Exit(EXIT_FAILED)
+
+
+app.command("buy", cls=Verb, epilog=plan_buy.EXAMPLES)(plan_buy.command)
 
 
 def _live_nodes(address: str) -> NodesFile:

@@ -195,6 +195,10 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
         "statuses": "status → runs",
         "runs": "one a run",
     },
+    "plan buy": {
+        "limit_ms": "the longest that a decision may take",
+        "offers": "one a device, policy and NFE: price, memory, latency, verdict, reasons",
+    },
     "plan serve": {"capacities": "one a kind of arrivals"},
     "doctor": {
         "ready": "whether no check fails",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -118,3 +119,15 @@ def parse_axes(named: Mapping[str, str], others: Sequence[str]) -> dict[str, tup
 def _axis_value(text: str) -> OptionValue | None:
     """A value as it would be read behind the `?` of a policy."""
     return None if text.lower() == "none" else parse_policy(f"policy?value={text}").options["value"]
+
+
+def parse_margin(text: str) -> float:
+    """Parse "3pp" (points of a per cent) into a fraction.
+
+    Raises:
+        UsageError: Another form, or not above 0 and below 100.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*pp", text.strip())
+    if match is None or not 0 < float(match[1]) < 100:
+        raise UsageError(f"--margin is {text!r}; write points of success, e.g. --margin 3pp.")
+    return float(match[1]) / 100

@@ -45,7 +45,8 @@ def predicted_sources(
         For each policy the low, middle and high of the band, or the part that was asked for.
 
     Raises:
-        UsageError: An unknown part of a band, nothing to predict from, or the ledger holds nothing of the policy that can be carried over.
+        UsageError: An unknown part of a band, nothing to predict from, or the ledger holds nothing of the policy that
+            can be carried over.
     """
     profile, _, part = profile.partition(":")
     if part and part not in BANDS:

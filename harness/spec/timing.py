@@ -27,7 +27,8 @@ class Latency(SpecModel):
 
     source: str
     """"constant:180ms"; "ledger:PATH" (a device's own samples, replayed); "device:PROFILE" (what `harness predict`
-    says, its band as low, mid and high; "device:PROFILE:mid" for one of them); "published:PROFILE" (a figure of `reports/published`)."""
+    says, its band as low, mid and high; "device:PROFILE:mid" for one of them); "published:PROFILE" (a figure of
+    `reports/published`)."""
     timing_of: str | None = None
     """Policy whose timing is used in place of the evaluated one's own; for a device or published figures also an
     architecture by name, e.g. pi05."""

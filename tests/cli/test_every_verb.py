@@ -101,6 +101,7 @@ def lines(make_ledger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "checkpoint pull": (f"checkpoint pull {tmp_path}/checkpoints {tmp_path}/back", 0),
         "plan suite": (f"plan {ROOT}/suites/demo.yaml --like {ROOT}/reports/examples/demo", 0),
         "plan serve": (f"plan serve -p flow --nfe 1 --from {ROOT}/reports/examples/demo --hz 4", 0),
+        "plan buy": ("plan buy -p arch:student-650m-int8 --nfe 1 --hz 10 --among jetson-orin-nano-8gb", 0),
         "doctor": ("doctor", 0),
     }
 

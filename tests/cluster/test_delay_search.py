@@ -8,7 +8,7 @@ import pytest
 from stub_runs import python_policy, stub_suite
 
 import harness
-from harness.cli.delay import parse_margin
+from harness.cli.values import parse_margin
 from harness.delay_search import DelaySearch
 from harness.errors import UsageError
 from harness.spec.policy import PolicySpec

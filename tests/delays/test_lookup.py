@@ -179,7 +179,8 @@ def test_the_name_of_a_prediction_does_not_depend_on_the_nfe_that_were_asked_for
 
 
 def test_one_part_of_a_devices_band_can_be_asked_for():
-    bands = {source.facts["band"]: source for source in resolve("device:jetson-agx-orin-64gb", timing_of="pi05", nfe=(1,))}
+    band = resolve("device:jetson-agx-orin-64gb", timing_of="pi05", nfe=(1,))
+    bands = {source.facts["band"]: source for source in band}
     (mid,) = resolve("device:jetson-agx-orin-64gb:mid", timing_of="pi05", nfe=(1,))
     assert mid == bands["mid"]
     with pytest.raises(UsageError, match=r"'middle'.*low, mid, high|'middle'.*mid"):

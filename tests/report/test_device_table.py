@@ -33,5 +33,6 @@ def test_two_timings_of_one_device_are_told_apart_and_cells_stand_by_delay() -> 
         cell(None, 0.0),
     ]
     table = device_tables(SimpleNamespace(devices=pd.DataFrame(rows, columns=COLUMNS)))[0]
-    assert [(row[2], row[3]) for row in table.rows[:3]] == [("h100, graphs=true", "1.00"), ("h100", "2.00"), ("a100", "3.00")]
+    found = [(row[2], row[3]) for row in table.rows[:3]]
+    assert found == [("h100, graphs=true", "1.00"), ("h100", "2.00"), ("a100", "3.00")]
     assert [line.split(": ")[0] for line in table.key] == ["h100, graphs=true", "h100", "a100"]
