@@ -23,6 +23,13 @@ class TrackedTable(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def names(self) -> list[str]:
+        """Columns, told apart by their place where two have one name: some trackers keep a row as a mapping."""
+        return [
+            f"{name} ({place})" if self.columns.count(name) > 1 else name for place, name in enumerate(self.columns)
+        ]
+
 
 class Sink(Protocol):
     """Takes results of a step. Steps may come in any order."""
@@ -97,7 +104,7 @@ class _Wandb:
         self._run.log({**figures, "eval/step": step})
 
     def table(self, step: int, table: TrackedTable) -> None:
-        made = self._module.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+        made = self._module.Table(columns=table.names, data=[list(row) for row in table.rows])
         self._run.log({f"tables/{table.name}": made, "eval/step": step})
 
     def video(self, step: int, name: str, path: Path) -> None:
@@ -110,13 +117,20 @@ class _Wandb:
 class _Trackio:
     def __init__(self, module: Any, where: str, run: str) -> None:
         self._module = module
-        module.init(project=where or "vla-harness", name=run, resume="allow", embed=False)
+        module.init(
+            project=where or "vla-harness",
+            name=run,
+            resume="allow",
+            embed=False,
+            auto_log_cpu=False,
+            auto_log_gpu=False,
+        )
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._module.log(dict(figures), step=step)
 
     def table(self, step: int, table: TrackedTable) -> None:
-        made = self._module.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+        made = self._module.Table(columns=table.names, data=[list(row) for row in table.rows])
         self._module.log({f"tables/{table.name}": made}, step=step)
 
     def video(self, step: int, name: str, path: Path) -> None:
@@ -137,10 +151,7 @@ class _Mlflow:
         self._client.log_metrics(named, step=step, run_id=self._id)
 
     def table(self, step: int, table: TrackedTable) -> None:
-        # Columns by their place: names of two may be equal, and a table here is a mapping.
-        columns = [f"{name} ({place})" if table.columns.count(name) > 1 else name
-                   for place, name in enumerate(table.columns)]  # fmt: skip
-        data = {name: [row[place] for row in table.rows] for place, name in enumerate(columns)}
+        data = {name: [row[place] for row in table.rows] for place, name in enumerate(table.names)}
         self._client.log_table(data, artifact_file=f"tables/{_plain(table.name)}-{step}.json", run_id=self._id)
 
     def video(self, step: int, name: str, path: Path) -> None:

@@ -166,8 +166,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_trackers import give
 give("trackio:robots", Path({str(video)!r}))
 import trackio
-(run,) = trackio.Api().runs("robots")
-print("@@" + json.dumps(run.history(), default=str))
+rows = trackio.SQLiteStorage.get_logs("robots", "night [1]")
+print("@@" + json.dumps(rows, default=str, ensure_ascii=False))
 """
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
