@@ -133,6 +133,9 @@ def command(
     record_noise: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Noise on executed actions; the recorded ones are without.")
     ] = 0.0,
+    metrics: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve the run's progress to Prometheus on this loopback port.")
+    ] = None,
     log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Run a suite: LIBERO rollouts fanned out over Ray, then its latency probes, then a report.
@@ -171,7 +174,11 @@ def command(
     values, profiles = (parse_nfe(nfe) if nfe else None), (parse_profiles(on) if on else None)
     sources = look_up(loaded, policies, values)
     resume_command = _resume_command(suite, policy, nfe, quantize, on, target, workers, address, video) + options
-    with ProgressDisplay(screen) as display, _naming(resume_command, target, screen):
+    with (
+        ProgressDisplay(screen) as display,
+        _published(metrics, display, screen) as shown,
+        _naming(resume_command, target, screen),
+    ):
         from harness.cluster.run import run
 
         result = run(
@@ -185,7 +192,7 @@ def command(
             address=address,
             resume=resume,
             video=video,
-            on_progress=_Ahead(display),
+            on_progress=_Ahead(shown),
             on_message=screen.say,
             early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
@@ -198,6 +205,21 @@ def command(
     if gated is not None and found is not None:
         gated.conclude(result, found, screen)
     _conclude(result, screen, resume_command)
+
+
+@contextmanager
+def _published(
+    port: int | None, show: Callable[[Progress], None], screen: Screen
+) -> Iterator[Callable[[Progress], None]]:
+    """What is shown the progress: with --metrics, Prometheus too."""
+    if port is None:
+        yield show
+        return
+    from harness.cli.metrics import MetricsServer
+
+    with MetricsServer(port, show) as server:
+        screen.say(f"Metrics: {server.address}")
+        yield server
 
 
 class _Ahead:

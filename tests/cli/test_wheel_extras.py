@@ -15,12 +15,13 @@ STUB = (
     "tasks: [{suite: stub, tasks: [0], init_states: 1}]\npolicies: [random]\n"
 )
 QUICK = "--launches 1 --min-seconds 0.1 --min-samples 5 --warmup-seconds 0.1"
-DEMO = f"{ROOT}/reports/examples/demo"
+EXAMPLES = ROOT / "reports" / "examples"
+DEMO = EXAMPLES / "demo"
 EXTRAS: dict[str, list[tuple[str, int]]] = {
     "": [
         ("list suites", 0),
         (f"report {DEMO} --html report.html", 0),
-        (f"gate {DEMO} {DEMO} --policy scripted --base-policy scripted", 2),
+        (f"gate {EXAMPLES}/scripted/libero_spatial {EXAMPLES}/h100-run/scripted-warm", 0),
         (f"ledger merge merged {DEMO}", 0),
         (f"probe -p random {QUICK} --out probed", 0),
         ("run mine.yaml --out run", 3),
