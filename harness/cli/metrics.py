@@ -126,4 +126,6 @@ class MetricsServer:
             return
         if name not in self._ray:
             self._ray[name] = Gauge(name, description=METRICS[name].help, tag_keys=METRICS[name].labels)
-        self._ray[name].set(value, tags=dict(labels))
+        # Ray takes ASCII alone.
+        tags = {label: text.encode("ascii", "backslashreplace").decode() for label, text in labels.items()}
+        self._ray[name].set(value, tags=tags)

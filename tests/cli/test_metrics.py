@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import urllib.request
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,7 +43,7 @@ HALF = Progress(
 
 def scraped(server: MetricsServer) -> dict[str, dict[str, float]]:
     """Metric → labels, as text → value, read by Prometheus's own parser."""
-    with urllib.request.urlopen(server.address, timeout=10) as answer:
+    with urllib.request.urlopen(server.address, timeout=10) as answer:  # noqa: S310
         text = answer.read().decode()
     return {
         family.name: {",".join(sample.labels.values()): sample.value for sample in family.samples}
@@ -90,3 +93,37 @@ def test_the_page_beside_it_lists_every_metric_and_the_scrape_configuration_is_o
     assert all(f"`{name}`" in page and about.help in page for name, about in METRICS.items())
     jobs = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
     assert [job["job_name"] for job in jobs] == ["vla-harness", "ray"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rays_own_exporter_has_them_too() -> None:
+    """In a process of its own: a Ray cluster with its exporter and the dashboard's agent, which feeds it."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        exporter, dashboard = one.getsockname()[1], two.getsockname()[1]
+    script = f"""
+import sys, time, urllib.request
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import ray
+from test_metrics import HALF, METRICS, MetricsServer
+
+ray.init(num_cpus=1, include_dashboard=True, dashboard_port={dashboard}, _metrics_export_port={exporter})
+with MetricsServer(0, lambda progress: None) as server:
+    for _ in range(60):
+        server(HALF)
+        time.sleep(2)
+        try:
+            text = urllib.request.urlopen("http://127.0.0.1:{exporter}/metrics", timeout=5).read().decode()
+        except OSError:
+            continue
+        if all(f"ray_{{name}}{{{{" in text for name in METRICS):
+            print("all there")
+            break
+"""
+    environment = {**os.environ, "RAY_TMPDIR": "/tmp"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert "all there" in done.stdout, done.stderr
