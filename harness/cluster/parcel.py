@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.base import Policy
 from harness.policies.lerobot.hub import looks_local
+from harness.policies.uri import KINDS, LIMIT_GB, LIMIT_VARIABLE, is_uri
 from harness.sim.disk_cache import open_cache
 from harness.spec.policy import PolicySpec
 
-KINDS = ("flow", "lerobot")
-"""Kinds whose path is a folder of weights."""
-LIMIT_VARIABLE = "VLA_HARNESS_CHECKPOINT_GB"
-LIMIT_GB = 16.0
-"""Most that is sent to a node for one policy; Pi0.5 in float32 has 14.5 GB."""
+if TYPE_CHECKING:
+    from harness.cluster.ray_session import RaySession
+    from harness.schedule.placement import NodeResources
+
 BLOCK = 64 * 2**20
 
 
@@ -55,6 +56,14 @@ class Parcel:
             put: Takes a block of bytes and returns what stands for it.
         """
         return replace(self, blocks={name: tuple(map(put, _blocks(Path(self.path, name)))) for name in self.sha256})
+
+    def place(self, get: Callable[[Any], bytes]) -> str:
+        """The folder of this node with the contents: the driver's path where it holds them, else what was sent.
+
+        Raises:
+            PolicyError: See `unpack`.
+        """
+        return self.path if self.is_at(Path(self.path)) else str(self.unpack(get))
 
     def unpack(self, get: Callable[[Any], bytes]) -> Path:
         """A folder of this node with the contents: kept from an earlier time, or written now.
@@ -98,7 +107,9 @@ def wrap(spec: PolicySpec) -> Parcel | None:
     Raises:
         PolicyError: A file cannot be read.
     """
-    if spec.kind not in KINDS or not spec.path or (spec.kind == "lerobot" and not looks_local(spec.path)):
+    if spec.kind not in KINDS or not spec.path or is_uri(spec.kind, spec.path):
+        return None
+    if spec.kind == "lerobot" and not looks_local(spec.path):
         return None
     folder = Path(spec.path).expanduser().resolve()
     try:
@@ -155,11 +166,23 @@ def build_here(
     """
     if parcel is None:
         return build(spec)
-    place = parcel.path if parcel.is_at(Path(parcel.path)) else str(parcel.unpack(get))
+    place = parcel.place(get)
+    return build_at(spec, parcel.path, place, build)
+
+
+def build_at(spec: PolicySpec, path: str, place: str, build: Callable[[PolicySpec], Policy]) -> Policy:
+    """Build a policy from another folder of this node than the driver's, under the driver's name for it.
+
+    Args:
+        spec: The policy, as the driver names it.
+        path: The driver's folder.
+        place: The folder here.
+        build: Builds it.
+    """
     policy = build(spec.model_copy(update={"path": place}))
     # Ledgers name the checkpoint as the driver does, on every node.
     named = policy.info.policy_id.replace(place, spec.path or "")
-    policy.info = replace(policy.info, policy_id=named, checkpoint=parcel.path)
+    policy.info = replace(policy.info, policy_id=named, checkpoint=path)
     return policy
 
 
@@ -171,3 +194,40 @@ def _digest(path: Path) -> str:
 def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         yield from iter(lambda: stream.read(BLOCK), b"")
+
+
+def send_checkpoints(
+    session: RaySession,
+    nodes: Sequence[NodeResources],
+    specs: Mapping[str, PolicySpec],
+    places: Mapping[str, Collection[str]],
+) -> dict[str, Parcel]:
+    """Weights of the driver's disk for the policies that are built where they are not.
+
+    Args:
+        session: Connection to the Ray cluster.
+        nodes: Its nodes.
+        specs: Policy label → the policy, as the driver names it.
+        places: Policy label → Ray's ids of the nodes that it is built on.
+
+    Returns:
+        Policy label → parcel, of those with weights on the driver's disk that are built on another node.
+
+    Raises:
+        PolicyError: A node lacks a checkpoint that is larger than the limit; or one cannot be read.
+    """
+    hosts = {node.node_id: node.host for node in nodes}
+    parcels: dict[str, Parcel] = {}
+    for label, ids in places.items():
+        away = [node_id for node_id in dict.fromkeys(ids) if node_id != session.driver_node_id]
+        if not away or (parcel := wrap(specs[label])) is None:
+            continue
+        ask = session.ray.remote(is_here)
+        held = session.ray.get(
+            [ask.options(num_cpus=0, scheduling_strategy=session.on(place)).remote(parcel) for place in away]
+        )
+        lacking = [place for place, has in zip(away, held, strict=True) if not has]
+        for place in lacking:
+            require_within_limit(parcel, hosts.get(place, place), os.environ)
+        parcels[label] = parcel.filled(session.ray.put) if lacking else parcel
+    return parcels

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from harness.cluster.identity import require_same_policy
 from harness.cluster.messages import PolicySetup
-from harness.cluster.parcel import Parcel, is_here, require_within_limit, wrap
+from harness.cluster.parcel import Parcel, send_checkpoints
 from harness.cluster.policy_server import MAX_RESTARTS, PolicyServer, build_policy
 from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
@@ -159,7 +158,8 @@ def open_policies(
     by_label = {spec.label: spec for spec in heavy}
     on = {spec.label: spec.on[0] for spec in heavy if spec.on}
     slots = place_servers(nodes, [spec.label for spec in heavy], on)
-    parcels = _send_checkpoints(session, nodes, by_label, slots)
+    places = {label: [slot.node_id for slot in slots if slot.policy == label] for label in by_label}
+    parcels = send_checkpoints(session, nodes, by_label, places)
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
         parcel = parcels.get(slot.policy)
@@ -187,32 +187,6 @@ def open_policies(
             session.ray.kill(server)
     kept = [slot for slot in slots if setups[slot.policy].servers]
     return PolicyServers(session, {spec.label: setups[spec.label] for spec in specs}, kept)
-
-
-def _send_checkpoints(
-    session: RaySession, nodes: Sequence[NodeResources], specs: Mapping[str, PolicySpec], slots: Sequence[ServerSlot]
-) -> dict[str, Parcel]:
-    """Weights of the driver's disk for the policies whose servers may be where they are not, by label.
-
-    Raises:
-        PolicyError: A node lacks a checkpoint that is larger than the limit; or one cannot be read.
-    """
-    hosts = {node.node_id: node.host for node in nodes}
-    away = [slot for slot in slots if slot.node_id != session.driver_node_id]
-    parcels: dict[str, Parcel] = {}
-    for label in dict.fromkeys(slot.policy for slot in away):
-        if (parcel := wrap(specs[label])) is None:
-            continue
-        ask = session.ray.remote(is_here)
-        places = list(dict.fromkeys(slot.node_id for slot in away if slot.policy == label))
-        held = session.ray.get(
-            [ask.options(num_cpus=0, scheduling_strategy=session.on(place)).remote(parcel) for place in places]
-        )
-        lacking = [place for place, has in zip(places, held, strict=True) if not has]
-        for place in lacking:
-            require_within_limit(parcel, hosts.get(place, place), os.environ)
-        parcels[label] = parcel.filled(session.ray.put) if lacking else parcel
-    return parcels
 
 
 def _start(

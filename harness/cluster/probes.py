@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness.cluster.messages import NodeIdentity
+from harness.cluster.parcel import Parcel, build_at, send_checkpoints
 from harness.cluster.ray_errors import ask_controller, cause_of, harness_error
 from harness.cluster.ray_session import RaySession
 from harness.interrupts import Interrupts
@@ -130,12 +131,13 @@ class ProbeLease:
         self._numbers: Any = None
         self._standby: Any = None
 
-    def run(self, job: ProbeJob, following: ProbeJob | None = None) -> ProbeReport:
+    def run(self, job: ProbeJob, following: ProbeJob | None = None, parcel: Parcel | None = None) -> ProbeReport:
         """Launch one policy; each configuration's rows are in the ledger when it ends.
 
         Args:
             job: What to launch.
             following: The job after it, whose processes may start while this one's counts and ends.
+            parcel: Its weights, if the driver has them on its disk.
 
         Raises:
             HarnessError: The request is wrong, or the policy cannot be built.
@@ -148,8 +150,13 @@ class ProbeLease:
         numbers = self._numbers = self._numbers or SampleNumbers()
         standby = self._standby = self._standby or Standby()
         skip = self._failed.setdefault(job.spec.label, set())
+        build = partial(make_policy, job.spec)
+        if parcel is not None:
+            import ray
+
+            build = partial(build_at, job.spec, parcel.path, parcel.place(ray.get), make_policy)
         result = run_isolated(
-            partial(make_policy, job.spec),
+            build,
             observations=probe_observations(job.batch_sizes, resolution=job.resolution),
             nfes=job.nfes,
             batch_sizes=job.batch_sizes,
@@ -227,6 +234,11 @@ def run_probes(
         for node in nodes
         if pending.get(node.node_id)
     }
+    jobs_of = {(job.spec.label, node_id): job.spec for node_id, jobs in pending.items() for job in jobs}
+    wanted: dict[str, list[str]] = {}
+    for label, node_id in jobs_of:
+        wanted.setdefault(label, []).append(node_id)
+    parcels = send_checkpoints(session, nodes, {label: spec for (label, _), spec in jobs_of.items()}, wanted)
     warnings: list[str] = []
     failures: list[str] = []
     running: dict[Any, str] = {}
@@ -238,7 +250,9 @@ def run_probes(
                     job = jobs.pop(0)
                     again = f", launch {job.launch + 1} of {plan.launches}" if plan.launches > 1 else ""
                     say(f"Probing {job.spec.label} on {places[node_id].node_id}{again}")
-                    running[actors[node_id].run.remote(job, jobs[0] if jobs else None)] = node_id
+                    running[actors[node_id].run.remote(job, jobs[0] if jobs else None, parcels.get(job.spec.label))] = (
+                        node_id
+                    )
             if not running or interrupts.count:
                 return ProbesEnd(tuple(warnings), tuple(failures), interrupts.count > 0)
             session.head.require()

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from harness.errors import PolicyError, UsageError, unknown_name
 from harness.policies.base import Policy
 from harness.policies.options import ServingOptions, read_options
+from harness.policies.uri import fetch, is_uri
 from harness.spec.identity import PolicyIdentity, digest_of
 from harness.spec.observation import PolicyInfo
 
@@ -257,7 +258,9 @@ class PolicyRegistry:
         serving_options(spec.options)
         known = self._kinds.get(spec.kind)
         if known is not None and known.check:
-            load_target(known.check, named=spec.kind)(without_serving(spec), local)
+            # What lies on an object store is looked at when it is fetched.
+            here = local and not is_uri(spec.kind, spec.path)
+            load_target(known.check, named=spec.kind)(without_serving(spec), here)
         module = self.lacking(spec) if local else None
         if module is not None:
             raise PolicyError(_not_installed(spec.kind, module))
@@ -293,7 +296,10 @@ class PolicyRegistry:
             PolicyError: The factory cannot be imported, or what it returns is no policy.
         """
         factory = self._factory(spec)
-        policy = factory(without_serving(spec))
+        asked = without_serving(spec)
+        if is_uri(spec.kind, spec.path):
+            asked = _Request(spec.kind, str(fetch(spec.path or "")), asked.options, getattr(spec, "label", ""))
+        policy = factory(asked)
         if not isinstance(policy, Policy):
             raise PolicyError(
                 f"The factory of policy kind {spec.kind!r} returned a {type(policy).__name__}, which lacks `info` or "
@@ -304,6 +310,10 @@ class PolicyRegistry:
                 f"The policy of kind {spec.kind!r} has an `info` that is a {type(policy.info).__name__}; make it a "
                 "harness.spec.observation.PolicyInfo, e.g. PolicyInfo(policy_id='mine', cameras=('agentview',))."
             )
+        if asked.path != spec.path:
+            # Ledgers name the checkpoint as the user does, wherever it was fetched to.
+            named = policy.info.policy_id.replace(asked.path or "", spec.path or "")
+            policy.info = replace(policy.info, policy_id=named, checkpoint=spec.path)
         if spec.kind == PYTHON_KIND and policy.info.identity is None:
             policy.info = replace(policy.info, identity=_source_identity(spec, policy.info))
         return policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
@@ -97,7 +98,9 @@ def parse_policy(text: str) -> PolicySpec:
 def _split(text: str) -> dict[str, Any]:
     """Split "kind:path?a=b" into fields."""
     body, _, query = text.partition("?")
-    kind, separator, path = body.partition("://") if "://" in body else body.partition(":")
+    # `openpi://HOST` is an address; `flow:s3://BUCKET/FOLDER` is a kind and its path.
+    address = re.match(r"[^:]*://", body) is not None
+    kind, separator, path = body.partition("://") if address else body.partition(":")
     if kind in ("ws", "wss") and "://" in body:
         kind, path = "openpi", body
     options = {key: _value(raw) for key, raw in parse_qsl(query, keep_blank_values=True)}

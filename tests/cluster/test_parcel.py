@@ -104,6 +104,7 @@ description: A stub suite for a policy whose weights only the driver has.
 world: stub
 protocol: stub
 tasks: [{suite: stub, tasks: [0], init_states: 2}]
+probe: {launches: 1, min_seconds: 0.5, min_samples: 5, warmup_seconds: 1}
 """
 
 
@@ -117,7 +118,7 @@ def start_without(folder: Path, start: Callable[[], Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a node with mounts of its own")
-def test_a_node_of_a_real_cluster_that_does_not_have_the_folder_serves_it(tmp_path: Path) -> None:
+def test_a_node_of_a_real_cluster_that_does_not_have_the_folder_serves_it_and_times_it(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
     shutil.copytree(ROOT / "checkpoints" / "flow" / "teacher", tmp_path / "own" / "weights")
@@ -143,4 +144,5 @@ def test_a_node_of_a_real_cluster_that_does_not_have_the_folder_serves_it(tmp_pa
     ledger = harness.read(tmp_path / "led")
     assert set(ledger.episodes["checkpoint"]) == {str(tmp_path / "own" / "weights")}
     assert set(ledger.decisions["hardware"]) == {"dgx-spark-gb10"}
+    assert set(ledger.latency["hardware"]) == {"dgx-spark-gb10"}
     assert list((tmp_path / "cache" / "checkpoints").iterdir())
