@@ -39,6 +39,8 @@ bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_training.py
 	@$(RUN) $(PY) tests/benchmarks/bench_fuzz.py
 	@$(RUN) $(PY) tests/benchmarks/bench_plan.py
+	@$(RUN) $(PY) tests/benchmarks/bench_chaos.py
+	@$(RUN) $(PY) tests/benchmarks/bench_chaos.py --world libero --rounds 10
 
 lint: setup ## ruff, mypy --strict, the lock on x86-64 and aarch64, and a strict build of the documentation
 	@$(RUN) ruff check .

@@ -9,7 +9,7 @@ import typer
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.tracking import tell_trackers
-from harness.cli.values import parse_nfe, parse_policies
+from harness.cli.values import parse_nfe, parse_policies, parse_profile
 from harness.cli.verb import json_target, tell_json
 from harness.errors import EXIT_INTERRUPTED, UsageError
 from harness.screen import Screen
@@ -45,6 +45,10 @@ def command(
     nfe: Annotated[str | None, typer.Option(help="NFE value.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Rollout workers.", show_default="one per core")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.", show_default="a local cluster")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Hardware profile of the node to serve and time the policy on.", show_default="wherever"),
+    ] = None,
     episodes: Annotated[
         int | None,
         typer.Option(min=1, help="Init states of each task, from the first.", show_default="as the suite says"),
@@ -75,6 +79,7 @@ def command(
     require_trackers(log_to or [])
     # What a typing mistake is told by, before pandas and Ray are loaded.
     loaded = load_suite(suite)
+    profile = parse_profile(on, "nightly") if on else ()
     for spec in parse_policies([policy]) if policy is not None else ():
         POLICIES.check(spec, local=False)
     if policy is None and not (rebase or dry_run):
@@ -114,7 +119,7 @@ def command(
     if nfe or record is None:
         values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()
-    planned = SuiteChanges(episodes=episodes).apply(loaded)
+    planned = SuiteChanges(episodes=episodes, on=profile).apply(loaded)
     require_room(root)
     out = open_night(night, spec.label, WallTime().now())
     if Location.of(out).exists():

@@ -72,6 +72,18 @@ def parse_profiles(text: str) -> tuple[str, ...]:
     return found
 
 
+def parse_profile(text: str, command: str) -> tuple[str]:
+    """Parse the one hardware profile of a command that judges one policy.
+
+    Raises:
+        UsageError: An unknown profile, or several.
+    """
+    found = parse_profiles(text)
+    if len(found) > 1:
+        raise UsageError(f"`harness {command}` judges one policy in one place, but --on names {', '.join(found)}.")
+    return (found[0],)
+
+
 def parse_policies(texts: Sequence[str]) -> tuple[PolicySpec, ...]:
     """Parse policies and check that their kinds exist.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
-from harness.cli.values import parse_policies
+from harness.cli.values import parse_policies, parse_profile
 from harness.cli.verb import tell_json
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HarnessError, UsageError
 from harness.screen import Screen
@@ -94,6 +94,10 @@ def command(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join.", show_default="a private one for each checkpoint")
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Hardware profile of the node to serve and time policies on.", show_default="wherever"),
+    ] = None,
     video: Annotated[Video | None, typer.Option(help="Film.", show_default="as the suite says")] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of everything that evaluates.")] = 19,
     cpus: Annotated[str | None, typer.Option(help="CPUs to use, e.g. 12-15.", show_default="all")] = None,
@@ -117,6 +121,7 @@ def command(
     """
     from harness.notify import check_template
     from harness.spec import load_suite
+    from harness.spec.changes import SuiteChanges
     from harness.spec.rules import load_rules
 
     revisions = None
@@ -140,6 +145,8 @@ def command(
     parse_policies([policy_kind])
     require_trackers(log_to or [])
     loaded = load_suite(suite)
+    if on:
+        loaded = SuiteChanges(on=parse_profile(on, "watch")).apply(loaded)
     if any(clock != SYNCHRONOUS for clock in loaded.clock):
         raise UsageError(
             f"A learning curve is of the synchronous clock, but suite {loaded.name!r} has {', '.join(loaded.clock)}: "

@@ -157,6 +157,13 @@ class Suite(SpecModel):
         return {**data, **alone}
 
     @model_validator(mode="after")
+    def _refuse_a_name_that_is_a_path(self) -> Suite:
+        # Run ids and the default --out begin with it.
+        if not self.name or self.name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in self.name):
+            raise ValueError(f"name is {self.name!r}; folders are called by it: no slash, no leading dot, not empty")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_contradictions(self) -> Suite:
         if not self.tasks and self.probe is None:
             raise ValueError("the suite has neither tasks nor a probe: there is nothing to run")

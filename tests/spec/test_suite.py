@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from harness.errors import SpecError, UsageError
+from harness.sim.worlds import get_world
 from harness.spec import PolicySpec, Protocol, Suite, load_suite, parse_policy, presets
 from harness.spec.resolve import names, parse
 from harness.spec.rules import load_rules
@@ -172,3 +173,16 @@ def test_the_nightly_suite_measures_what_the_nightly_rules_judge() -> None:
     assert probe.launches >= 5
     assert probe.budget.min_samples >= max(1 / (1 - rule.quantile) for rule in rules.latency) - 1e-9
     assert [(rule.quantile, rule.when) for rule in rules.latency] == [(0.5, "always"), (0.99, "decidable")]
+
+
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/x", "..", ".hidden", "a/b", "a\\b", "", "a\nb", "a\x00"])
+def test_a_name_that_would_lead_a_run_or_a_ledger_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="folders are called by it"):
+        suite_with(name=name)
+
+
+@pytest.mark.parametrize("suite", ["../../etc", "/etc", "..", "libero_spatial/../../x"])
+@pytest.mark.parametrize("world", ["libero", "stub"])
+def test_a_task_suite_that_is_a_path_is_an_unknown_suite(suite: str, world: str) -> None:
+    with pytest.raises(UsageError, match="suite"):
+        get_world(world).describe(suite)
