@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from bench_chaos import FAULTS, chaos  # noqa: E402
+from bench_chaos import FAULTS, chaos
 
 pytest.importorskip("ray")
 
