@@ -41,13 +41,22 @@ def frame_warning(info: PolicyInfo, resolution: int) -> str | None:
     Args:
         info: What the policy says of itself.
         resolution: Of the protocol, pixels.
+
+    Raises:
+        UsageError: They have, and its network would fail on them; names both sizes.
     """
     if info.frame_size is None or info.frame_size == (resolution, resolution):
         return None
     height, width = info.frame_size
+    if info.frame_bound:
+        raise UsageError(
+            f"{info.policy_id}: its checkpoint declares frames of {height}×{width} pixels and its network takes no "
+            f"others, but the protocol renders {resolution}×{resolution}. Set `resolution: {height}` in the protocol, "
+            "or have frames resized as LeRobot's policy server does: ?frames=resize."
+        )
     return (
         f"Its checkpoint declares frames of {height}×{width} pixels, the protocol renders {resolution}×{resolution}, "
-        f"and neither LeRobot nor this harness resizes them: set `resolution: {height}` in the protocol."
+        f"and nothing resizes them: set `resolution: {height}` in the protocol, or ?frames=resize for LeRobot's."
     )
 
 

@@ -127,6 +127,8 @@ class PolicyInfo:
     and hands the earlier ones over as `Observation.history`."""
     frame_size: tuple[int, int] | None = None
     """(height, width) of the frames that its checkpoint declares, pixels, where nothing resizes them; else None."""
+    frame_bound: bool = False
+    """Whether its network fails on frames of another size than `frame_size`, so that a run refuses them."""
     suites: tuple[str, ...] = ()
     """LIBERO suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
     tasks: tuple[tuple[str, int], ...] = ()

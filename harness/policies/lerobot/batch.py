@@ -23,17 +23,25 @@ class ObservationReader:
     protocol has done already: frames channels first in [0, 1], the 8-d state, the instruction as the task.
     """
 
-    def __init__(self, cameras: Mapping[str, str], device: torch.device, steps: int | None) -> None:
+    def __init__(
+        self,
+        cameras: Mapping[str, str],
+        device: torch.device,
+        steps: int | None,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         """Read the given cameras.
 
         Args:
             cameras: LIBERO camera → key in the batch.
             device: Where frames are converted.
             steps: Length of the time axis, (B, steps, …); None for a policy that takes none.
+            sizes: Camera → (height, width) that its frames are brought to; None leaves them.
         """
         self.cameras = dict(cameras)
         self.device = device
         self.steps = steps
+        self.sizes = dict(sizes or {})
         # On CUDA, x / 255 is computed as x * (1 / 255), which differs from the CPU's quotient in the last bit; looking
         # the 256 quotients up keeps frames equal to LeRobot's, and moves bytes instead of floats.
         self._quotients = (torch.arange(256, dtype=torch.float32) / 255).to(device) if device.type == "cuda" else None
@@ -73,9 +81,21 @@ class ObservationReader:
             raise PolicyError(f"An observation lacks camera {camera!r}, which the policy reads.") from error
         except ValueError as error:
             raise PolicyError(f"Frames of camera {camera!r} differ in size within one batch ({error}).") from error
-        pixels = torch.from_numpy(frames).to(self.device).movedim(-1, -3).contiguous()
+        pixels = self._sized(torch.from_numpy(frames).to(self.device).movedim(-1, -3).contiguous(), camera)
         images = pixels.float().div_(255) if self._quotients is None else self._quotients[pixels.int()]
         return self._without_axis(images)
+
+    def _sized(self, pixels: Tensor, camera: str) -> Tensor:
+        """Frames in the size that is wanted: bilinear and in whole grey values, as LeRobot's policy server does it.
+
+        Source: lerobot 0.6.1, `async_inference/helpers.py`, `resize_robot_observation_image`.
+        """
+        size = self.sizes.get(camera)
+        if size is None or pixels.shape[-2:] == size:
+            return pixels
+        flat = pixels.flatten(0, 1)
+        resized = torch.nn.functional.interpolate(flat, size=size, mode="bilinear", align_corners=False)
+        return resized.reshape(*pixels.shape[:3], *size)
 
     def _without_axis(self, tensor: Tensor) -> Tensor:
         return tensor if self.steps is not None else tensor[:, 0]

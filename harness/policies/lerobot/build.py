@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from harness.policies.lerobot.configs import (
 from harness.policies.lerobot.describe import (
     checkpoint_provenance,
     control_mode_of,
+    declared_sizes,
     describe,
     frame_size_warnings,
     run_provenance,
@@ -60,6 +62,8 @@ class _Parts:
     control_mode: ControlMode
     provenance: dict[str, str]
     warnings: list[str]
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """The checkpoint's own renames of image keys, where they apply."""
 
 
 def build(spec: PolicyRequest, *, endpoint: str | None = None, cache_dir: Path | None = None) -> LeRobotPolicy:
@@ -146,7 +150,9 @@ def _from_checkpoint(
     provenance = checkpoint_provenance(checkpoint, stored, family, options)
     identity = checkpoint_identity(checkpoint, stored, options, cameras, loaded.sha256)
     mode = control_mode_of(checkpoint, family)
-    return _Parts(family, config, cameras, processors, loaded, checkpoint.name, identity, mode, provenance, warnings)
+    kept = renames if cameras.stored else {}
+    parts = (family, config, cameras, processors, loaded, checkpoint.name, identity, mode, provenance, warnings)
+    return _Parts(*parts, renames=kept)
 
 
 def _driven(policy_type: str, options: LerobotOptions, name: str) -> Family:
@@ -177,6 +183,11 @@ def _require_cameras(cameras: CameraPlan, family: Family, checkpoint: str) -> No
         )
 
 
+def _policy_keys(parts: _Parts) -> dict[str, str]:
+    """Camera → image key of the policy's configuration, behind the checkpoint's own renames."""
+    return {camera: parts.renames.get(key, key) for camera, key in parts.cameras.keys.items()}
+
+
 def _wire(parts: _Parts, options: LerobotOptions, label: str, cautions: tuple[str, ...]) -> LeRobotPolicy:
     info = describe(
         parts.config,
@@ -196,7 +207,12 @@ def _wire(parts: _Parts, options: LerobotOptions, label: str, cautions: tuple[st
         parts.loaded.policy,
         parts.family,
         parts.processors,
-        ObservationReader(parts.cameras.keys, device, steps),
+        ObservationReader(
+            parts.cameras.keys,
+            device,
+            steps,
+            declared_sizes(parts.config, _policy_keys(parts)) if options.frames == "resize" else None,
+        ),
         info,
         target_time=parts.loaded.target_time,
         compiled=options.compile is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import torch
@@ -54,7 +55,8 @@ def describe(
         checkpoint=checkpoint,
         dtype=_main_dtype(loaded.policy),
         observation_steps=int(config.n_obs_steps),
-        frame_size=_frame_size(config, family),
+        frame_size=None if options.frames else _frame_size(config, family),
+        frame_bound=family.size_bound and options.frames is None,
         rtc=continues_chunks(config, family, options),
         identity=identity,
     )
@@ -83,6 +85,19 @@ def _kept_sizes(config: Any, family: Family) -> set[tuple[int, int]]:
         return set()
     shapes = (feature.shape[1:] for feature in config.image_features.values())
     return {(int(height), int(width)) for height, width in shapes}
+
+
+def declared_sizes(config: Any, cameras: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Camera → (height, width) that the checkpoint declares for it.
+
+    Args:
+        config: The policy's configuration.
+        cameras: Camera → image key.
+    """
+    shapes = {
+        camera: config.image_features[key].shape for camera, key in cameras.items() if key in config.image_features
+    }
+    return {camera: (int(shape[1]), int(shape[2])) for camera, shape in shapes.items()}
 
 
 def _default_nfe(config: Any, family: Family, options: LerobotOptions, loaded: Loaded) -> int | None:

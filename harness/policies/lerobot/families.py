@@ -55,6 +55,8 @@ class Family:
     """Whether `n_obs_steps` may exceed 1."""
     keeps_frames: bool = False
     """Whether frames reach the network in the size in which they come, which LeRobot neither checks nor changes."""
+    size_bound: bool = False
+    """Whether its network fails on frames of another size than the checkpoint declares, where nothing resizes them."""
     pads_cameras: bool = False
     """Whether it pads and masks the image of a camera that is not there."""
     dtype_field: str | None = None
@@ -147,6 +149,7 @@ _ALL = (
         chunk_field="n_action_steps",
         observation_steps=True,
         keeps_frames=True,
+        size_bound=True,
         sites=(
             Site("vision", "diffusion._prepare_global_conditioning"),
             Site("denoise_step", "diffusion.unet.forward"),

@@ -17,7 +17,7 @@ NO_SETTINGS = (
 )  # fmt: skip
 """Fields of a stored configuration that no action depends on; so are those that begin with `TRAINING`."""
 TRAINING = ("optimizer_", "scheduler_")
-ACTING = ("n_action_steps", "dtype", "quantize", "vision", "snapflow")
+ACTING = ("n_action_steps", "dtype", "quantize", "vision", "snapflow", "frames")
 """Options that change what the policy does by more than rounding."""
 
 

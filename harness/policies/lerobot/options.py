@@ -37,6 +37,9 @@ class LerobotOptions(PolicyOptions):
     rename: str | None = None
     """Cameras by hand: "agentview=observation.images.top,robot0_eye_in_hand=observation.images.wrist". Further ones are
     "camera3", "camera4", …: with them a policy can be probed, not run."""
+    frames: Literal["resize"] | None = None
+    """"resize": frames are brought to the size that the checkpoint declares, as LeRobot's own policy server does it;
+    None leaves them to the network, as lerobot-eval does."""
     snapflow: bool | None = None
     """Attach the SnapFlow target-time head to Pi0.5; None attaches it when the checkpoint has one."""
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = None

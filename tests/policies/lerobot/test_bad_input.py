@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lerobot_small import noise_for, observe
 
 from harness.errors import HarnessError, PolicyError, UsageError
+from harness.policies.ability import frame_warning
 from harness.policies.lerobot.families import FAMILIES
 from harness.policies.lerobot.loading import memory_guard
 
@@ -355,3 +357,34 @@ def test_cameras_that_declare_different_sizes_are_warned_of(save: Any, load: Any
 def test_a_type_that_keeps_frames_declares_their_size(save: Any, load: Any, policy_type: str, declared: Any) -> None:
     """SmolVLA resizes whatever it is shown; ACT does not, and LeRobot says nothing."""
     assert load(save(policy_type, size=48)).info.frame_size == declared
+
+
+def test_a_network_that_takes_one_size_is_refused_before_a_run_and_the_message_names_both(save: Any, load: Any) -> None:
+    info = load(save("diffusion", size=96, resize_shape=None)).info
+    assert (info.frame_size, info.frame_bound) == ((96, 96), True)
+    with pytest.raises(UsageError, match=r"frames of 96×96 pixels .* renders 256×256\..*resolution: 96.*frames=resize"):
+        frame_warning(info, 256)
+    assert frame_warning(info, 96) is None
+
+
+@pytest.mark.parametrize("policy_type", ["diffusion", "act"])
+def test_frames_are_resized_as_lerobots_policy_server_does_it(save: Any, load: Any, policy_type: str) -> None:
+    from dataclasses import replace
+
+    from lerobot.async_inference.helpers import resize_robot_observation_image
+
+    folder = save(policy_type, size=96, **({"resize_shape": None} if policy_type == "diffusion" else {}))
+    policy, plain = load(folder, frames="resize"), load(folder)
+    assert (policy.info.frame_size, policy.info.frame_bound) == (None, False)
+
+    def by_lerobot(frame: np.ndarray) -> np.ndarray:
+        return resize_robot_observation_image(torch.from_numpy(frame), (3, 96, 96)).permute(1, 2, 0).numpy()
+
+    def shrunk(seen: Any) -> Any:
+        images = {camera: by_lerobot(frame) for camera, frame in seen.images.items()}
+        return replace(seen, images=images, history=tuple(shrunk(moment) for moment in seen.history))
+
+    (seen,) = observe(1, size=256)
+    noise = noise_for(policy, [seen])
+    np.testing.assert_array_equal(policy.act([seen], noise).actions, plain.act([shrunk(seen)], noise).actions)
+    assert policy.info.identity != plain.info.identity
