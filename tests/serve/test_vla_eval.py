@@ -165,6 +165,12 @@ def test_a_server_of_another_convention_is_refused_before_it_is_asked(changes, o
     assert model.calls == 0
 
 
+def test_an_x_vla_server_which_reads_the_controllers_orientation_is_refused(monkeypatch):
+    monkeypatch.setattr(Ramp, "__name__", "XVLAModelServer")
+    with api.serve_background(Ramp()) as server, pytest.raises(PolicyError, match=r"controller_states\), this client"):
+        policy_at(server)
+
+
 def test_what_a_server_wants_of_the_simulator_is_told_and_left_to_the_protocol():
     with api.serve_background(Ramp({"env_seed": 0, "max_episode_steps": 300, "send_state": True})) as server:
         policy = policy_at(server)
@@ -402,3 +408,35 @@ def test_its_libero_benchmark_meets_our_policy_and_solves_an_episode(serve, monk
         (result,) = api.run({"benchmarks": [benchmark]}, server_url=url, no_save=True, docker=False)
     assert result["mean_success"] == 1.0
     assert serving.service.decisions > 3
+
+
+@pytest.mark.slow
+def test_the_controllers_orientation_is_a_right_angle_and_a_little_from_the_observations(monkeypatch):
+    """Why X-VLA, which reads the controller's, is refused: the numbers in its refusal, in real LIBERO."""
+    pytest.importorskip("libero", reason="the extra `sim` is not installed")
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
+    from unittest.mock import MagicMock
+
+    from scipy.spatial.transform import Rotation
+    from vla_eval.benchmarks.libero.benchmark import LIBEROBenchmark
+
+    benchmark = LIBEROBenchmark("libero_spatial", send_state=True)
+    benchmark._recorder = MagicMock()
+    task = benchmark.get_tasks()[0]
+    benchmark.reset(task)
+    random = np.random.default_rng(0)
+    turns, apart_mm = [], []
+    for step in range(120):
+        if step % 5 == 0:
+            action = np.clip(random.normal(0, 1, 7), -1, 1)
+        shown = benchmark.make_obs(benchmark.step({"actions": action}).obs, task)
+        ours, theirs = shown["states"], shown["controller_states"]
+        turns.append(Rotation.from_rotvec(ours[3:6]).inv() * Rotation.from_rotvec(theirs[3:6]))
+        apart_mm.append(1e3 * float(np.linalg.norm(ours[:3] - theirs[:3])))
+    benchmark.cleanup()
+    mean = Rotation.concatenate(turns).mean()
+    np.testing.assert_allclose(np.degrees(mean.as_rotvec()), [0, 0, -90], atol=0.2)
+    rest = np.degrees([(mean.inv() * turn).magnitude() for turn in turns])
+    assert 0.1 < max(rest) < 0.5
+    assert 0.5 < max(apart_mm) < 3

@@ -160,7 +160,7 @@ def _driven(policy_type: str, options: LerobotOptions, name: str) -> Family:
     if family.refusal:
         raise PolicyError(
             f"{name} is of type {family.type}, which this harness does not drive: {family.refusal}. Serve it with its "
-            f"own server and use openpi://HOST:PORT{_mode_remedy(family)}."
+            f"own server and use {family.server}://HOST:PORT{_mode_remedy(family)}."
         )
     if options.snapflow and family.type != "pi05":
         raise UsageError(f"lerobot: snapflow is an adapter for pi05, not for {family.type}; remove it.")

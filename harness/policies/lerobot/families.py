@@ -74,6 +74,8 @@ class Family:
     """Parameter name prefixes that inference never reads, so that they can be counted apart."""
     refusal: str = ""
     """Why this type cannot be driven from an `Observation`; empty when it can."""
+    server: str = "openpi"
+    """Kind of the policy behind whose server it runs instead, see `spec.policy.SERVER_KINDS`."""
 
 
 def _paligemma(path: str) -> tuple[Site, ...]:
@@ -163,13 +165,17 @@ _ALL = (
         nfe_route="attribute",
         nfe_path="_groot_model.action_head.num_inference_timesteps",
         chunk_field="n_action_steps",
+        refusal="LeRobot 0.6.1 builds it from NVIDIA's base model alone, which it fetches from the hub even to load a "
+        "local checkpoint, so that neither random weights nor an offline node can be had",
+        server="gr00t",
     ),
     Family("evo1", nfe_key="num_inference_timesteps", nfe_route="attribute",
            nfe_path="model.action_head.num_inference_timesteps"),
     Family("eo1", nfe_key="num_denoise_steps"),
     Family("molmoact2", nfe_key="num_inference_steps", nfe_route="argument"),
     Family("xvla", nfe_key="num_denoising_steps", dtype_field="dtype", control_mode="absolute",
-           refusal="it reads the controller's own rotation matrix, which the state in observations lags by degrees"),
+           refusal="it reads the controller's own orientation, which an observation does not carry: measured in LIBERO, it is "
+           "turned by 90 degrees about z against the observation's, and up to 0.3 degrees and 1.6 mm ahead of it"),
     Family("vla_jepa", nfe_key="num_inference_timesteps", nfe_route="attribute",
            nfe_path="model.action_model.num_inference_timesteps"),
     Family("fastwam", nfe_key="num_inference_steps", chunk_field="action_horizon",

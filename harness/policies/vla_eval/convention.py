@@ -63,6 +63,9 @@ def disagreements(payload: Mapping[str, Any], mode: ControlMode) -> list[Disagre
         if ours is None or not _takes(spec, ours):
             sent = "nothing of that name" if ours is None else repr(ours["format"])
             found.append(Disagreement(f"observation {name!r}", repr(spec.get("format")), sent))
+    if "xvla" in str(payload.get("model_server")).lower():
+        # Its server takes `states` where these are missing, without a word: 90 degrees about z away, as measured.
+        found.append(Disagreement("state", "the controller's (controller_states)", "the observation's (states)"))
     absolute = _params(payload).get("absolute_action")
     if isinstance(absolute, bool) and absolute != (mode == "absolute"):
         found.append(Disagreement("actions", "absolute" if absolute else "relative", f"{mode} (control_mode)"))

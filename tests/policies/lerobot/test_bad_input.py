@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import load_policy
 from lerobot_small import noise_for, observe
 
 from harness.errors import HarnessError, PolicyError, UsageError
@@ -158,7 +159,8 @@ def test_temporal_ensembling_is_refused(save: Any, load: Any) -> None:
 def test_a_type_that_cannot_be_driven_says_why(save: Any, load: Any, policy_type: str) -> None:
     folder = save("act")
     edit(folder / "config.json", type=policy_type)
-    remedy = r"openpi://HOST:PORT\?control_mode=absolute, with" if policy_type == "xvla" else "openpi://"
+    remedy = f"{FAMILIES[policy_type].server}://HOST:PORT"
+    remedy += r"\?control_mode=absolute, with" if policy_type == "xvla" else ""
     with pytest.raises(PolicyError, match=f"of type {policy_type}.*{remedy}"):
         load(folder)
 
@@ -388,3 +390,29 @@ def test_frames_are_resized_as_lerobots_policy_server_does_it(save: Any, load: A
     noise = noise_for(policy, [seen])
     np.testing.assert_array_equal(policy.act([seen], noise).actions, plain.act([shrunk(seen)], noise).actions)
     assert policy.info.identity != plain.info.identity
+
+
+def test_lerobots_groot_asks_the_hub_for_nvidias_base_model_whenever_it_is_built(monkeypatch: Any) -> None:
+    """Why GR00T is refused here and asked behind its own server: there is no way to its architecture alone."""
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies.groot import groot_n1_7
+    from lerobot.policies.groot.configuration_groot import GrootConfig
+    from lerobot.policies.groot.modeling_groot import GrootPolicy
+
+    class Asked(Exception):
+        pass
+
+    def refuse(name: str, **options: Any) -> None:
+        raise Asked(name)
+
+    monkeypatch.setattr(groot_n1_7, "snapshot_download", refuse)
+    inputs = {
+        "observation.images.image": PolicyFeature(FeatureType.VISUAL, (3, 256, 256)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (8,)),
+    }
+    outputs = {"action": PolicyFeature(FeatureType.ACTION, (7,))}
+    config = GrootConfig(device="cpu", input_features=inputs, output_features=outputs)
+    with pytest.raises(Asked, match="nvidia/"):
+        GrootPolicy(config)
+    with pytest.raises(PolicyError, match=r"LeRobot 0.6.1 builds it from NVIDIA's base model alone.*gr00t://HOST:PORT"):
+        load_policy("groot", weights="random")
