@@ -165,9 +165,9 @@ def test_a_server_of_another_convention_is_refused_before_it_is_asked(changes, o
     assert model.calls == 0
 
 
-def test_an_x_vla_server_which_reads_the_controllers_orientation_is_refused(monkeypatch):
-    monkeypatch.setattr(Ramp, "__name__", "XVLAModelServer")
-    with api.serve_background(Ramp()) as server, pytest.raises(PolicyError, match=r"controller_states\), this client"):
+def test_an_x_vla_server_which_reads_the_controllers_orientation_is_refused():
+    model = type("XVLAModelServer", (Ramp,), {})()
+    with api.serve_background(model) as server, pytest.raises(PolicyError, match=r"controller_states\), this client"):
         policy_at(server)
 
 
