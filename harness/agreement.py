@@ -16,13 +16,13 @@ from harness.rollout.episode import run_episode
 from harness.rollout.limits import Alarm
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import sim_config
-from harness.sim.worlds import get_world
 from harness.spec.manifest import manifest_sha256
 from harness.spec.observation import ActionChunks, Observation
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.base import sim_config
+from harness.worlds.registry import get_world
 
 
 class Shadowed:

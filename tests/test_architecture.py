@@ -30,17 +30,21 @@ ALLOWED: dict[str, set[str]] = {
     "clocks": {"errors", "spec", "schedule"},
     "sim": {"errors", "time_source", "spec"},
     "ledger": {"errors", "notebook", "strict_json", "spec", "schedule"},
+    "worlds": {"errors", "time_source", "spec"},
+    "sim": {"errors", "time_source", "spec", "worlds"},
+    "ledger": {"errors", "strict_json", "spec", "schedule"},
     "policies": {"errors", "strict_json", "surroundings", "spec", "schedule"},
-    "rollout": {"errors", "time_source", "spec", "schedule", "clocks", "sim", "ledger", "policies"},
+    "rollout": {"errors", "time_source", "spec", "schedule", "clocks", "worlds", "ledger", "policies"},
     "latency": {"errors", "time_source", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "time_source", "spec", "schedule", "policies", "rollout", "latency"},
     "cluster": {
-        "errors", "time_source", "cores", "interrupts", "surroundings", "spec", "schedule", "clocks", "sim", "ledger",
-        "policies", "rollout", "latency", "serve",
+        "errors", "time_source", "cores", "interrupts", "surroundings", "spec", "schedule", "clocks", "worlds", "sim",
+        "ledger", "policies", "rollout", "latency", "serve",
     },
     "analysis": {"errors", "notebook", "spec", "clocks", "ledger", "latency"},
     "planning": {
         "errors", "notebook", "time_source", "strict_json", "spec", "schedule", "sim", "policies", "ledger", "analysis",
+        "worlds",
     },
     "gate": {"errors", "notebook", "strict_json", "spec", "schedule", "ledger", "analysis"},
     "report": {"errors", "screen", "trackers", "spec", "ledger", "latency", "analysis", "gate", "planning"},
@@ -53,16 +57,20 @@ ALLOWED: dict[str, set[str]] = {
     },
     "archive": {"errors", "strict_json", "spec", "ledger", "sim", "analysis"},
     "agreement": {"errors", "time_source", "spec", "schedule", "sim", "policies", "rollout", "analysis"},
+    "agreement": {"errors", "time_source", "spec", "schedule", "worlds", "policies", "rollout", "analysis"},
     "watch": {
         "errors", "time_source", "strict_json", "cores", "screen", "notify", "trackers", "spec", "schedule", "ledger",
         "rollout", "latency", "cluster", "analysis", "gate", "report", "evaluation",
     },
-    "doctor": {"errors", "strict_json", "cores", "surroundings", "spec", "schedule", "sim", "policies", "rollout"},
+    "doctor": {
+        "errors", "strict_json", "cores", "surroundings", "spec", "schedule", "worlds", "sim", "policies", "rollout",
+    },
     "cli": {
         "errors", "time_source", "cores", "interrupts", "screen", "notify", "trackers", "spec", "schedule", "sim",
         "ledger", "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate",
         "report", "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement", "planning",
         "archive",
+        "worlds",
     },
 }  # fmt: skip
 """Package → packages that it may import, inside functions too. What decides (`schedule`) knows nothing of what does
@@ -197,12 +205,12 @@ def test_what_a_run_starts_imports_no_pandas() -> None:
     ("code", "allowed"),
     [
         ("import harness", set()),
-        ("import harness.spec, harness.schedule, harness.ledger, harness.sim, harness.rollout", set()),
+        ("import harness.spec, harness.schedule, harness.ledger, harness.sim, harness.worlds, harness.rollout", set()),
         ("import harness.analysis, harness.report", set()),
         ("import harness.watch.training.client, harness.watch.service", set()),
         ("import harness.cli.app", set()),
         ("from harness.policies.registry import POLICIES; POLICIES.kinds()", set()),
-        ("from harness.sim.worlds import get_world; get_world('libero').suites()", {"mujoco"}),
+        ("from harness.worlds.registry import get_world; get_world('libero').suites()", {"mujoco"}),
         (
             "from harness.policies.registry import make_policy; from harness.spec import parse_policy\n"
             "[make_policy(parse_policy(kind)) for kind in ('scripted', 'noop', 'random')]",

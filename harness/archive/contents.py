@@ -11,10 +11,10 @@ import yaml
 
 from harness.errors import HarnessError, UsageError
 from harness.ledger.reader import Ledger
-from harness.sim.worlds import get_world
 from harness.spec import Suite
 from harness.spec.identity import digest_of
 from harness.spec.resolve import parse
+from harness.worlds.registry import get_world
 
 FORMAT = 1
 """Version of the archive: 1, the first."""

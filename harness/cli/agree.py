@@ -43,9 +43,9 @@ def command(
     from harness.report.markdown import table_markdown
     from harness.report.tables.agreement import agreement_json, agreement_tables
     from harness.report.terminal import print_table
-    from harness.sim.worlds import get_world
     from harness.spec.policy import parse_policy
     from harness.spec.protocol import Protocol
+    from harness.worlds.registry import get_world
 
     described = get_world(world).describe(suite)
     protocol = Protocol.model_validate({"preset": "stub" if world == "stub" else "lerobot"})

@@ -16,6 +16,7 @@ EXAMPLES = examples(
     "harness list suites",
     "harness list policies",
     "harness list checkpoints --json",
+    "harness list worlds",
     "harness list profiles",
     "harness list profiles --compare a100-sxm-80gb,dgx-spark-gb10",
     "harness list tasks libero_spatial",
@@ -27,7 +28,7 @@ Entry = dict[str, str | int]
 """One line of a list: what it is called, and what is said of it."""
 
 
-What = Literal["suites", "policies", "checkpoints", "gates", "profiles", "architectures", "tasks", "columns"]
+What = Literal["suites", "policies", "worlds", "checkpoints", "gates", "profiles", "architectures", "tasks", "columns"]
 
 
 def command(
@@ -35,11 +36,11 @@ def command(
     what: Annotated[What, typer.Argument(help="What to list.")],
     name: Annotated[
         str | None,
-        typer.Argument(help="LIBERO suite, for `tasks` (else libero_spatial); table, for `columns` (else all)."),
+        typer.Argument(help="Suite of a world, for `tasks` (else libero_spatial); table, for `columns` (else all)."),
     ] = None,
     compare: Annotated[str, typer.Option(help="Profiles to set side by side, with commas between them.")] = "",
 ) -> None:
-    """List what can be named: suites, policies, checkpoints, gates, profiles, architectures, tasks, columns."""
+    """List what can be named: suites, policies, worlds, checkpoints, gates, profiles, architectures, tasks, columns."""
     if name is not None and what not in ("tasks", "columns"):
         raise UsageError(f"`harness list {what}` takes no name, yet it was given {name!r}. Leave it out.")
     if compare:
@@ -50,6 +51,7 @@ def command(
         "policies": _policies,
         "checkpoints": _checkpoints,
         "gates": _gates,
+        "worlds": _worlds,
         "profiles": _profiles,
         "architectures": _architectures,
         "tasks": lambda: _tasks(name or "libero_spatial"),
@@ -79,8 +81,8 @@ def _suites() -> Iterator[Entry]:
 
 def _variants() -> list[str]:
     """LIBERO-PRO suites whose resources are complete in the installed package."""
-    from harness.sim.worlds import get_world
     from harness.spec.resolve import names
+    from harness.worlds.registry import get_world
 
     return [suite for suite in get_world("libero").suites() if suite not in names("suites")]
 
@@ -91,6 +93,23 @@ def _policies() -> Iterator[Entry]:
     for kind in POLICIES.kinds():
         written, about = POLICIES.describe(kind)
         yield {"name": written, "description": about}
+
+
+def _worlds() -> Iterator[Entry]:
+    from harness.errors import SimulatorError
+    from harness.worlds.registry import WORLDS
+
+    for name in WORLDS.names():
+        world = WORLDS.get(name)
+        declared = world.interface
+        try:
+            world.require_installed()
+            lacks = ""
+        except SimulatorError as error:
+            lacks = f" {error}"
+        actions = " or ".join(str(space) for space in declared.actions.values())
+        about = f"cameras {', '.join(declared.cameras)}; actions {actions}; success: {declared.success}.{lacks}"
+        yield {"name": name, "description": about}
 
 
 def _profiles() -> Iterator[Entry]:
@@ -136,9 +155,9 @@ def _compare(ctx: typer.Context, what: What, names: str) -> None:
 
 
 def _tasks(suite: str) -> Iterator[Entry]:
-    from harness.sim.worlds import get_world
+    from harness.worlds.registry import WORLDS
 
-    description = get_world("stub" if suite.startswith("stub") else "libero").describe(suite)
+    description = WORLDS.of_suite(suite).describe(suite)
     for task_id, instruction in enumerate(description.instructions):
         yield {"task": task_id, "instruction": instruction, "init states": description.n_init_states[task_id]}
 

@@ -19,6 +19,8 @@ from harness.screen import Screen
 if TYPE_CHECKING:
     from harness.clocks import DelaySource
     from harness.spec import Suite
+    from harness.spec.observation import PolicyInfo
+    from harness.spec.policy import PolicySpec
 
 EXAMPLES = examples("harness validate suites/mine.yaml", "harness validate libero_pro:libero_spatial_swap")
 
@@ -62,8 +64,7 @@ def _problems(suite: Suite) -> list[HarnessError]:
     """Everything that is wrong with a suite: tasks that do not exist, policies that are unknown or cannot do them."""
     # Imported here, so that a mistake in the file is told before anything heavy loads.
     from harness.cluster.cells import plan_cells
-    from harness.cluster.prepare import check_tasks, place_policies, plan_variants
-    from harness.policies.ability import require_able
+    from harness.cluster.prepare import check_infos, check_tasks, place_policies, plan_variants
     from harness.policies.registry import POLICIES
 
     found: list[HarnessError] = []
@@ -87,14 +88,22 @@ def _problems(suite: Suite) -> list[HarnessError]:
     for policy, task_set in product(suite.policies, suite.tasks):
         # An unknown kind or option is told above.
         with suppress(HarnessError):
-            info = POLICIES.stated_info(policy)
+            info = _info_in(suite, policy)
             if info is not None:
-                asked = {task_set.suite: None if task_set.tasks == "all" else task_set.tasks}
-                check(partial(require_able, policy.label, info, asked, suite.protocol.control_mode))
+                check(partial(check_infos, {policy.label: info}, suite.model_copy(update={"tasks": (task_set,)})))
     for policy in suite.policies:
         with suppress(HarnessError):
-            info = POLICIES.stated_info(policy)
+            info = _info_in(suite, policy)
             if info is not None and (sources or not suite.latency):
                 infos = {policy.label: info}
                 check(partial(plan_cells, suite, sources, plan_variants(infos, suite.nfe, asked=False), infos))
     return found
+
+
+def _info_in(suite: Suite, policy: PolicySpec) -> PolicyInfo | None:
+    """What a policy says of itself in the suite's world, where that is known without torch, files or a connection."""
+    from harness.policies.registry import POLICIES
+    from harness.worlds.registry import get_world
+
+    space = get_world(suite.world).interface.space(suite.protocol.control_mode)
+    return POLICIES.stated_info(policy, space)

@@ -32,10 +32,10 @@ from harness.schedule.canaries import (
 )
 from harness.schedule.keys import decision_noise, noise_generator
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import GLBackend, SimConfig, sim_config
-from harness.sim.worlds import get_world
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
 from harness.spec.policy import PolicySpec
+from harness.worlds.base import GLBackend, SimConfig, sim_config
+from harness.worlds.registry import get_world
 
 EPISODES, STEPS = 2, 40
 """Keyed episodes, and control steps of each: two seconds at 20 Hz, enough to move and to touch."""

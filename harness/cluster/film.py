@@ -15,15 +15,12 @@ from harness.errors import LedgerError
 from harness.ledger.storage import Location
 from harness.rollout.replay import replay_frames
 from harness.schedule.result import EpisodeResult
-from harness.sim.base import Simulator
-from harness.spec.observation import CAMERAS
+from harness.worlds.base import Simulator
 
 RESOLUTION = 256
 """Height and width of a video's frames, pixels."""
 LONGEST = 120
 """Characters of a name in a path."""
-FPS = 20
-"""Real time at LIBERO's control rate of 20 Hz."""
 
 
 def video_path(result: EpisodeResult) -> str:
@@ -39,9 +36,9 @@ def _part(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".")[:LONGEST] or "-"
 
 
-def cameras_for(renderer: str) -> tuple[str, ...]:
-    """Cameras of a video: both where a GPU renders, else the third-person one, since each costs 0.1 s a frame."""
-    return CAMERAS if renderer in ("egl-gpu", "none") else CAMERAS[:1]
+def cameras_for(renderer: str, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """Cameras of a video: all that the world has where a GPU renders, else its first: each costs 0.1 s a frame."""
+    return cameras if renderer in ("egl-gpu", "none") else cameras[:1]
 
 
 def film(
@@ -51,16 +48,19 @@ def film(
     ledger: Location,
     cameras: Sequence[str],
     send: Callable[[str, bytes], object] | None = None,
+    *,
+    fps: int = 20,
 ) -> str:
     """Play an episode again and film it.
 
     Args:
         simulator: Simulator of the episode's task.
         result: The episode that is filmed: its unit and the digest of its trajectory.
-        actions: Actions that it executed, shape (7,) each.
+        actions: Actions that it executed.
         ledger: The ledger's directory; to one that is not local the finished video is uploaded.
         cameras: Cameras, put side by side.
         send: Takes (path, the video) on a node that need not share the ledger's file system; None: it is here.
+        fps: Frames a second: the control rate, for real time.
 
     Returns:
         Path of the video, relative to the ledger.
@@ -78,7 +78,7 @@ def film(
         if here and not Path(ledger.root).is_dir():
             raise LedgerError(f"The ledger {ledger.label!r} was removed while a run wrote to it.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with VideoWriter(target, fps=FPS) as writer:
+        with VideoWriter(target, fps=fps) as writer:
             for frame in replay_frames(simulator, result, actions, cameras, RESOLUTION):
                 writer.append(frame)
         if send is not None:

@@ -13,7 +13,7 @@ from harness.cluster.ray_errors import harness_error, reason_of
 from harness.cluster.ray_session import RaySession
 from harness.errors import NodeError, SimulatorError
 from harness.schedule.placement import NodeResources
-from harness.sim.base import GLBackend, SuiteDescription
+from harness.worlds.base import GLBackend, SuiteDescription
 
 INSPECT_S = 300.0
 """Limit of one node's inspection, seconds: importing LIBERO and rendering frames on a busy machine."""
@@ -47,9 +47,10 @@ def inspect_node(request: NodeRequest) -> NodeReport:
         UsageError: The world has no such suite.
         SimulatorError: LIBERO is not usable here, or (`RenderError`) no GL backend is.
     """
-    from harness.sim.worlds import get_world
+    from harness.worlds.registry import get_world
 
     world = get_world(request.world)
+    world.require_installed()
     descriptions = {suite: world.describe(suite) for suite in request.suites}
     return NodeReport(socket.gethostname(), descriptions, _backend(request))
 
@@ -223,7 +224,9 @@ def _differences(ours: SuiteDescription, theirs: SuiteDescription) -> list[tuple
 
 def _backend(request: NodeRequest) -> GLBackend | None:
     """The GL backend that workers here will use; None when they render nothing."""
-    if not request.renders or request.world == "stub":
+    from harness.worlds.registry import get_world
+
+    if not request.renders or not get_world(request.world).interface.gl:
         return None
     from harness.sim.gl import choose_backend
 

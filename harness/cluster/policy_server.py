@@ -19,13 +19,14 @@ from harness.cluster.isolation import Isolation
 from harness.cluster.parcel import Parcel, build_here
 from harness.cluster.ray_errors import cause_of, harness_error, reason_of
 from harness.errors import HarnessError, PolicyError
-from harness.policies.base import EpisodicPolicy, Policy
+from harness.policies.base import EpisodicPolicy, Policy, in_world
 from harness.policies.origin import origin_of
 from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
 from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
 from harness.serve.sizing import BatchPlan, asked_for, prepare_serving
+from harness.spec.action_space import ActionSpace
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
 from harness.spec.policy import PolicySpec
@@ -205,8 +206,8 @@ def _open_gpu() -> NvmlSource | Literal[False]:
     return (NvmlSource.open(uuids) if uuids else None) or False
 
 
-def build_policy(spec: PolicySpec) -> Policy:
-    """Build a policy; whatever goes wrong is a harness error that names it.
+def build_policy(spec: PolicySpec, space: ActionSpace | None = None) -> Policy:
+    """Build a policy; whatever goes wrong is a harness error that names it. One of any world acts on `space`.
 
     Raises:
         PolicyError: The policy's own code raised.
@@ -215,7 +216,7 @@ def build_policy(spec: PolicySpec) -> Policy:
     from harness.policies.registry import make_policy
 
     try:
-        return make_policy(spec)
+        return in_world(make_policy(spec), space)
     except HarnessError:
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.origin import origin_of
 from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
+from harness.spec.action_space import ActionSpace
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 from harness.time_source import TimeSource
@@ -110,18 +111,18 @@ class PolicyServers:
         self._servers.clear()
 
 
-def light_setups(specs: Sequence[PolicySpec]) -> dict[str, PolicySetup]:
-    """Build the light policies once, here, to learn what they are.
+def light_setups(specs: Sequence[PolicySpec], space: ActionSpace | None = None) -> dict[str, PolicySetup]:
+    """Build the light policies once, here, to learn what they are where an action is one of `space`.
 
     Raises:
         UsageError: A policy refuses its path or options.
         PolicyError: A policy cannot be built.
     """
-    return {spec.label: _light_setup(spec) for spec in specs if POLICIES.is_light(spec.kind)}
+    return {spec.label: _light_setup(spec, space) for spec in specs if POLICIES.is_light(spec.kind)}
 
 
-def _light_setup(spec: PolicySpec) -> PolicySetup:
-    policy = build_policy(spec)
+def _light_setup(spec: PolicySpec, space: ActionSpace | None) -> PolicySetup:
+    policy = build_policy(spec, space)
     try:
         return PolicySetup(spec, policy.info, record=origin_of(policy))
     finally:

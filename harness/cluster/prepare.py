@@ -21,9 +21,6 @@ from harness.ledger.parts import read_rows
 from harness.policies.ability import require_able
 from harness.policies.registry import POLICIES
 from harness.schedule.plan import SuiteCounts, plan_episodes
-from harness.sim.base import SuiteDescription
-from harness.sim.package import INSTALL_HINT, is_installed
-from harness.sim.worlds import get_world
 from harness.spec import Suite, load_suite
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicyAtNfe
@@ -31,6 +28,9 @@ from harness.spec.profile import load_profile
 from harness.spec.protocol import Protocol
 from harness.spec.suite import ProbePlan
 from harness.spec.variants import spread
+from harness.worlds.base import SuiteDescription
+from harness.worlds.interface import require_fit
+from harness.worlds.registry import get_world
 
 MIN_FREE_BYTES = 10**9
 """Free disk space with which a run may start: ledger, videos, and what Ray writes to its temporary directory."""
@@ -164,13 +164,14 @@ def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescriptio
         SimulatorError: Episodes would run on this machine, and LIBERO is not installed.
     """
     _require_policies(suite, local=local)
-    if local and suite.tasks and suite.world == "libero" and not is_installed():
-        raise SimulatorError(
-            f"Suite {suite.name!r} plays LIBERO, which is not installed here. {INSTALL_HINT} Or run it on a cluster "
-            "whose nodes have it: --address."
-        )
+    world = get_world(suite.world)
+    if local and suite.tasks:
+        try:
+            world.require_installed()
+        except SimulatorError as error:
+            raise SimulatorError(f"{error} Or run it on a cluster whose nodes have it: --address.") from error
     descriptions = check_tasks(suite)
-    light = light_setups(suite.policies)
+    light = light_setups(suite.policies, world.interface.space(suite.protocol.control_mode))
     check_infos({label: setup.info for label, setup in light.items()}, suite)
     return descriptions, light
 
@@ -185,6 +186,7 @@ def check_tasks(suite: Suite) -> dict[str, SuiteDescription]:
         UsageError: Unknown suite, task or init state.
     """
     world = get_world(suite.world)
+    require_fit(suite.world, world.interface, suite.protocol)
     descriptions = {task_set.suite: world.describe(task_set.suite) for task_set in suite.tasks}
     # Task and init state ids are checked by planning once with keys that nobody will use.
     counts = {name: task_counts(description, suite.protocol, "") for name, description in descriptions.items()}
@@ -229,8 +231,10 @@ def check_infos(infos: Mapping[str, PolicyInfo], suite: Suite) -> None:
         UsageError: See `require_able`.
     """
     asked = {each.suite: None if each.tasks == "all" else each.tasks for each in suite.tasks}
+    interface = get_world(suite.world).interface
+    space = interface.space(suite.protocol.control_mode)
     for label, info in infos.items():
-        require_able(label, info, asked, suite.protocol.control_mode)
+        require_able(label, info, asked, space, interface.cameras, suite.world)
 
 
 def _require_sources(suite: Suite, request: RunRequest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.latency.node import versions
-from harness.sim.base import SuiteDescription
+from harness.worlds.base import SuiteDescription
 
 
 def run_versions(descriptions: Iterable[SuiteDescription]) -> dict[str, str]:

@@ -15,6 +15,9 @@ from harness.rollout.episode_parts import read_parts
 from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite
 
+RECORDED = ("libero", "stub")
+"""Worlds whose observations and actions fit the layout of datasets."""
+
 TEST_SET = (
     "warning: these demonstrations begin at LIBERO's stored init states, which are its test set; train on "
     "demonstrations of sampled placements (--placements sampled --episodes N)."
@@ -44,8 +47,13 @@ def check_recording(recording: Recording, suite: Suite) -> Recording:
 
     Raises:
         UsageError: A dataset is there already, the directory is not local, or several policies or NFE values would be
-            mixed in one dataset.
+            mixed in one dataset; or a world whose episodes do not fit the layout.
     """
+    if suite.world not in RECORDED:
+        raise UsageError(
+            f"Demonstrations are recorded in LIBERO's layout, not in that of world {suite.world!r}; "
+            "run without --record."
+        )
     require_new(recording.directory)
     if len(suite.policies) != 1 or len(suite.nfe) > 1:
         labels = ", ".join(policy.label for policy in suite.policies)

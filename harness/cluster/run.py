@@ -64,6 +64,7 @@ from harness.spec.changes import SuiteChanges
 from harness.spec.suite import Quantization, Video
 from harness.spec.timing import ClockName
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.registry import get_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def look_ahead(prepared: Prepared) -> Future[NodeReport] | None:
         suite.policies
     )
     maybe = prepared.recording is not None or suite.video != "none" or looked_at
-    if not suite.tasks or not maybe or suite.world == "stub" or prepared.request.address is not None:
+    if not suite.tasks or not maybe or not get_world(suite.world).interface.gl or prepared.request.address is not None:
         return None
     request = NodeRequest(suite.world, tuple(prepared.descriptions), True, suite.protocol.renderer)
     pool = ThreadPoolExecutor(1, "renderer")
@@ -259,7 +260,7 @@ def inspect(
         return {}
     seen = any(info.cameras for info in servers.infos.values())
     renders = prepared.recording is not None or suite.video != "none" or seen
-    if renders and suite.world != "stub":
+    if renders and get_world(suite.world).interface.gl:
         listener.say("Choosing a renderer")
     request = NodeRequest(suite.world, tuple(prepared.descriptions), renders, suite.protocol.renderer)
     if session.owned and renders and ahead is not None:
@@ -459,7 +460,7 @@ def worker_setup(
         places=places,
         video_dir=(location.root if location.is_local else location.label) if suite.video != "none" else None,
         ledger_node=session.driver_node_id,
-        video_cameras=cameras_for(renderers[0] if renderers else "none"),
+        video_cameras=cameras_for(renderers[0] if renderers else "none", get_world(suite.world).interface.cameras),
         recording=claimed.prepared.recording,
         isolation=session.isolation,
         time=time,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from harness.schedule.order import TaskId
-from harness.sim.base import SimConfig, Simulator, World
 from harness.time_source import TimeSource
+from harness.worlds.base import SimConfig, Simulator, World
 
 CAPACITY = 2
 """Simulators kept: one task for policies with and without cameras, or two tasks."""

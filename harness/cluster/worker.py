@@ -26,9 +26,9 @@ from harness.rollout.record import RecordPlan, filmable, record_episode
 from harness.schedule.canaries import CANARY_LABELS
 from harness.schedule.leases import WorkItem
 from harness.schedule.result import EpisodeResult, lost_episode
-from harness.sim.base import SimConfig, Simulator, sim_config
-from harness.sim.worlds import get_world
 from harness.spec.observation import CAMERAS
+from harness.worlds.base import SimConfig, Simulator, sim_config
+from harness.worlds.registry import get_world
 
 HEAVY = ("torch", "transformers")
 
@@ -56,7 +56,10 @@ class RolloutWorker:
         self._alarm = Alarm()
         self._configs = sim_configs(setup)
         capacity = max(CAPACITY, len(set(self._configs.values())))
-        self._simulators = SimulatorCache(get_world(setup.world), self._clock, capacity)
+        world = get_world(setup.world)
+        self._space = world.interface.space(setup.protocol.control_mode)
+        self._expected = world.interface.imports
+        self._simulators = SimulatorCache(world, self._clock, capacity)
         self._deciders: dict[str, Decider] = {}
         self._startup_s, self._free_since = 0.0, self._clock.seconds()
 
@@ -88,7 +91,7 @@ class RolloutWorker:
             ray.get(pending)
         active_s = self._clock.seconds() - began
         self._simulators.close()
-        heavy = tuple(name for name in HEAVY if name in sys.modules)
+        heavy = tuple(name for name in HEAVY if name in sys.modules and name not in self._expected)
         return WorkerSummary(self._id, episodes, active_s, self._simulators.build_s, idle_s, heavy)
 
     def _run(self, item: WorkItem) -> EpisodeResult:
@@ -168,7 +171,7 @@ class RolloutWorker:
                 identity = policy.info.stated_identity
                 self._deciders[label] = ServerDecider(server, label, self._clock, identity=identity)
             else:
-                built = build_policy(policy.spec)
+                built = build_policy(policy.spec, self._space)
                 require_same_policy(label, policy.info.stated_identity, built.info.stated_identity)
                 self._deciders[label] = LocalDecider(built, self._alarm, self._clock)
         return self._deciders[label]
@@ -198,9 +201,10 @@ class RolloutWorker:
         """Film an episode; a video that cannot be made is a warning, for the episode itself is fine."""
         assert self._setup.video_dir is not None  # noqa: S101
         try:
-            ledger = Location.of(self._setup.video_dir)
+            setup, ledger = self._setup, Location.of(self._setup.video_dir)
             send = self._send_video if ledger.is_local and self._away else None
-            return film(simulator, result, actions, ledger, self._setup.video_cameras, send)
+            fps = setup.protocol.control_hz
+            return film(simulator, result, actions, ledger, setup.video_cameras, send, fps=fps)
         except Exception as error:
             self._controller.warn.remote(f"A video could not be made. {explain_fault(error)[1]}")
             return None

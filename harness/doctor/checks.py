@@ -104,7 +104,7 @@ def libero_package() -> Check:
 
 def libero_resources() -> Check:
     """Task suites whose BDDL files, init states and assets are all there."""
-    from harness.sim.worlds import get_world
+    from harness.worlds.registry import get_world
 
     suites = get_world("libero").suites()
     base = {"libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"}

@@ -18,12 +18,12 @@ from harness.planning.simulate import Setting
 from harness.policies.registry import POLICIES
 from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.schedule.units import EpisodeUnit
-from harness.sim.worlds import get_world
 from harness.spec import Suite, load_suite, parse_policy
 from harness.spec.changes import SuiteChanges
 from harness.spec.policy import PolicySpec
 from harness.spec.profile import load_profile
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.registry import get_world
 
 SEARCHED = "reports"
 """Folder whose ledgers are drawn from when none is named."""

@@ -5,34 +5,47 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from harness.errors import UsageError, unknown_name
-from harness.spec.observation import CAMERAS, ControlMode, PolicyInfo
+from harness.spec.action_space import LIBERO_ACTIONS, ActionSpace
+from harness.spec.observation import CAMERAS, PolicyInfo
 
 
 def require_able(
-    label: str, info: PolicyInfo, suites: Mapping[str, Collection[int] | None], control_mode: ControlMode
+    label: str,
+    info: PolicyInfo,
+    suites: Mapping[str, Collection[int] | None],
+    space: ActionSpace = LIBERO_ACTIONS["relative"],
+    cameras: Collection[str] = CAMERAS,
+    world: str = "libero",
 ) -> None:
     """Refuse a policy that cannot do what is asked.
 
     Args:
         label: Name of the policy.
         info: What it says of itself.
-        suites: LIBERO suite → task ids; None for all of them.
-        control_mode: What the protocol's actions mean: relative or absolute.
+        suites: Suite → task ids; None for all of them.
+        space: What an action is in the world, under the protocol.
+        cameras: What the world has to look through.
+        world: Its name.
 
     Raises:
-        UsageError: A suite or task that it cannot do, another control mode, or a camera that LIBERO does not have; says
-            what it can do.
+        UsageError: A suite or task that it cannot do, actions of another size or mode, or a camera that the world does
+            not have; says what it can do.
     """
     for suite, task_ids in suites.items():
         _require_tasks(label, info, suite, task_ids)
-    if info.control_mode != control_mode:
+    if info.action_dim != space.dim:
         raise UsageError(
-            f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says {control_mode!r}; set "
+            f"Policy {label!r} answers actions of {info.action_dim} numbers, but an action of world {world!r} is "
+            f"{space}; choose a policy that was trained there, or one that acts anywhere (noop, random)."
+        )
+    if info.control_mode != space.mode:
+        raise UsageError(
+            f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says {space.mode!r}; set "
             f"`control_mode: {info.control_mode}` in the protocol."
         )
     for camera in info.cameras:
-        if camera not in CAMERAS:
-            raise unknown_name(f"camera (of policy {label!r})", camera, CAMERAS)
+        if camera not in cameras:
+            raise unknown_name(f"camera (of policy {label!r} in world {world!r})", camera, cameras)
 
 
 def frame_warning(info: PolicyInfo, resolution: int) -> str | None:

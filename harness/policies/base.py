@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.errors import PolicyError
+from harness.spec.action_space import ActionSpace
 from harness.spec.observation import ActionChunks, Observation, PolicyInfo
 
 if TYPE_CHECKING:
@@ -60,9 +61,23 @@ class Policy(Protocol):
             nfe: Number of function evaluations; None for `info.default_nfe`.
 
         Returns:
-            Chunks of shape (B, info.chunk_length, 7).
+            Chunks of shape (B, info.chunk_length, info.action_dim).
         """
         ...
+
+
+@runtime_checkable
+class AnyWorldPolicy(Policy, Protocol):
+    """A policy that acts in every world: it is told what an action is there, and becomes one that answers such."""
+
+    def on(self, space: ActionSpace) -> Policy:
+        """The policy for a world's actions."""
+        ...
+
+
+def in_world(policy: Policy, space: ActionSpace | None) -> Policy:
+    """The policy as it acts on `space`; as it is where it knows one kind of action only."""
+    return policy.on(space) if space is not None and isinstance(policy, AnyWorldPolicy) else policy
 
 
 @runtime_checkable

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.rollout.faults import PolicyActionError
-from harness.spec.observation import ACTION_DIM, ControlMode, PolicyInfo
+from harness.spec.action_space import LIBERO_ACTIONS, ActionSpace
+from harness.spec.observation import PolicyInfo
 
 SHOWN = 5
 """Offending values that a message lists."""
@@ -19,27 +20,26 @@ class CheckedChunk:
     """Actions that may be executed."""
 
     actions: NDArray[np.float32]
-    """Shape (T, 7); every component in [-1, 1] where actions are relative."""
+    """Shape (T, D); every component in its range, where it has one."""
     clipped: NDArray[np.bool_]
     """Shape (T,): which actions had a component out of range, as reference evaluators clip it in silence."""
 
 
 def check_actions(
-    actions: object, chunk_length: int, decision: int, *, control_mode: ControlMode = "relative"
+    actions: object, chunk_length: int, decision: int, space: ActionSpace = LIBERO_ACTIONS["relative"]
 ) -> CheckedChunk:
-    """Check one decision's chunk and clip it to LIBERO's range.
+    """Check one decision's chunk and clip it to the world's range.
 
     Args:
-        actions: What the policy returned for one observation; should have shape (chunk_length, 7).
+        actions: What the policy returned for one observation; should have shape (chunk_length, D).
         chunk_length: T, as the policy declared it.
         decision: Index of the decision, for the message.
-        control_mode: Of the protocol. Absolute targets are metres and radians, which have no such range: the table
-            alone is 0.9 m high, and an orientation is pi away from none.
+        space: What an action is in the world, D numbers.
 
     Raises:
         PolicyActionError: Another shape, no numbers, NaN or infinity; names the offending values and indices.
     """
-    expected = (chunk_length, ACTION_DIM)
+    expected = (chunk_length, space.dim)
     try:
         chunk = np.asarray(actions, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -61,7 +61,7 @@ def check_actions(
             f"Decision {decision} returned values that are no actions: {listing}{more}. Look for a missing "
             "normalisation statistic or an overflow in the policy."
         )
-    inside = chunk if control_mode == "absolute" else np.clip(chunk, -1.0, 1.0)
+    inside = space.clip(chunk)
     return CheckedChunk(inside, (inside != chunk).any(axis=1))
 
 
@@ -74,13 +74,13 @@ def check_answer(info: PolicyInfo, chunks: object, batch: int) -> NDArray[np.flo
         batch: B, observations of the decision.
 
     Returns:
-        The actions, shape (B, info.chunk_length, 7).
+        The actions, shape (B, info.chunk_length, info.action_dim).
 
     Raises:
         PolicyActionError: In one sentence, what was returned and what to return.
     """
-    expected = (batch, info.chunk_length, ACTION_DIM)
-    wanted = f"return ActionChunks(actions) with float32 actions of shape {expected} (batch, chunk_length, 7)"
+    expected = (batch, info.chunk_length, info.action_dim)
+    wanted = f"return ActionChunks(actions) with float32 actions of shape {expected} (batch, chunk_length, action_dim)"
     actions = getattr(chunks, "actions", None)
     if actions is None:
         shape = f" of shape {np.shape(chunks)}" if isinstance(chunks, np.ndarray | list | tuple) else ""

@@ -19,21 +19,18 @@ from harness.rollout.faults import EpisodeTimeout, PolicyTimeout
 from harness.schedule.keys import decision_noise
 from harness.schedule.result import DecisionLog
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimTimings, Simulator, StepResult
-from harness.spec.observation import ACTION_DIM, ControlMode, Observation, PolicyInfo, PreviousChunk
+from harness.spec.observation import Observation, PolicyInfo, PreviousChunk
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 from harness.time_source import TimeSource
-
-GRIPPER_OPEN = -1.0
-"""What LIBERO's settling steps tell the gripper."""
+from harness.worlds.base import SimTimings, Simulator, StepResult
 
 
 class ActionRecorder(TypingProtocol):
     """Is told every action that is executed."""
 
     def append(self, action: NDArray[np.float32], /) -> None:
-        """Take one action, shape (7,), in [-1, 1]."""
+        """Take one action, in the range of the world's action space."""
         ...
 
 
@@ -56,23 +53,6 @@ def jerk(positions: Sequence[NDArray[np.float64]], control_hz: int) -> float | N
         return None
     third = np.diff(np.asarray(positions), n=3, axis=0) * float(control_hz) ** 3
     return float(np.sqrt((third**2).sum(axis=1).mean()))
-
-
-def hold_action(last: NDArray[np.float32] | None, control_mode: ControlMode, seen: Observation) -> NDArray[np.float32]:
-    """What holds the robot where it is, as its controller means it, and the gripper as it was told last.
-
-    Args:
-        last: The last command, shape (7,); None before the first: the gripper is then open, as it settled.
-        control_mode: Relative: a delta of zero. Absolute: the last target again, before the first one the present pose.
-        seen: The latest observation.
-    """
-    if control_mode == "absolute" and last is not None:
-        return last
-    held = np.zeros(ACTION_DIM, dtype=np.float32)
-    held[-1] = GRIPPER_OPEN if last is None else last[-1]
-    if control_mode == "absolute":
-        held[: ACTION_DIM - 1] = seen.state[: ACTION_DIM - 1]
-    return held
 
 
 def seen(observation: Observation | None) -> Observation:
@@ -106,7 +86,7 @@ class Course:
         self.sim, self.decider, self.unit, self.info = sim, decider, unit, info
         self.clock, self.limits, self.recorder = clock, limits, recorder
         self.max_steps = protocol.max_steps_of(unit.suite)
-        self.interval, self.control_mode = replan_interval(protocol, info), protocol.control_mode
+        self.interval, self.space = replan_interval(protocol, info), sim.action_space
         self.deadline = clock.seconds() + limits.episode_s
         self.steps, self.clipped, self.policy_wait_s = 0, 0, 0.0
         self.timings = SimTimings()
@@ -172,7 +152,7 @@ class Course:
 
     def _take(self, decided: Decided, steps: int, ms: float) -> CheckedChunk:
         """Check an answer that was in hand after so many control steps, and write it down."""
-        chunk = check_actions(decided.actions, self.info.chunk_length, len(self.log), control_mode=self.control_mode)
+        chunk = check_actions(decided.actions, self.info.chunk_length, len(self.log), self.space)
         self.log.queue_ms.append(decided.queue_ms)
         self.log.infer_ms.append(decided.infer_ms)
         self.log.batch_size.append(decided.batch_size)
@@ -238,7 +218,7 @@ class Course:
         """The action of a move, counted."""
         if move.which == "hold":
             self.held += 1
-            self.command = hold_action(self.command, self.control_mode, moment)
+            self.command = self.space.hold(self.command, moment.state)
             return self.command
         source = self.old if move.which == "old" else chunk
         assert source is not None  # noqa: S101

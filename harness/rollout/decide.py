@@ -21,7 +21,7 @@ class Decided:
     """One decision."""
 
     actions: NDArray[np.float32]
-    """Shape (T, 7) if the policy keeps its word; unchecked."""
+    """Shape (T, D) if the policy keeps its word; unchecked."""
     queue_ms: float
     """Waiting for other decisions or for a batch to fill, milliseconds."""
     infer_ms: float
@@ -109,7 +109,7 @@ def first_of(chunks: object, batch_size: int) -> NDArray[np.float32]:
         got = f"actions of shape {shape}" if actions is not None else f"a {type(chunks).__name__}"
         raise PolicyActionError(
             f"`act` answered {batch_size} observation(s) with {got}; return ActionChunks whose actions have shape "
-            f"({batch_size}, chunk length, 7)."
+            f"({batch_size}, chunk length, action dimension)."
         )
     answer: NDArray[np.float32] = actions
     return answer

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.schedule.keys import noise_generator
-from harness.sim.base import Credit, SimTimings, Simulator, StepResult, credit_of
-from harness.spec.observation import ACTION_DIM, Observation
+from harness.spec.action_space import LIBERO_ACTIONS, ActionSpace
+from harness.spec.observation import Observation
+from harness.worlds.base import Credit, SimTimings, Simulator, StepResult, credit_of
 
 WINDOW = 8
 """Control steps over which the noise is averaged, 0.4 s at 20 Hz."""
@@ -25,26 +26,31 @@ BURST = 20
 """Control steps of a burst, or of a pause."""
 BURST_SHARE = 0.5
 """Probability that a stretch of `BURST` steps is a burst."""
-_MOTION = ACTION_DIM - 1
 _GATES = 2**32
 
 
-def action_noise(episode_key: str, step: int, sigma: float) -> NDArray[np.float32]:
+def action_noise(
+    episode_key: str, step: int, sigma: float, space: ActionSpace = LIBERO_ACTIONS["relative"]
+) -> NDArray[np.float32]:
     """Noise on the action of one control step: a pure function of its arguments.
 
     Args:
         episode_key: 64 hex digits. The draws share nothing with those of policies in the same episode.
         step: Control step, from 0.
-        sigma: Standard deviation within a burst, in action units (1.0 commands 5 cm or 0.5 rad).
+        sigma: Standard deviation within a burst, in action units (in LIBERO 1.0 commands 5 cm or 0.5 rad).
+        space: What an action is.
 
     Returns:
-        Shape (7,); zero in pauses, and always zero for the gripper.
+        Shape (D,); zero in pauses, and always zero for what is latched (the gripper).
     """
-    noise = np.zeros(ACTION_DIM, dtype=np.float32)
+    noise = np.zeros(space.dim, dtype=np.float32)
+    moving = [i for i in range(space.dim) if i not in space.latched]
     key = hashlib.sha256(f"action noise {episode_key}".encode()).hexdigest()
     if sigma > 0 and noise_generator(key, _GATES + step // BURST).random() < BURST_SHARE:
-        draws = [noise_generator(key, at).standard_normal(_MOTION) for at in range(max(0, step - WINDOW + 1), step + 1)]
-        noise[:_MOTION] = sigma * np.sum(draws, axis=0) / np.sqrt(WINDOW)
+        draws = [
+            noise_generator(key, at).standard_normal(len(moving)) for at in range(max(0, step - WINDOW + 1), step + 1)
+        ]
+        noise[moving] = sigma * np.sum(draws, axis=0) / np.sqrt(WINDOW)
     return noise
 
 
@@ -55,13 +61,18 @@ class DisturbedSimulator:
         """Disturb `inner` by `action_noise` of standard deviation `sigma`."""
         self.inner = inner
         self.executed: list[NDArray[np.float32]] = []
-        """What was executed since the last reset, each of shape (7,), in [-1, 1]."""
+        """What was executed since the last reset, each in the range of the action space."""
         self._sigma, self._key = sigma, ""
 
     @property
     def instruction(self) -> str:
         """The task in words."""
         return self.inner.instruction
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes."""
+        return self.inner.action_space
 
     @property
     def timings(self) -> SimTimings:
@@ -91,10 +102,11 @@ class DisturbedSimulator:
         return self.inner.reset(init_state_id, trial=trial, episode_key=episode_key, observe=observe)
 
     def step(self, action: NDArray[np.float32], observe: bool = False) -> StepResult:
-        """Execute the action with its noise, clipped to [-1, 1]."""
+        """Execute the action with its noise, clipped to its range."""
         wanted = np.asarray(action, dtype=np.float32)
         if self._sigma > 0:
-            wanted = np.clip(wanted + action_noise(self._key, len(self.executed), self._sigma), -1.0, 1.0)
+            noise = action_noise(self._key, len(self.executed), self._sigma, self.action_space)
+            wanted = self.action_space.clip(wanted + noise)
         self.executed.append(wanted.copy())
         return self.inner.step(wanted, observe=observe)
 

@@ -9,11 +9,11 @@ from harness.rollout.faults import explain_fault
 from harness.rollout.wall_course import WallCourse
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import Simulator, credit_of
 from harness.spec.observation import PolicyInfo
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 from harness.time_source import TimeSource
+from harness.worlds.base import Simulator, credit_of
 
 
 def run_episode(

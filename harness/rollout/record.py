@@ -22,13 +22,14 @@ from harness.rollout.limits import Alarm
 from harness.schedule.keys import episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import Credit, SimTimings, Simulator, StepResult, sim_config
-from harness.sim.worlds import get_world
+from harness.spec.action_space import ActionSpace
 from harness.spec.manifest import manifest_sha256
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation, PolicyInfo
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.base import Credit, SimTimings, Simulator, StepResult, sim_config
+from harness.worlds.registry import get_world
 
 STATE_DIM = 8
 """Components of `Observation.state`."""
@@ -130,6 +131,11 @@ class RecordingSimulator:
         return self._inner.instruction
 
     @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes."""
+        return self._inner.action_space
+
+    @property
     def timings(self) -> SimTimings:
         """Seconds since the last reset began; includes the recorded frames."""
         return self._inner.timings
@@ -188,7 +194,9 @@ class RecordingSimulator:
         rows = self._rows
         # The state after the last action has no action of its own.
         n = sum(step < len(rows.actions) for step in rows.observed)
-        actions = np.array(rows.actions, dtype=np.float32).reshape(-1, ACTION_DIM)
+        dim = self.action_space.dim
+        state_dim = len(rows.state[0]) if rows.state else STATE_DIM
+        actions = np.array(rows.actions, dtype=np.float32).reshape(-1, dim)
         return EpisodeRecord(
             unit=result.unit,
             instruction=self.instruction,
@@ -196,9 +204,9 @@ class RecordingSimulator:
             fps=fps,
             observed=np.array(rows.observed[:n], dtype=np.int64),
             frames={camera: np.array(frames[:n], dtype=np.uint8) for camera, frames in rows.frames.items()},
-            state=np.array(rows.state[:n], dtype=np.float32).reshape(n, STATE_DIM),
+            state=np.array(rows.state[:n], dtype=np.float32).reshape(n, state_dim),
             actions=actions,
-            executed=np.array(self.executed, dtype=np.float32).reshape(-1, ACTION_DIM),
+            executed=np.array(self.executed, dtype=np.float32).reshape(-1, dim),
             trajectory_sha256=result.trajectory_sha256,
         )
 

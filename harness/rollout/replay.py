@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
 from harness.schedule.result import EpisodeResult
-from harness.sim.base import Simulator
+from harness.worlds.base import Simulator
 
 
 def replay_frames(

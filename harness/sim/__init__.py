@@ -1,4 +1,4 @@
-"""Simulators: LIBERO, exact to the bit and fast, and a stub world for scheduling tests.
+"""LIBERO, exact to the bit and fast; one world among those of `harness.worlds`.
 
 Importing this package imports neither MuJoCo nor LIBERO; `LiberoSim` loads them on first use.
 """
@@ -7,33 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.sim.base import (
-    GLBackend,
-    SimConfig,
-    SimTimings,
-    Simulator,
-    StepResult,
-    SuiteDescription,
-    World,
-)
 from harness.sim.world import LiberoWorld
-from harness.sim.worlds import get_world
+from harness.worlds.base import SimConfig
 
 if TYPE_CHECKING:
     from harness.sim.libero import LiberoSim
 
-__all__ = [
-    "GLBackend",
-    "LiberoSim",
-    "LiberoWorld",
-    "SimConfig",
-    "SimTimings",
-    "Simulator",
-    "StepResult",
-    "SuiteDescription",
-    "World",
-    "get_world",
-]
+__all__ = ["LiberoSim", "LiberoWorld", "SimConfig"]
 
 
 def __getattr__(name: str) -> Any:

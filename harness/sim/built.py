@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.sim.base import SimConfig
 from harness.sim.disk_cache import DiskCache, file_stamps
 from harness.sim.engine import mujoco
 from harness.sim.package import LiberoPackage, versions
 from harness.sim.resources import TaskFiles
+from harness.worlds.base import SimConfig
 
 FORMAT = 1
 _MODEL, _OBJECTS = "model.mjb", "objects.pickle"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.sim.base import Credit
 from harness.spec.stages import NO_STAGE, STAGES
+from harness.worlds.base import Credit
 
 LOOK_EVERY = 4
 """Control steps between two looks at contacts and poses: 5 Hz at 20 Hz. No grasp is as short."""

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError
-from harness.sim.base import SimConfig
 from harness.sim.built import BuiltTask, integration_state, keep_task, load_task, set_integration_state, task_digest
 from harness.sim.disk_cache import open_cache
 from harness.sim.engine import mujoco
 from harness.sim.package import LiberoPackage, quiet
 from harness.sim.resources import TaskFiles
 from harness.sim.textures import split_textures
+from harness.worlds.base import SimConfig
 
 _ATTEMPTS = 100
 _HORIZON = 10**9

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import RenderError, unknown_name
-from harness.sim.base import GLBackend
+from harness.worlds.base import GLBackend
 
 INSTALL_HINT = (
     "On Debian or Ubuntu, software rendering needs: apt-get install -y libegl1 libgl1-mesa-dri libosmesa6. "

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError
-from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, told_instruction
 from harness.sim.cameras import Renderer
 from harness.sim.credit import GoalWatch
 from harness.sim.disk_cache import open_cache
@@ -19,8 +18,10 @@ from harness.sim.placements import MAX_DRAWS, EvaluatorPlacements, PlacementSamp
 from harness.sim.resources import Resources, require_init_state
 from harness.sim.sensors import Sensors, sample_substep, substeps
 from harness.sim.textures import Textures
+from harness.spec.action_space import LIBERO_ACTIONS
 from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.base import Credit, SimConfig, SimTimings, StepResult, told_instruction
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 """What every evaluator sends while the scene settles: no motion, gripper open."""
@@ -54,6 +55,7 @@ class LiberoSim:
             SimulatorError: LIBERO or MuJoCo is missing or refuses.
         """
         self.config = config or SimConfig(resolution=resolution, cameras=CAMERAS)
+        self.action_space = LIBERO_ACTIONS[self.config.control_mode]
         self._seconds = (stopwatch or WallTime()).seconds
         resources = resources or Resources(find_package())
         task = resources.task(suite, task_id)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.sim.base import SimConfig
+from harness.worlds.base import SimConfig
 
 TIMESTEP = 0.002
 """robosuite's physics timestep, seconds."""

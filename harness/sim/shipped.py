@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import unknown_name
-from harness.sim.base import SuiteDescription
+from harness.worlds.base import SuiteDescription
 
 SHIPPED = Path(__file__).parent / "libero_tasks.json"
 """{"versions": {package: version}, "suites": {suite: [tasks, instructions, n_init_states, init_states_sha256]}}."""

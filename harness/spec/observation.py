@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
+from harness.spec.action_space import ControlMode
 from harness.spec.identity import PolicyIdentity
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-ControlMode = Literal["relative", "absolute"]
-"""OSC_POSE deltas, or absolute poses."""
 
 Placement = Literal["worker", "server"]
 
@@ -30,7 +28,7 @@ class PreviousChunk:
     """What is left of the chunk that is being executed while a policy decides (real-time chunking)."""
 
     actions: NDArray[np.float32]
-    """Its actions from this decision's control step on, shape (n, 7), n from 1 to T."""
+    """Its actions from this decision's control step on, shape (n, D), n from 1 to T."""
     frozen: int
     """How many of them are expected to be executed before the answer is in hand."""
 
@@ -43,8 +41,8 @@ class Observation:
     """The task's language instruction, as LIBERO's benchmark gives it and fine-tunes were trained on it: from the
     task's file name; the BDDL file's text only where a LIBERO-PRO suite perturbs it."""
     state: NDArray[np.float32]
-    """Proprioception, shape (8,): end-effector position (3, m), axis-angle (3, rad), gripper qpos (2, m); the layout of
-    LIBERO fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
+    """Proprioception, as the world declares it. LIBERO's has shape (8,): end-effector position (3, m), axis-angle
+    (3, rad), gripper qpos (2, m); the layout of its fine-tunes (openpi, LeRobot's LiberoProcessorStep)."""
     images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Camera → RGB frame, shape (H, W, 3), uint8, in the protocol's orientation. Only rendered cameras are present."""
     privileged: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -82,7 +80,7 @@ class ActionChunks:
     """A policy's answer to a batch of observations."""
 
     actions: NDArray[np.float32]
-    """Shape (B, T, 7): T actions for each of the B observations, in LIBERO's units (see `ACTION_DIM`)."""
+    """Shape (B, T, D): T actions for each of the B observations, in the world's units; D is `PolicyInfo.action_dim`."""
     remote: RemoteTiming | None = None
     """Filled by policies that ask another machine; None: all the time of `act` is inference."""
 
@@ -112,7 +110,9 @@ class PolicyInfo:
     placement: Placement = "worker"
     """"worker": cheap and torch-free, runs inside the rollout worker. "server": runs in a policy server."""
     control_mode: ControlMode = "relative"
-    """"relative" (OSC_POSE deltas) or "absolute"."""
+    """"relative" (deltas) or "absolute" (targets)."""
+    action_dim: int = ACTION_DIM
+    """D, the numbers of an action; LIBERO's unless it says so."""
     checkpoint: str | None = None
     """Resolved checkpoint (repository@revision or absolute path); None for policies without weights."""
     checkpoint_sha256: str | None = None
@@ -130,7 +130,7 @@ class PolicyInfo:
     frame_bound: bool = False
     """Whether its network fails on frames of another size than `frame_size`, so that a run refuses them."""
     suites: tuple[str, ...] = ()
-    """LIBERO suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
+    """Suites whose tasks it can do; empty: any. Not what it was trained on: what it is able to try at all."""
     tasks: tuple[tuple[str, int], ...] = ()
     """(suite, task id) it can do, where that is not all of its suites; empty: all."""
     rtc: bool = False

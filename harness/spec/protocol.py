@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.errors import UsageError, unknown_name
+from harness.spec.action_space import ControlMode
 from harness.spec.manifest import manifest_sha256
-from harness.spec.observation import ControlMode
 from harness.spec.resolve import PACKAGE, SpecModel, load_yaml
 
 PHYSICS_HZ = 500
@@ -56,8 +56,10 @@ class Protocol(SpecModel):
     """Height and width of camera frames, pixels."""
     image_orientation: ImageOrientation = "rotated_180"
     """Orientation of the frames that policies see."""
-    control_hz: Annotated[int, Field(ge=1, le=PHYSICS_HZ)] = 20
+    control_hz: Annotated[int, Field(ge=1, le=1000)] = 20
     """Control rate, Hz."""
+    physics_hz: Annotated[int, Field(ge=1, le=10_000)] = PHYSICS_HZ
+    """Rate of the world's physics, Hz, which the control rate divides; the world says which it has."""
     control_mode: ControlMode = "relative"
     """OSC_POSE deltas or absolute targets."""
     placement_seed: Annotated[int, Field(ge=0)] = 0
@@ -76,8 +78,9 @@ class Protocol(SpecModel):
     instruction: Instruction = "own"
     """What policies are told: "own": the task's words; "blank": nothing; "shuffled": the words of the next task of the
     suite. A score that stands either is not about language."""
-    success_rule: Literal["goal_predicates"] = "goal_predicates"
-    """LIBERO's BDDL goal, checked after every control step; the episode ends at the first step that meets it."""
+    success_rule: Literal["goal_predicates", "is_success"] = "goal_predicates"
+    """What is checked after every control step; the episode ends at the first step that meets it. "goal_predicates":
+    LIBERO's BDDL goal. "is_success": what a gymnasium environment says of itself."""
     clock: Literal["synchronous"] = "synchronous"
     """The simulation waits for the policy: inference takes no simulated time."""
     renderer: Literal["auto", "egl-gpu", "egl-software", "osmesa"] = "auto"
@@ -116,10 +119,10 @@ class Protocol(SpecModel):
                 f"placement_seeding {self.placement_seeding!r} says how fixtures are placed beside stored init states, "
                 "but sampled placements draw fixtures too; leave it out"
             )
-        if PHYSICS_HZ % self.control_hz:
+        if self.physics_hz % self.control_hz:
             raise ValueError(
-                f"control_hz {self.control_hz} does not divide the physics rate of {PHYSICS_HZ} Hz; "
-                "use 10, 20, 25 or 50"
+                f"control_hz {self.control_hz} does not divide the physics rate of {self.physics_hz} Hz; use "
+                f"{_some_divisors(self.physics_hz)}"
             )
         return self
 
@@ -143,7 +146,7 @@ class Protocol(SpecModel):
         """Everything that decides a score of this suite besides the checkpoint; its hash keys every episode.
 
         Args:
-            suite: LIBERO suite.
+            suite: Suite of the world.
             init_states_sha256: Digest of the suite's init states.
             versions: Versions that decide scores (mujoco, robosuite, LIBERO package).
             renderer: Renderer class that policies' frames come from; "none" when no policy of the run reads frames.
@@ -162,11 +165,17 @@ class Protocol(SpecModel):
             "init_states": SAMPLED if self.placements == "sampled" else init_states_sha256,
             "clock": self.clock,
             "renderer": renderer,
+            **({"physics_hz": self.physics_hz} if self.physics_hz != PHYSICS_HZ else {}),
             **({"action_noise": self.action_noise} if self.action_noise else {}),
             **({"instruction": self.instruction} if self.instruction != "own" else {}),
             **({"placement_seeding": self.placement_seeding} if self.placement_seeding != "fixed" else {}),
             **{f"version.{name}": version for name, version in sorted(versions.items())},
         }
+
+
+def _some_divisors(physics_hz: int) -> str:
+    rates = [rate for rate in (10, 20, 25, 40, 50, 80) if physics_hz % rate == 0] or [physics_hz]
+    return ", ".join(map(str, rates[:-1])) + (" or " if rates[1:] else "") + str(rates[-1])
 
 
 def run_protocol_sha256(manifests: Mapping[str, Mapping[str, Any]]) -> str:

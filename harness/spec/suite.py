@@ -26,10 +26,10 @@ Video = Literal["none", "failures", "all"]
 
 
 class TaskSet(SpecModel):
-    """Tasks of one LIBERO suite with their init states."""
+    """Tasks of one suite of the world with their init states."""
 
     suite: str
-    """LIBERO suite, e.g. libero_spatial; in a parametrised suite file "{variant}"."""
+    """Suite of the world, e.g. libero_spatial; in a parametrised suite file "{variant}"."""
     tasks: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
     """Task ids."""
     init_states: Literal["all"] | Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
@@ -113,8 +113,8 @@ class Suite(SpecModel):
     """Name in reports."""
     description: str
     """One line for `harness list suites`."""
-    world: Literal["libero", "stub"] = "libero"
-    """Where episodes run; "stub" is for scheduling tests."""
+    world: str = "libero"
+    """Where episodes run; `harness list worlds` says which there are. "stub" is for scheduling tests."""
     variant: str | None = None
     """Value that "{variant}" stands for in a parametrised file (`NAME:VARIANT` on the command line)."""
     tasks: tuple[TaskSet, ...] = ()

@@ -12,10 +12,10 @@ from harness.analysis.paired.pairing import read_sides
 from harness.cli.app import invoke
 from harness.errors import UsageError
 from harness.report.gate.audit import audit_findings
-from harness.sim.base import SimConfig, told_instruction
-from harness.sim.stub import StubSim
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import SAMPLED, Protocol
+from harness.worlds.base import SimConfig, told_instruction
+from harness.worlds.stub import StubSim
 
 OWN = {"suite": "libero_spatial", "max_steps": 280, "init_states": "a" * 64}
 ELSEWHERE = OWN | {"init_states": SAMPLED}

@@ -16,11 +16,11 @@ from harness.report import render_html
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
 from harness.spec.observation import ActionChunks, PolicyInfo
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 SAMPLES = DelaySamples((np.random.default_rng(4).gamma(2.0, 90.0, 200),))
 

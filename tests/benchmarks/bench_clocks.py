@@ -21,11 +21,11 @@ from harness.policies.registry import make_policy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import sim_config
 from harness.sim.libero import LiberoSim
 from harness.spec import parse_policy
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import sim_config
 
 SOURCE = DelaySource("nothing", any_variant=DelaySamples((np.zeros(1000), np.zeros(1000))))
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from harness.sim import LiberoSim
-from harness.sim.base import sim_config
 from harness.spec import Protocol
+from harness.worlds.base import sim_config
 
 TASKS = (("libero_spatial", 0), ("libero_object", 0), ("libero_goal", 7), ("libero_10", 9))
 RESETS = 20

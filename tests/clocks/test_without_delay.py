@@ -9,11 +9,11 @@ from harness.policies.registry import make_policy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import sim_config
-from harness.sim.worlds import get_world
 from harness.spec import parse_policy
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import sim_config
+from harness.worlds.registry import get_world
 
 PROTOCOL = Protocol.model_validate({"preset": "lerobot", "max_steps": {"libero_spatial": 24}, "replan_interval": 8})
 IN_NO_TIME = DelaySource("constant:0ms", any_variant=DelaySamples.constant(0))

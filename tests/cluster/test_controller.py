@@ -22,9 +22,9 @@ from harness.ledger import read
 from harness.rollout import WallTime
 from harness.schedule.result import EpisodeResult
 from harness.schedule.state import RunState
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim, StubWorld
 from harness.spec.observation import PolicyInfo
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim, StubWorld
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

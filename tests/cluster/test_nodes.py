@@ -11,10 +11,10 @@ from harness.cluster.policy_servers import PolicyServers
 from harness.cluster.probes import missing_jobs
 from harness.errors import NodeError, SimulatorError
 from harness.schedule.placement import NodeResources, ServerSlot
-from harness.sim.base import GLBackend, SuiteDescription
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
 from harness.spec.suite import ProbePlan
+from harness.worlds.base import GLBackend, SuiteDescription
 
 
 def report(host, renderer="egl-gpu", mujoco="3.3.2", states="aa") -> NodeReport:

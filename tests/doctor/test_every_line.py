@@ -38,7 +38,7 @@ def python_311(patch: Patch) -> None:
 
 
 def no_suites(patch: Patch) -> None:
-    patch.setattr("harness.sim.worlds.get_world", lambda _: SimpleNamespace(suites=lambda: ("libero_spatial",)))
+    patch.setattr("harness.worlds.registry.get_world", lambda _: SimpleNamespace(suites=lambda: ("libero_spatial",)))
 
 
 def no_gl(patch: Patch) -> None:

@@ -9,11 +9,11 @@ from scipy import stats
 
 from harness.errors import PolicyError
 from harness.policies.base import Policy
-from harness.policies.controls import SETTLE_ACTION, NoopPolicy, RandomPolicy
+from harness.policies.controls import NoopPolicy, RandomPolicy
 from harness.schedule.keys import decision_noise
 from harness.sim import LiberoSim
-from harness.sim.base import SimConfig
 from harness.spec.observation import Observation
+from harness.worlds.base import SimConfig
 
 MAX_STEPS = 280
 BLIND = Observation(instruction="", state=np.zeros(8, dtype=np.float32))
@@ -29,8 +29,7 @@ def test_noop_holds_still_with_an_open_gripper() -> None:
     actions = NoopPolicy().act([BLIND, BLIND], None).actions
     assert actions.shape == (2, NoopPolicy.info.chunk_length, 7)
     assert actions.dtype == np.float32
-    assert (actions == SETTLE_ACTION).all()
-    assert SETTLE_ACTION.tolist() == [0, 0, 0, 0, 0, 0, -1]
+    assert (actions == np.array([0, 0, 0, 0, 0, 0, -1])).all()
 
 
 def test_random_is_uniform_over_every_component_of_the_action_range() -> None:

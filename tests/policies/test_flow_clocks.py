@@ -12,10 +12,10 @@ from harness.policies.flow.policy import FlowPolicy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimConfig, StepResult
-from harness.sim.stub import StubSim
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig, StepResult
+from harness.worlds.stub import StubSim
 
 STEPS = 100
 

@@ -12,6 +12,7 @@ import pytest
 from harness.errors import HarnessError, PolicyError, UsageError
 from harness.policies.ability import frame_warning, require_able
 from harness.policies.registry import POLICIES
+from harness.spec.action_space import LIBERO_ACTIONS
 from harness.spec.observation import ANY_NFE, PolicyInfo
 from harness.spec.policy import parse_policy
 
@@ -132,10 +133,10 @@ def test_the_scripted_expert_says_which_suites_it_can_do() -> None:
     info = POLICIES.stated_info(parse_policy("scripted"))
     assert info is not None
     for suite in ("libero_spatial", "libero_object", "libero_spatial_swap"):
-        require_able("scripted", info, {suite: None}, "relative")
+        require_able("scripted", info, {suite: None})
     for suite in ("libero_goal", "libero_10", "libero_spatialx"):
         with pytest.raises(UsageError, match=f"cannot do suite '{suite}'; it can do libero_spatial, libero_object"):
-            require_able("scripted", info, {"libero_spatial": None, suite: None}, "relative")
+            require_able("scripted", info, {"libero_spatial": None, suite: None})
 
 
 def test_nobody_is_asked_over_a_network_or_built_in_torch_to_say_what_it_can_do() -> None:
@@ -145,15 +146,15 @@ def test_nobody_is_asked_over_a_network_or_built_in_torch_to_say_what_it_can_do(
 
 def test_tasks_control_modes_and_cameras_are_part_of_what_a_policy_can_do() -> None:
     info = PolicyInfo("p", suites=("libero_goal",), tasks=(("libero_goal", 1), ("libero_goal", 4)))
-    require_able("p", info, {"libero_goal": (1,)}, "relative")
+    require_able("p", info, {"libero_goal": (1,)})
     with pytest.raises(UsageError, match=r"cannot do tasks 2 of suite 'libero_goal'; it can do 1, 4"):
-        require_able("p", info, {"libero_goal": (1, 2)}, "relative")
+        require_able("p", info, {"libero_goal": (1, 2)})
     with pytest.raises(UsageError, match="cannot do tasks all"):
-        require_able("p", info, {"libero_goal": None}, "relative")
+        require_able("p", info, {"libero_goal": None})
     with pytest.raises(UsageError, match="control mode 'relative', but the protocol says 'absolute'"):
-        require_able("p", PolicyInfo("p"), {}, "absolute")
+        require_able("p", PolicyInfo("p"), {}, LIBERO_ACTIONS["absolute"])
     with pytest.raises(UsageError, match="Did you mean 'agentview'"):
-        require_able("p", PolicyInfo("p", cameras=("agentviev",)), {}, "relative")
+        require_able("p", PolicyInfo("p", cameras=("agentviev",)), {})
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from harness.policies.scripted.motion import DOWN, command, half_turn, palm_dist
 from harness.policies.scripted.phases import Expert, Phase
 from harness.policies.scripted.recipes import read_job
 from harness.sim import LiberoSim, LiberoWorld
-from harness.sim.base import SimConfig
 from harness.spec.observation import Observation
+from harness.worlds.base import SimConfig
 
 MAX_STEPS = 280
 BRISK = 120

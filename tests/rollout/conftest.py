@@ -8,10 +8,10 @@ from stub_policies import make_unit
 from harness.clocks import IN_NO_TIME
 from harness.policies.base import Policy
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import sim_config
+from harness.worlds.stub import StubSim
 
 
 @pytest.fixture
@@ -30,11 +30,12 @@ def play(alarm):
     ):
         clock = clock or WallTime()
         unit = unit or make_unit()
+        rules = Protocol.model_validate({"preset": "stub", **protocol})
         return run_episode(
-            sim or StubSim("stub", unit.task_id, SimConfig(resolution=16, cameras=policy.info.cameras)),
+            sim or StubSim("stub", unit.task_id, sim_config(rules, policy.info.cameras, privileged=False)),
             LocalDecider(policy, alarm, clock),
             unit,
-            Protocol.model_validate({"preset": "stub", **protocol}),
+            rules,
             policy.info,
             clock=clock,
             limits=limits or Limits(),

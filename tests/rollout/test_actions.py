@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from harness.rollout import PolicyActionError, check_actions
+from harness.spec.action_space import LIBERO_ACTIONS
 
 
 @given(npst.arrays(np.float32, (4, 7), elements=st.floats(-3, 3, width=32)))
@@ -22,7 +23,7 @@ def test_whatever_is_finite_comes_out_in_range_and_in_range_values_untouched(act
 
 def test_absolute_targets_have_no_such_range():
     actions = np.full((1, 7), 1.17, dtype=np.float32)
-    checked = check_actions(actions, 1, 0, control_mode="absolute")
+    checked = check_actions(actions, 1, 0, LIBERO_ACTIONS["absolute"])
     np.testing.assert_array_equal(checked.actions, actions)
     assert not checked.clipped.any()
 

@@ -7,10 +7,11 @@ import pytest
 from stub_policies import FunctionPolicy, make_unit
 
 from harness.clocks import VIRTUAL, DelaySamples, DelaySource, Timing
-from harness.rollout.course import hold_action, jerk
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
+from harness.rollout.course import jerk
+from harness.spec.action_space import LIBERO_ACTIONS
 from harness.spec.observation import Observation
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 STEPS = 60
 DELAYED = ("blocking", "asynchronous", "rtc")
@@ -130,10 +131,10 @@ def test_holding_moves_nothing_and_keeps_the_gripper(play):
 
 def test_holding_repeats_an_absolute_target_or_the_present_pose():
     seen = Observation("", np.arange(8, dtype=np.float32))
-    assert hold_action(None, "absolute", seen).tolist() == [0, 1, 2, 3, 4, 5, -1]
+    assert LIBERO_ACTIONS["absolute"].hold(None, seen.state).tolist() == [0, 1, 2, 3, 4, 5, -1]
     last = np.full(7, 0.3, dtype=np.float32)
-    assert hold_action(last, "absolute", seen) is last
-    assert hold_action(last, "relative", seen).tolist() == pytest.approx([0, 0, 0, 0, 0, 0, 0.3])
+    assert LIBERO_ACTIONS["absolute"].hold(last, seen.state) is last
+    assert LIBERO_ACTIONS["relative"].hold(last, seen.state).tolist() == pytest.approx([0, 0, 0, 0, 0, 0, 0.3])
 
 
 def test_rtc_is_told_what_of_the_old_chunk_is_executed_meanwhile(play):

@@ -13,10 +13,10 @@ from stub_policies import FunctionPolicy, ManualClock, make_unit, ones
 from harness.errors import PolicyServerDied, PolicyServerLost
 from harness.policies.controls import RandomPolicy
 from harness.schedule.keys import decision_noise
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim, target
 from harness.spec.observation import ActionChunks, RemoteTiming
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim, target
 
 
 def zeros(length=1):

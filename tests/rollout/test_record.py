@@ -14,11 +14,11 @@ from harness.rollout import LocalDecider, WallTime
 from harness.rollout.disturb import BURST, DisturbedSimulator, action_noise
 from harness.rollout.record import RecordingSimulator, RecordPlan, record_episode, record_task, shrink
 from harness.sim import LiberoSim
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
 from harness.spec.observation import CAMERAS
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 KEY = "ab" * 32
 

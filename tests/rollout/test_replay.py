@@ -9,8 +9,8 @@ from stub_policies import FunctionPolicy, make_unit, ones
 from harness.errors import SimulatorError
 from harness.policies.controls import RandomPolicy
 from harness.rollout.replay import replay_frames
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 
 def test_a_replay_shows_the_first_state_and_the_state_after_every_action(play):

@@ -12,9 +12,9 @@ from stub_policies import FunctionPolicy, make_unit
 from harness.clocks import DelaySamples, DelaySource, Timing, delay_steps
 from harness.errors import PolicyError
 from harness.rollout.faults import PolicyTimeout
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 PREDICTED = DelaySource("constant:130ms", any_variant=DelaySamples.constant(130.0))
 WALL = Timing("wall", PREDICTED)

@@ -10,9 +10,9 @@ import pytest
 
 from harness.policies.registry import make_policy
 from harness.sim import LiberoSim, SimConfig
-from harness.sim.base import Credit
 from harness.sim.libero import SETTLE_ACTION
 from harness.spec.policy import PolicySpec
+from harness.worlds.base import Credit
 
 STILL = np.array(SETTLE_ACTION, np.float32)
 

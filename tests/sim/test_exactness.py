@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from plain import LerobotLibero, OpenpiLibero, PlainLibero, images, state
 
 from harness.sim import LiberoSim, SimConfig
-from harness.sim.base import sim_config
 from harness.spec import Protocol
 from harness.spec.observation import CAMERAS, Observation
+from harness.worlds.base import sim_config
 
 RESOLUTION = 64
 REPLAN = 5

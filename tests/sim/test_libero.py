@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.errors import SimulatorError, UsageError
-from harness.sim import LiberoSim, SimConfig, Simulator
+from harness.sim import LiberoSim, SimConfig
 from harness.sim.libero import SETTLE_ACTION
+from harness.worlds import Simulator
 
 STILL = np.array(SETTLE_ACTION, np.float32)
 PUSH = np.array([0.5, -0.3, 0.2, 0.1, 0, 0, 1], np.float32)

@@ -158,7 +158,7 @@ def test_the_digest_changes_with_one_bit_of_one_init_state_and_not_with_the_form
 
 def test_listing_suites_and_tasks_imports_no_simulator_and_no_torch() -> None:
     code = (
-        "import sys; from harness.sim import get_world; w = get_world('libero'); "
+        "import sys; from harness.worlds import get_world; w = get_world('libero'); "
         "w.suites(); w.describe('libero_90'); "
         "print([m for m in ('mujoco', 'robosuite', 'libero', 'torch', 'OpenGL') if m in sys.modules])"
     )

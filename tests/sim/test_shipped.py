@@ -46,8 +46,8 @@ def test_a_base_install_lists_suites_and_tasks() -> None:
 
 def test_a_base_install_plans_a_run_but_simulates_nothing() -> None:
     done = run_without_libero(
-        "from harness.sim.base import SimConfig\n"
-        "from harness.sim.worlds import get_world\n"
+        "from harness.worlds.base import SimConfig\n"
+        "from harness.worlds.registry import get_world\n"
         "world = get_world('libero')\n"
         "print(world.describe('libero_spatial').n_init_states[0])\n"
         "world.make('libero_spatial', 0, SimConfig())\n"

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from harness.errors import SpecError, UsageError
-from harness.sim.worlds import get_world
 from harness.spec import PolicySpec, Protocol, Suite, load_suite, parse_policy, presets
 from harness.spec.resolve import names, parse
 from harness.spec.rules import load_rules
+from harness.worlds.registry import get_world
 
 MINIMAL = {"name": "mine", "description": "d", "protocol": "lerobot", "tasks": [{"suite": "libero_spatial"}]}
 

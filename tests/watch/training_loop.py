@@ -70,8 +70,8 @@ def evaluate_inside(seconds: float) -> None:
     """An episode of the stub world in the training process, as evaluation in the loop does it."""
     import numpy as np
 
-    from harness.sim.base import SimConfig
-    from harness.sim.stub import StubSim
+    from harness.worlds.base import SimConfig
+    from harness.worlds.stub import StubSim
 
     simulator = StubSim("stub_slow", 0, SimConfig())
     simulator.reset(0)

@@ -43,8 +43,8 @@ from harness.policies.lerobot.variants import apply_variant
 from harness.policies.lerobot.versions import check_versions, installed_version
 from harness.policies.lerobot.weights import tensor_names
 from harness.policies.registry import PolicyRequest
+from harness.spec.action_space import ControlMode
 from harness.spec.identity import PolicyIdentity
-from harness.spec.observation import ControlMode
 
 
 @dataclass(frozen=True, slots=True)

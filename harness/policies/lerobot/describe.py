@@ -18,8 +18,9 @@ from harness.policies.lerobot.options import LerobotOptions
 from harness.policies.lerobot.processors import ACTION_KEY
 from harness.policies.lerobot.sampling import SEED_WORDS
 from harness.policies.lerobot.versions import installed_version
+from harness.spec.action_space import ControlMode
 from harness.spec.identity import PolicyIdentity
-from harness.spec.observation import ANY_NFE, ControlMode, PolicyInfo
+from harness.spec.observation import ANY_NFE, PolicyInfo
 
 
 def describe(

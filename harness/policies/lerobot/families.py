@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import unknown_name
-from harness.spec.observation import ControlMode
+from harness.spec.action_space import ControlMode
 
 NfeRoute = Literal["argument", "config", "attribute"]
 NoiseRoute = Literal["argument", "intercepted", "none"]

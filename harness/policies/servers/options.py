@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.policies.options import Count, PolicyOptions, Seconds
-from harness.spec.observation import ControlMode
+from harness.spec.action_space import ControlMode
 
 TOKEN_ENV = "VLA_HARNESS_TOKEN"  # noqa: S105 - the name of a variable, no secret
 """Environment variable from which server and client read the token, unless they are told another."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.policies.servers.convention import Disagreement
-from harness.spec.observation import ControlMode
+from harness.spec.action_space import ControlMode
 
 RAW = "raw"
 """Format of a component of which nothing is declared."""

@@ -49,7 +49,7 @@ def work(o, worker, groups, counters, results, hw):
     from dataclasses import replace
     from harness.rollout import run_episode, LocalDecider, WallTime, Alarm
     from harness.sim import LiberoSim
-    from harness.sim.base import sim_config
+    from harness.worlds.base import sim_config
     from harness.spec.observation import CAMERAS
     from harness.spec.protocol import Protocol
     from harness.spec.suite import Limits

@@ -10,10 +10,10 @@ from harness.clocks import CLOCK_OF, VIRTUAL, DelaySamples, DelaySource, Timing
 from harness.rollout import Alarm, LocalDecider, WallTime, run_episode
 from harness.schedule.keys import episode_key
 from harness.schedule.units import EpisodeUnit
-from harness.sim.base import SimConfig
-from harness.sim.stub import StubSim
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import SimConfig
+from harness.worlds.stub import StubSim
 
 
 def trajectory(policy: Any, timing: Timing) -> tuple[str | None, int, int]:

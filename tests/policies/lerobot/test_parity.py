@@ -35,13 +35,13 @@ from harness.schedule.keys import decision_noise, episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.sim import LiberoSim
-from harness.sim.base import sim_config
 from harness.sim.package import find_package, prepare, quiet
 from harness.sim.resources import Resources
 from harness.spec.observation import CAMERAS, ActionChunks, Observation
 from harness.spec.policy import parse_policy
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import sim_config
 
 RESOLUTION = 64
 STEPS = 10

@@ -29,11 +29,11 @@ from harness.schedule.keys import episode_key
 from harness.schedule.result import EpisodeResult
 from harness.schedule.units import EpisodeUnit
 from harness.sim import LiberoSim
-from harness.sim.base import sim_config
 from harness.spec.observation import CAMERAS
 from harness.spec.policy import parse_policy
 from harness.spec.protocol import Protocol
 from harness.spec.suite import Limits
+from harness.worlds.base import sim_config
 
 ROOT = Path(__file__).parents[3]
 TASKS = {"libero_spatial": 0, "libero_object": 3, "libero_goal": 0}

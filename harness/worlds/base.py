@@ -9,9 +9,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec.observation import ControlMode, Observation
+from harness.spec.action_space import ActionSpace, ControlMode
+from harness.spec.observation import Observation
 from harness.spec.protocol import ImageOrientation, Instruction, Placements, PlacementSeeding
 from harness.spec.protocol import Protocol as Rules
+from harness.worlds.interface import Interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class SuiteDescription:
     init_states_sha256: str
     """Digest over the values of every init state of the suite: equal in packages that ship equal states."""
     versions: Mapping[str, str]
-    """Versions that decide scores: mujoco, robosuite, LIBERO package."""
+    """Versions that decide scores (mujoco, robosuite, LIBERO package): equal on all nodes, and in every manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class StepResult:
     """Outcome of one control step."""
 
     success: bool
-    """The task's goal predicates hold."""
+    """The task is done, by the world's own rule (LIBERO: its goal predicates hold)."""
     done: bool
     """The episode is over for the simulator (success)."""
     observation: Observation | None
@@ -147,13 +149,18 @@ class Simulator(Protocol):
         ...
 
     @property
+    def action_space(self) -> ActionSpace:
+        """What `step` takes."""
+        ...
+
+    @property
     def timings(self) -> SimTimings:
         """Seconds since the last reset began."""
         ...
 
     @property
     def qpos(self) -> NDArray[np.float64]:
-        """Generalised positions of the whole model, shape (nq,), a copy."""
+        """All that moves, shape (nq,), a copy: what trajectories are compared by."""
         ...
 
     def reset(
@@ -195,9 +202,19 @@ def credit_of(simulator: object) -> Credit | None:
 
 @runtime_checkable
 class World(Protocol):
-    """A source of simulators: LIBERO, or the stub that scheduling tests use."""
+    """A source of simulators: LIBERO, Meta-World, or what a plugin adds."""
 
     name: str
+    interface: Interface
+    """What it declares of itself."""
+
+    def require_installed(self) -> None:
+        """Refuse to go on where nothing can be simulated.
+
+        Raises:
+            SimulatorError: A package or an asset is missing; says which, and how to get it.
+        """
+        ...
 
     def suites(self) -> tuple[str, ...]:
         """Names of the task suites whose resources are complete."""

@@ -1,6 +1,6 @@
 """A two-line environment for scheduling tests: a counter that succeeds when the actions add up to a target.
 
-It answers the same contract as LIBERO, costs microseconds a step, and never needs MuJoCo.
+It answers the contract of every world, costs microseconds a step, and never needs MuJoCo.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError, unknown_name
-from harness.sim.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription, told_instruction
-from harness.spec.observation import ACTION_DIM, Observation
+from harness.spec.action_space import LIBERO_ACTIONS
+from harness.spec.observation import ACTION_DIM, CAMERAS, Observation
 from harness.spec.stages import STAGES
 from harness.time_source import TimeSource, WallTime
+from harness.worlds.base import Credit, SimConfig, SimTimings, StepResult, SuiteDescription, told_instruction
+from harness.worlds.interface import Interface
 
 N_TASKS = 10
 N_INIT_STATES = 50
@@ -49,6 +51,7 @@ class StubSim:
         self.instruction = told_instruction(INSTRUCTIONS, task_id, config.instruction)
         self.timings = SimTimings()
         self.cameras = config.cameras
+        self.action_space = LIBERO_ACTIONS[config.control_mode]
         self._sleep, self._step_s = sleep, SUITES[suite]
         self._episode_key, self._sum, self._steps, self._target = "", 0.0, 0, float("inf")
 
@@ -111,6 +114,23 @@ class StubWorld:
     """Two suites of ten tasks and fifty init states each: "stub" (no cost) and "stub_slow" (20 ms a step)."""
 
     name = "stub"
+    interface = Interface(
+        cameras=CAMERAS,
+        state=("sum", "target", "steps", *("unused",) * 5),
+        actions=LIBERO_ACTIONS,
+        physics_hz=500,
+        success="the sum of first action components has reached a target",
+        success_rule="goal_predicates",
+        init_states="init state n of task t has the target 3 + (7 t + 13 n) mod 20",
+        placements=("init_states", "sampled"),
+        seedings=("fixed", "per_episode", "per_task"),
+        settles=True,
+        orientations=("raw", "rotated_180"),
+        gl=False,
+    )
+
+    def require_installed(self) -> None:
+        """It needs nothing."""
 
     def suites(self) -> tuple[str, ...]:
         """Names of the stub suites."""

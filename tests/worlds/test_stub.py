@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.sim import SimConfig, Simulator, World, get_world
-from harness.sim.stub import SUITES, StubSim, StubWorld, target
+from harness.worlds import SimConfig, Simulator, World, get_world
+from harness.worlds.stub import SUITES, StubSim, StubWorld, target
 
 ONES = np.ones(7, np.float32)
 
