@@ -33,6 +33,7 @@ test-slow: setup ## The tests that take minutes each: every task of the five sui
 
 bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_sim.py
+	@$(RUN) $(PY) tests/benchmarks/bench_worlds.py
 	@$(RUN) $(PY) tests/benchmarks/bench_cluster.py
 	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
 	@$(RUN) $(PY) tests/benchmarks/bench_gate.py

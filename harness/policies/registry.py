@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import PolicyError, UsageError, unknown_name
-from harness.policies.base import Policy
+from harness.policies.base import Policy, in_world
 from harness.policies.options import ServingOptions, read_options
 from harness.policies.uri import fetch, is_uri
+from harness.spec.action_space import ActionSpace
 from harness.spec.identity import PolicyIdentity, digest_of
 from harness.spec.observation import PolicyInfo
 
@@ -72,6 +73,13 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "harness.policies.controls:make_random",
         "random",
         "uniform actions, keyed by episode; a negative control",
+        "harness.policies.registry:require_bare",
+        light=True,
+    ),
+    "expert": PolicyKind(
+        "harness.policies.expert:make",
+        "expert",
+        "what the world's own expert would do; the positive control of metaworld",
         "harness.policies.registry:require_bare",
         light=True,
     ),
@@ -270,14 +278,18 @@ class PolicyRegistry:
         needs = self._kinds[spec.kind].needs if spec.kind in self._kinds else ()
         return next((module for module in needs if importlib.util.find_spec(module) is None), None)
 
-    def stated_info(self, spec: PolicyRequest) -> PolicyInfo | None:
-        """What a policy says of itself, where that is known without torch, files or a connection; else None.
+    def stated_info(self, spec: PolicyRequest, space: ActionSpace | None = None) -> PolicyInfo | None:
+        """What a policy says of itself where that is known without torch, files or a connection; else None.
+
+        Args:
+            spec: The policy.
+            space: What an action is in the world that it is asked for.
 
         Raises:
             UsageError: The kind does not take an option of `spec`.
         """
         known = self._kinds.get(spec.kind)
-        return self.make(spec).info if known is not None and known.light and not known.remote else None
+        return in_world(self.make(spec), space).info if known is not None and known.light and not known.remote else None
 
     def load(self, spec: PolicyRequest) -> None:
         """Import the code of a policy and build nothing.
