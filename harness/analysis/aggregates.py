@@ -183,6 +183,10 @@ def _paired(summary: Summary) -> pd.DataFrame:
     return _bounded(summary.paired.assign(estimate=summary.paired["difference"]), PAIRS)
 
 
+def _robustness(summary: Summary) -> pd.DataFrame:
+    return _bounded(summary.robustness.assign(estimate=summary.robustness["difference"]), PAIRS)
+
+
 def _devices(summary: Summary) -> pd.DataFrame:
     return _rates(summary.devices)
 
@@ -280,6 +284,25 @@ PAIRED = Aggregate(
         *_TIMING,
     ),
     _paired,
+)
+ROBUSTNESS = Aggregate(
+    (
+        *_POLICY,
+        Column("base_suite", TEXT, "Suite that is perturbed."),
+        Column("perturbation", TEXT, "What was changed: LIBERO-PRO's ending of a suite, or LIBERO-Plus's category."),
+        Column("task", TEXT, "Name of the base task; null for all of the suite."),
+        *_estimate("Success perturbed minus success of the base, same episodes where they pair.", "fraction", "pairs"),
+        Column("base_rate", REAL, "Success rate of the base; null where the ledger has none.", "fraction"),
+        Column("rate", REAL, "Success rate under the perturbation.", "fraction"),
+        Column("rate_low", REAL, "Lower 95 % bound of `rate` (Clopper-Pearson).", "fraction"),
+        Column("rate_high", REAL, "Upper 95 % bound of `rate`.", "fraction"),
+        Column("lost", LONG, "Pairs that only the base solved; null where episodes do not pair.", "pairs"),
+        Column("gained", LONG, "Pairs that only the perturbed episode solved.", "pairs"),
+        Column("p", REAL, "Exact McNemar test, two-sided.", "probability"),
+        Column("p_holm", REAL, "`p` after Holm's correction over the rows of suites, or of tasks.", "probability"),
+        *_TIMING,
+    ),
+    _robustness,
 )
 DEVICES = Aggregate(
     (

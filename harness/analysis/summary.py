@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.analysis.latency.prefix import nfe_sweep, prefix_fit
 from harness.analysis.latency.roofline import Claim, claims, roofline
 from harness.analysis.origin import OriginRecords, naive_single_steps, policy_records
 from harness.analysis.paired.within import paired_variants
+from harness.analysis.robustness import robustness
 from harness.analysis.success.controls import ControlFault, Role, control_faults, control_roles
 from harness.analysis.success.rates import error_counts, retry_counts, success_by_suite, success_by_task
 from harness.analysis.tiers import tiers
@@ -34,6 +36,8 @@ class Summary:
     """A ledger and all that is computed from it; the frames are those of `harness.analysis`."""
 
     ledger: Ledger
+    categories: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Name of a LIBERO-Plus variant → category, see `robustness`."""
 
     @classmethod
     def of(cls, content: Ledger | Summary) -> Summary:
@@ -74,6 +78,11 @@ class Summary:
     def paired(self) -> pd.DataFrame:
         """Every two policies on the episodes that both ran."""
         return paired_variants(self.ledger.episodes)
+
+    @cached_property
+    def robustness(self) -> pd.DataFrame:
+        """What perturbations cost, by perturbation and by task."""
+        return robustness(self.ledger.episodes, self.categories)
 
     @cached_property
     def success_answers(self) -> pd.DataFrame:

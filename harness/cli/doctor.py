@@ -23,6 +23,7 @@ EXAMPLES = examples(
     "harness doctor --fix  # install the pinned version where another one is found",
     "harness doctor --json",
     "harness doctor --policy flow",
+    "harness doctor --libero-plus ~/LIBERO-plus",
     "harness doctor --policy flow:checkpoints/mine --write-probe checkpoints/mine",
     "harness doctor --policy lerobot:lerobot/pi05-libero --probe probes/pi05",
 )
@@ -43,6 +44,9 @@ def command(
     write_probe: Annotated[
         Path | None, typer.Option(help="Write probe.json of a --policy that is known to be well into this folder.")
     ] = None,
+    libero_plus: Annotated[
+        Path | None, typer.Option(help="Check a checkout of LIBERO-Plus instead: sizes, files, instructions.")
+    ] = None,
 ) -> None:
     """Check this machine for the failures that are known to cost days: GL, versions, disk, LIBERO's resources.
 
@@ -56,7 +60,14 @@ def command(
         raise UsageError("--probe and --write-probe are about a policy: name it with --policy.")
     if policy is not None and fix:
         raise UsageError("--fix mends this machine's packages, not a policy: leave --policy out.")
-    results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
+    if libero_plus is not None and (policy is not None or fix):
+        raise UsageError("--libero-plus is a check of its own; leave --policy and --fix out.")
+    if libero_plus is not None:
+        from harness.doctor.libero_plus import check_plus
+
+        results: Sequence[Check] = check_plus(libero_plus)
+    else:
+        results = run_checks(CHECKS) if policy is None else _check(policy, probe, write_probe)
     mended = mend(results) if fix else []
     for one in mended:
         Screen().say(f"{one.name}: {one.command}: {one.fault or 'done'}")

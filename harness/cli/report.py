@@ -25,6 +25,7 @@ EXAMPLES = examples(
     "harness report reports/a100 reports/spark --markdown -",
     "harness report reports/demo --figures figures  # SVG, PNG and the CSV behind each",
     "harness report reports/h100 --published",
+    "harness report reports/base reports/plus --libero-plus ~/LIBERO-plus --html robustness.html",
     "harness report reports/a100 reports/spark --parquet reports/both  # success, latency, … with intervals",
     "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
 )
@@ -42,6 +43,9 @@ def command(
     eval_info: Annotated[Path | None, typer.Option(help="Write LeRobot's eval_info.json.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy of --eval-info.")] = None,
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of --eval-info.")] = None,
+    libero_plus: Annotated[
+        Path | None, typer.Option(help="Checkout of LIBERO-Plus: variants of its tasks are shown by its categories.")
+    ] = None,
     published: Annotated[bool, typer.Option("--published", help="Set published success and latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
@@ -53,7 +57,7 @@ def command(
     from harness.report.terminal import print_table
 
     ledger = read(*ledgers)
-    summary = Summary(ledger)
+    summary = Summary(ledger, _categories(libero_plus))
     if eval_info is not None:
         _write_eval_info(ledger, eval_info, policy, nfe)
     others = _published(ledger) if published else []
@@ -86,6 +90,15 @@ def command(
     ):
         if path and path != "-":
             screen.say(f"{kind}: {path}")
+
+
+def _categories(libero_plus: Path | None) -> dict[str, str]:
+    """Name of a LIBERO-Plus variant → category."""
+    if libero_plus is None:
+        return {}
+    from harness.sim.libero_plus import read_plus
+
+    return {variant.name: variant.category for variant in read_plus(libero_plus).variants}
 
 
 def _published(ledger: Ledger) -> list[Table]:

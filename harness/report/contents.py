@@ -15,6 +15,7 @@ from harness.report.tables.canaries import canary_table
 from harness.report.tables.checks import check_table
 from harness.report.tables.devices import device_tables
 from harness.report.tables.latency import decision_table, latency_tables, prefix_table
+from harness.report.tables.robustness import robustness_tables
 from harness.report.tables.roofline import claim_table, roofline_table, sweep_table
 from harness.report.tables.success import error_table, paired_table, retry_table, success_table, task_tables
 from harness.report.tables.table import Table
@@ -55,6 +56,7 @@ SECTIONS: Mapping[str, Section] = {
     "success": Section(lambda told: [success_table(told.summary, told.names)], aggregates.SUCCESS),
     "tasks": Section(lambda told: task_tables(told.summary, told.names), aggregates.TASKS),
     "paired": Section(lambda told: [paired_table(told.summary, told.names)], aggregates.PAIRED),
+    "robustness": Section(lambda told: robustness_tables(told.summary, told.names), aggregates.ROBUSTNESS),
     "tiers": Section(lambda told: [tier_table(told.summary, told.names)] if len(told.summary.ledger.latency) else []),
     "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
     "wall": Section(lambda told: [wall_table(told.summary)], aggregates.WALL),

@@ -37,6 +37,7 @@ from harness.report.format import (
 from harness.report.names import VariantNames, configuration_name, variant_names
 from harness.report.opening import opening
 from harness.report.tables.latency import LATENCY_NOTE, latency_configurations
+from harness.report.tables.robustness import robustness_plots
 from harness.report.tables.success import SUCCESS_NOTE
 from harness.report.tables.table import Records, Table, records
 
@@ -111,6 +112,7 @@ def render_page(
         busy=busy,
         phases=phases,
         device_plots=device_plots(summary),
+        robustness_plots=robustness_plots(summary, names),
         latency=groups,
         latency_note=LATENCY_NOTE,
         success_note=SUCCESS_NOTE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +84,38 @@ def delay_curve(
         axes.set_ylabel("success, %", color=_MUTED)
 
     return _svg(draw, name, description, legend="lower left")
+
+
+def drop_bars(
+    bars: Mapping[str, Mapping[str, tuple[float, float | None, float | None]]], *, name: str, description: str
+) -> str:
+    """Draw changes of a rate as bars from zero, grouped by what caused them.
+
+    Args:
+        bars: Per policy: cause → (change, low, high), each from -1 to 1; bounds None where there are none.
+        name: Unique in the page.
+        description: What the picture shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element.
+    """
+    causes = list(dict.fromkeys(cause for own in bars.values() for cause in own))
+    width = 0.8 / len(bars)
+
+    def draw(axes: Any) -> None:
+        for place, (policy, own) in enumerate(bars.items()):
+            colour = _SERIES[place % len(_SERIES)]
+            x = [causes.index(cause) + width * (place + 0.5) - 0.4 for cause in own]
+            axes.bar(x, [100 * bar[0] for bar in own.values()], 0.9 * width, color=colour, alpha=0.75, label=policy)
+            for at, (change, low, high) in zip(x, own.values(), strict=True):
+                if low is not None and high is not None:
+                    spread = [[100 * (change - low)], [100 * (high - change)]]
+                    axes.errorbar([at], [100 * change], yerr=spread, fmt="none", ecolor=_INK, capsize=3, lw=1)
+        axes.axhline(0, color=_MUTED, lw=0.8)
+        axes.set_xticks(range(len(causes)), causes)
+        axes.set_ylabel("change of success, points", color=_MUTED)
+
+    return _svg(draw, name, description, legend="lower left" if len(bars) > 1 else None)
 
 
 def heat_map(

@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 
 from harness.errors import SimulatorError, UsageError, unknown_name
 from harness.sim.package import LiberoPackage
-
-BASE_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
-"""The suites of the LIBERO paper; every other suite varies one of them."""
+from harness.spec.perturbations import BASE_SUITES, base_task, is_reworded, perturbation
 
 WORKSPACES = frozenset({"table", "kitchen_table", "living_room_table", "study_table", "coffee_table", "floor"})
 """Categories that LIBERO builds in code: they have no asset file of their own."""
@@ -89,14 +87,18 @@ class Resources:
         (openpi, LeRobot), not on the BDDL file's, which says "Pick the akita black bowl …" where the file name says
         "pick up the black bowl …". LIBERO-PRO's suites keep the file names; where one of their BDDL files says another
         thing than the base suite's, that text is the perturbation under test, and it is used.
+
+        Names of LIBERO-Plus end with what was changed ("…_light_5"), which is nothing that a policy may be told.
         """
         own = bddl_language(task.bddl)
-        base = next((name for name in BASE_SUITES if task.suite.startswith(f"{name}_")), None)
-        if base is not None:
-            original = self.package.bddl_root / base / task.bddl.name
+        if is_reworded(task.name):
+            return own
+        varied = perturbation(task.suite)
+        if varied is not None:
+            original = self.package.bddl_root / varied[0] / task.bddl.name
             if original.is_file() and bddl_language(original) != own:
                 return own
-        return instruction_from_name(task.name)
+        return instruction_from_name(base_task(task.name))
 
     def init_states(self, task: TaskFiles) -> NDArray[np.float64]:
         """Init states of a task, shape (n, 1 + nq + nv): time, qpos, qvel. Read-only; cached per process."""
