@@ -75,16 +75,16 @@ def _suites() -> Iterator[Entry]:
         if not is_parametrised(path):
             yield {"name": name, "description": str(load_yaml(path).get("description", ""))}
             continue
-        for variant in _variants():
+        for variant in _variants(str(load_yaml(path).get("world", "libero"))):
             yield {"name": f"{name}:{variant}", "description": ""}
 
 
-def _variants() -> list[str]:
-    """LIBERO-PRO suites whose resources are complete in the installed package."""
+def _variants(world: str) -> list[str]:
+    """Suites of a world that no file is named for: of LIBERO, those of LIBERO-PRO whose resources are complete."""
     from harness.spec.resolve import names
     from harness.worlds.registry import get_world
 
-    return [suite for suite in get_world("libero").suites() if suite not in names("suites")]
+    return [suite for suite in get_world(world).suites() if suite not in names("suites")]
 
 
 def _policies() -> Iterator[Entry]:
@@ -100,11 +100,15 @@ def _worlds() -> Iterator[Entry]:
     from harness.worlds.registry import WORLDS
 
     for name in WORLDS.names():
-        world = WORLDS.get(name)
+        lacks = ""
+        try:
+            world = WORLDS.get(name)
+        except SimulatorError as error:
+            yield {"name": name, "description": str(error)}
+            continue
         declared = world.interface
         try:
             world.require_installed()
-            lacks = ""
         except SimulatorError as error:
             lacks = f" {error}"
         actions = " or ".join(str(space) for space in declared.actions.values())

@@ -77,7 +77,8 @@ VERBS: Mapping[str, VerbEntry] = {
     ),
     "list": VerbEntry(
         "listing",
-        "List what can be named: suites, policies, worlds, checkpoints, gates, profiles, architectures, tasks, columns.",
+        "List what can be named: suites, policies, worlds, checkpoints, gates, profiles, architectures, tasks, "
+        "columns.",
     ),
     "validate": VerbEntry(
         "validate",

@@ -18,7 +18,7 @@ from harness.errors import LedgerError, PolicyError, SimulatorError, UsageError
 from harness.ledger import LedgerWriter
 from harness.ledger.claim import check_claim
 from harness.ledger.parts import read_rows
-from harness.policies.ability import require_able
+from harness.policies.ability import require_able, require_dim
 from harness.policies.registry import POLICIES
 from harness.schedule.plan import SuiteCounts, plan_episodes
 from harness.spec import Suite, load_suite
@@ -171,7 +171,10 @@ def check_suite(suite: Suite, *, local: bool) -> tuple[dict[str, SuiteDescriptio
         except SimulatorError as error:
             raise SimulatorError(f"{error} Or run it on a cluster whose nodes have it: --address.") from error
     descriptions = check_tasks(suite)
-    light = light_setups(suite.policies, world.interface.space(suite.protocol.control_mode))
+    space = world.interface.space(suite.protocol.control_mode)
+    for spec in suite.policies if suite.tasks else ():
+        require_dim(spec.label, POLICIES.action_dim(spec.kind) or space.dim, space, suite.world)
+    light = light_setups(suite.policies, space)
     check_infos({label: setup.info for label, setup in light.items()}, suite)
     return descriptions, light
 

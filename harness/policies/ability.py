@@ -33,11 +33,7 @@ def require_able(
     """
     for suite, task_ids in suites.items():
         _require_tasks(label, info, suite, task_ids)
-    if info.action_dim != space.dim:
-        raise UsageError(
-            f"Policy {label!r} answers actions of {info.action_dim} numbers, but an action of world {world!r} is "
-            f"{space}; choose a policy that was trained there, or one that acts anywhere (noop, random)."
-        )
+    require_dim(label, info.action_dim, space, world)
     if info.control_mode != space.mode:
         raise UsageError(
             f"Policy {label!r} acts in control mode {info.control_mode!r}, but the protocol says {space.mode!r}; set "
@@ -46,6 +42,25 @@ def require_able(
     for camera in info.cameras:
         if camera not in cameras:
             raise unknown_name(f"camera (of policy {label!r} in world {world!r})", camera, cameras)
+
+
+def require_dim(label: str, action_dim: int, space: ActionSpace, world: str) -> None:
+    """Refuse a policy whose actions have another size than the world's.
+
+    Args:
+        label: Name of the policy.
+        action_dim: Numbers of its actions.
+        space: What an action is in the world.
+        world: Its name.
+
+    Raises:
+        UsageError: They differ; names both.
+    """
+    if action_dim != space.dim:
+        raise UsageError(
+            f"Policy {label!r} answers actions of {action_dim} numbers, but an action of world {world!r} is {space}; "
+            "choose a policy that was trained there, or one that acts anywhere (noop, random)."
+        )
 
 
 def frame_warning(info: PolicyInfo, resolution: int) -> str | None:

@@ -25,7 +25,7 @@ from harness.policies.options import ServingOptions, read_options
 from harness.policies.uri import fetch, is_uri
 from harness.spec.action_space import ActionSpace
 from harness.spec.identity import PolicyIdentity, digest_of
-from harness.spec.observation import PolicyInfo
+from harness.spec.observation import ACTION_DIM, PolicyInfo
 
 ENTRY_POINT_GROUP = "harness.policies"
 PYTHON_KIND = "python"
@@ -52,6 +52,8 @@ class PolicyKind:
     """Whether building it opens a connection."""
     needs: tuple[str, ...] = ()
     """Modules that building it imports and an installation without extras lacks."""
+    action_dim: int | None = None
+    """Numbers of an action, where all policies of the kind answer the same; None: each says so once it is built."""
 
 
 BUILTIN: Mapping[str, PolicyKind] = {
@@ -89,6 +91,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "small flow-matching chunk policy in torch; the trained teacher, flow:student, or yours",
         "harness.policies.flow.options:check",
         needs=("torch", "safetensors"),
+        action_dim=ACTION_DIM,
     ),
     "lerobot": PolicyKind(
         "harness.policies.lerobot:make",
@@ -96,6 +99,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "any LeRobot policy; lerobot:pi05?weights=random for latency only",
         "harness.policies.lerobot.check:check",
         needs=("torch", "lerobot"),
+        action_dim=ACTION_DIM,
     ),
     "arch": PolicyKind(
         "harness.policies.arch:make",
@@ -103,6 +107,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "an architecture file with random weights, e.g. arch:student-650m-int8; for latency and memory only",
         "harness.policies.arch.options:check",
         needs=("torch",),
+        action_dim=ACTION_DIM,
     ),
     "openpi": PolicyKind(
         "harness.policies.openpi:make",
@@ -111,6 +116,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
         "harness.policies.openpi:check",
         light=True,
         remote=True,
+        action_dim=ACTION_DIM,
     ),
     "vla-eval": PolicyKind(
         "harness.policies.vla_eval:make",
@@ -249,6 +255,10 @@ class PolicyRegistry:
     def is_light(self, kind: str) -> bool:
         """Whether a driver may build policies of this kind; see `PolicyKind.light`."""
         return kind in self._kinds and self._kinds[kind].light
+
+    def action_dim(self, kind: str) -> int | None:
+        """See `PolicyKind.action_dim`; None for plugins."""
+        return self._kinds[kind].action_dim if kind in self._kinds else None
 
     def check(self, spec: PolicyRequest, *, local: bool = True) -> None:
         """Check a request as far as that is cheap: kind, options, that its files or its module are there. No torch.

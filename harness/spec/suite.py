@@ -248,7 +248,8 @@ def load_suite(name: str) -> Suite:
     parametrised = _mentions_variant(data)
     if parametrised and not variant:
         raise SpecError(
-            f"Suite {stem!r} is parametrised: name a variant, e.g. `{stem}:libero_spatial_swap`. "
+            f"Suite {stem!r} is parametrised: name a variant, e.g. `{stem}:"
+            f"{'libero_spatial_swap' if data.get('world', 'libero') == 'libero' else 'SUITE'}`. "
             "`harness list suites` lists them."
         )
     if variant and not parametrised:

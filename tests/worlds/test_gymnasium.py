@@ -157,6 +157,7 @@ def test_pusht_is_filmed_compared_gated_and_reported_as_libero_is(tmp_path):
     [
         ({"world": "metawrld"}, r"Unknown world 'metawrld'\. Did you mean 'metaworld'"),
         ({"policies": ["scripted"]}, "cannot do suite 'metaworld_easy'"),
+        ({"policies": ["flow"]}, r"'flow' answers actions of 7 numbers, but .* 'metaworld' is 4 numbers \(dx, dy"),
         (
             {"protocol": {"preset": "lerobot", "max_steps": {"metaworld": 9}}},
             r"physics_hz 500 \(it has 400\), contr",

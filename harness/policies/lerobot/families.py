@@ -174,8 +174,9 @@ _ALL = (
     Family("eo1", nfe_key="num_denoise_steps"),
     Family("molmoact2", nfe_key="num_inference_steps", nfe_route="argument"),
     Family("xvla", nfe_key="num_denoising_steps", dtype_field="dtype", control_mode="absolute",
-           refusal="it reads the controller's own orientation, which an observation does not carry: measured in LIBERO, "
-           "it is turned by 90 degrees about z against the observation's, and up to 0.3 degrees and 1.6 mm ahead of it"),
+           refusal="it reads the controller's own orientation, which an observation does not carry: measured in "
+           "LIBERO, it is turned by 90 degrees about z against the observation's, and up to 0.3 degrees and 1.6 mm "
+           "ahead of it"),
     Family("vla_jepa", nfe_key="num_inference_timesteps", nfe_route="attribute",
            nfe_path="model.action_model.num_inference_timesteps"),
     Family("fastwam", nfe_key="num_inference_steps", chunk_field="action_horizon",
