@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import SimulatorError, UsageError, unknown_name
+from harness.errors import RenderError, SimulatorError, UsageError, unknown_name
 from harness.spec.action_space import ActionSpace
 from harness.worlds.base import SimConfig, SuiteDescription
 from harness.worlds.gymnasium import (
@@ -101,7 +102,15 @@ class MetaWorldSim(GymnasiumSim):
         return {"expert_action": np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)}
 
     def render(self, camera: str, resolution: int) -> NDArray[np.uint8]:
-        """A frame from LeRobot's camera, turned as LeRobot turns it."""
+        """A frame from LeRobot's camera, turned as LeRobot turns it.
+
+        Raises:
+            RenderError: No GL backend is named.
+        """
+        if os.environ.get("MUJOCO_GL") not in ("egl", "osmesa"):
+            raise RenderError(
+                "Meta-World renders with MUJOCO_GL=egl or osmesa; set one (`harness run` does it itself)."
+            )
         from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
         if resolution not in self._renderers:

@@ -20,7 +20,7 @@ def suite_with(**changes: object) -> Suite:
     return parse(Suite, {**MINIMAL, **changes}, "mine.yaml")
 
 
-@pytest.mark.parametrize("name", sorted(set(names("suites")) - {"libero_pro"}))
+@pytest.mark.parametrize("name", sorted(set(names("suites")) - {"libero_pro", "metaworld"}))
 def test_every_shipped_suite_loads_and_survives_its_own_yaml(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import harness
 from harness.cluster.ray_session import open_session
 from harness.errors import SimulatorError, UsageError
+from harness.sim.gl import choose_backend
 from harness.spec import Suite, load_suite
 from harness.spec.resolve import parse
 from harness.worlds import get_world
@@ -21,6 +23,15 @@ pytest.importorskip("gym_pusht", reason="the extra `pusht` is not installed")
 
 RESULT = ["policy_id", "episode_key", "outcome", "steps", "decisions", "clipped", "trajectory_sha256"]
 STEPS = 12
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gl():
+    """Render with what this machine has, as a run's workers do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in choose_backend(env=os.environ).env.items():
+            patch.setenv(name, value)
+        yield
 
 
 def simulator(name: str, task_id: int = 0, *, cameras: bool = False, privileged: bool = False):
