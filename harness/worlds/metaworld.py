@@ -108,9 +108,7 @@ class MetaWorldSim(GymnasiumSim):
             RenderError: No GL backend is named.
         """
         if os.environ.get("MUJOCO_GL") not in ("egl", "osmesa"):
-            raise RenderError(
-                "Meta-World renders with MUJOCO_GL=egl or osmesa; set one (`harness run` does it itself)."
-            )
+            raise RenderError("Meta-World renders with MUJOCO_GL=egl or osmesa: set one (as `harness run` does).")
         from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
         if resolution not in self._renderers:
