@@ -83,7 +83,7 @@ def check_harness(words: list[str], *, mention: bool = False) -> None:
     name = "harness"
     while words and hasattr(command, "commands"):
         verb = words[0]
-        if verb in ("--help", "--version"):
+        if verb in ("--help", "--version", "--install-completion"):
             return
         assert verb in command.commands, f"{name} has no verb {verb!r}"
         command, name, words = command.commands[verb], f"{name} {verb}", words[1:]
