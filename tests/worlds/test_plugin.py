@@ -43,7 +43,7 @@ def site(tmp_path) -> Path:
 def harness_command(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(EXAMPLE.parents[1])])}
     command = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=550, env=environment, check=False)
 
 
 def test_an_installed_package_adds_a_world_that_runs(site, tmp_path):
