@@ -20,6 +20,7 @@ from harness.cluster.provenance import run_versions
 from harness.cluster.recording import check_parts
 from harness.errors import UsageError
 from harness.ledger import LedgerWriter
+from harness.ledger.lock import LedgerLock
 from harness.ledger.parts import read_rows
 from harness.ledger.provenance import git_revision
 from harness.schedule.early_stopping import EarlyStopping
@@ -73,6 +74,7 @@ def claim(
     reports: Mapping[str, NodeReport],
     time: TimeSource,
     began: datetime | None = None,
+    lock: LedgerLock | None = None,
 ) -> Claimed:
     """Plan a run, and make the ledger its own.
 
@@ -82,10 +84,11 @@ def claim(
         reports: Ray's node id → what the node has.
         time: Time of day of the run's row.
         began: When the run began, UTC; None for now.
+        lock: Held by the driver as soon as there is a directory.
 
     Raises:
         UsageError: Policies and protocol do not fit, or a wanted episode is not in the plan.
-        LedgerError: The ledger is another suite's, or under another protocol.
+        LedgerError: The ledger is another suite's, or under another protocol, or another driver's at this moment.
         PolicyChanged: It holds episodes of another policy under the same name.
     """
     suite, request, started = prepared.suite, prepared.request, began or time.now()
@@ -119,7 +122,12 @@ def claim(
         "timing": canonical_json(timing_record(suite, request.sources, cells)),
     }
     writer = LedgerWriter(prepared.out)
+    if lock is not None:
+        lock.hold()
     writer.claim(row["suite"], row["protocol"], row["protocol_sha256"], resume=request.resume)
+    if lock is not None:
+        # The directory may be there only now.
+        lock.hold()
     if request.resume:
         require_same_policies(prepared.out, servers.infos)
     held = read_held(prepared.out, resume=request.resume)

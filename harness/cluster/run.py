@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,8 @@ from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunReques
 from harness.cluster.usage import PhaseLog, UsageLog
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
+from harness.ledger.lock import LedgerLock
+from harness.ledger.storage import Location
 from harness.policies.ability import frame_warning
 from harness.rollout.course import replan_interval
 from harness.rollout.dataset import Dataset
@@ -193,21 +196,33 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
             else f"Joining the Ray cluster at {request.address}"
         )
         listener.say(where)
-        ahead = look_ahead(prepared)
-        phases.enter("ray")
-        with open_session(request.address, isolation=request.isolation) as session:
-            phases.enter("policies")
-            servers = load_policies(prepared, session, listener, time)
-            try:
-                phases.enter("nodes")
-                reports = inspect(prepared, session, servers, listener, ahead)
-                phases.enter("claim")
-                claimed = claim(prepared, servers, reports, time, began)
-                for cell in claimed.left_out:
-                    listener.say(f"note: {cell.sentence}")
-                return fulfil(claimed, session, listener, time, phases)
-            finally:
-                servers.close()
+        with LedgerLock(Location.of(prepared.out)) as lock:
+            return _execute(prepared, listener, time, lock, began, phases)
+
+
+def _execute(
+    prepared: Prepared,
+    listener: RunListener,
+    time: TimeSource,
+    lock: LedgerLock,
+    began: datetime,
+    phases: PhaseLog,
+) -> RunResult:
+    ahead, request = look_ahead(prepared), prepared.request
+    phases.enter("ray")
+    with open_session(request.address, isolation=request.isolation) as session:
+        phases.enter("policies")
+        servers = load_policies(prepared, session, listener, time)
+        try:
+            phases.enter("nodes")
+            reports = inspect(prepared, session, servers, listener, ahead)
+            phases.enter("claim")
+            claimed = claim(prepared, servers, reports, time, began, lock)
+            for cell in claimed.left_out:
+                listener.say(f"note: {cell.sentence}")
+            return fulfil(claimed, session, listener, time, phases)
+        finally:
+            servers.close()
 
 
 def load_policies(prepared: Prepared, session: RaySession, listener: RunListener, time: TimeSource) -> PolicyServers:
