@@ -69,7 +69,9 @@ class Network:
     def environment(self) -> dict[str, str]:
         """Variables for whatever runs here."""
         path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
-        return {**os.environ, "PYTHONPATH": path, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(self.folder)}
+        # Ray gives its processes 30 s, which a machine that is busy with something else may exceed.
+        patience = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "240"}
+        return {**os.environ, **patience, "PYTHONPATH": path, "RAY_TMPDIR": str(self.folder)}
 
     def start(self, name: str) -> None:
         """Start the Ray node of a machine."""
@@ -84,7 +86,7 @@ class Network:
             self.inside(name, *command), env=self.environment(), stdout=log, stderr=log, start_new_session=True
         )
 
-    def wait_for_nodes(self, n_nodes: int, limit_s: float = 120.0) -> None:
+    def wait_for_nodes(self, n_nodes: int, limit_s: float = 300.0) -> None:
         """Wait until so many nodes are alive."""
         until = time.monotonic() + limit_s
         while self.alive() != n_nodes:
