@@ -13,7 +13,7 @@ from harness.archive.contents import IDENTITY
 SHOWN = 5
 """Episodes that are named."""
 
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def compare_rerun(record: Mapping[str, Any], again: Mapping[str, Any], *, partia
     return Reproduction(len(both), tuple(differs), tuple(_around(record, again)))
 
 
-def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
+def _differences(pairs: Sequence[tuple[_Row, _Row]]) -> list[str]:
     told = []
     turned = [(old, new) for old, new in pairs if old["outcome"] != new["outcome"]]
     if turned:
@@ -84,12 +84,12 @@ def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     return told
 
 
-def _successes(rows: Sequence[Row]) -> str:
+def _successes(rows: Sequence[_Row]) -> str:
     counted = [row for row in rows if row["outcome"] != "error"]
     return f"{sum(row['outcome'] == 'success' for row in counted)}/{len(counted)}"
 
 
-def _named(pairs: Sequence[tuple[Row, Row]]) -> str:
+def _named(pairs: Sequence[tuple[_Row, _Row]]) -> str:
     shown = [
         f"{old['policy_id']}: {old['suite']} task {old['task_id']} init state {old['init_state_id']}"
         + (f" trial {old['trial']}" if old.get("trial") else "")
@@ -132,7 +132,7 @@ def _protocols(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _merged(rows: Sequence[Row], column: str) -> dict[str, Any]:
+def _merged(rows: Sequence[_Row], column: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for row in rows:
         if isinstance(row.get(column), Mapping):
@@ -149,5 +149,5 @@ def _checkpoints(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _by_identity(rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
+def _by_identity(rows: Sequence[_Row]) -> dict[tuple[Any, ...], _Row]:
     return {tuple(row.get(name) for name in IDENTITY): row for row in rows}
