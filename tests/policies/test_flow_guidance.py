@@ -103,3 +103,17 @@ def test_random_weights_of_other_sizes_can_be_guided():
     held = replace(seen, previous=PreviousChunk(np.zeros((1, 7), dtype=np.float32), frozen=1))
     assert np.isfinite(policy.act([held], noise(0), nfe=1).actions).all()
     assert policy.info.rtc
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("graphs", ["", "&graphs=true"])
+def test_a_gpu_guides_as_a_cpu_does(graphs):
+    cpu, gpu = (make_policy(parse_policy(f"flow:chunk50?device={name}")) for name in ("cpu", f"cuda{graphs}"))
+    observations = observe(4)
+    noises = np.random.default_rng(1).standard_normal((4, 50, 7), dtype=np.float32)
+    old = cpu.act(observations, noises[::-1].copy(), nfe=10).actions
+    held = [replace(seen, previous=PreviousChunk(old[i][10:], frozen=i)) for i, seen in enumerate(observations)]
+    np.testing.assert_allclose(
+        gpu.act(held, noises, nfe=10).actions, cpu.act(held, noises, nfe=10).actions, atol=5e-3, rtol=0
+    )
