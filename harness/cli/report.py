@@ -62,12 +62,15 @@ def command(
         _write_eval_info(ledger, eval_info, policy, nfe)
     others = _published(ledger) if published else []
     write_texts(
-        [(markdown, lambda: _markdown(summary, others)), (json_target(ctx), lambda: render_report_json(summary))]
+        [
+            (markdown, lambda: _markdown(summary, others)),
+            (json_target(ctx), lambda: render_report_json(summary, others or None)),
+        ]
     )
     if html:
         from harness.report import write_html
 
-        write_html(summary, html, command=report_command(ledgers, html))
+        write_html(summary, html, command=report_command(ledgers, html, published=published), published=others)
     if parquet:
         from harness.report import write_parquet
 
@@ -138,6 +141,6 @@ def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | 
     Screen(stderr=True).say(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)")
 
 
-def report_command(ledgers: list[str], html: str) -> str:
+def report_command(ledgers: list[str], html: str, *, published: bool = False) -> str:
     """The command that makes this report again."""
-    return shlex.join(["harness", "report", *ledgers, "--html", str(html)])
+    return shlex.join(["harness", "report", *ledgers, *(["--published"] if published else []), "--html", str(html)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_REPORT = "verdict, title, sentence, notices, and aggregates, each with columns and rows, as summary/*.parquet"
+_REPORT = "the object of `harness report --json`"
 _GATE = "verdict, rules, results (rule, verdict, reason), comparison; null without one"
 _COPIED = {
     "target": "where to",
@@ -65,6 +65,7 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
         "sentence": "what was run",
         "notices": "level, title and text of what has to be known",
         "aggregates": "name → columns (name, unit, description) and rows",
+        "published": "of --published: tables (title, columns, rows, note) as they are printed; else null",
     },
     "replay": {
         "ledger": "of the replay",

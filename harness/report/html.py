@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,12 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
 
 
 def render_page(
-    summary: Summary, *, command: str, directory: Path | None = None, judged: Mapping[str, Any] | None = None
+    summary: Summary,
+    *,
+    command: str,
+    directory: Path | None = None,
+    judged: Mapping[str, Any] | None = None,
+    published: Sequence[Table] = (),
 ) -> str:
     """Render the page of a ledger, or of two that were compared.
 
@@ -88,6 +93,7 @@ def render_page(
         command: The command that makes this page again.
         directory: Where the page will lie; None links no video.
         judged: What a comparison or gate says, for the top of the page: `title`, `verdict`, `answers`, `tables`.
+        published: What others have published of these policies, beside what was measured.
     """
     ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
     address = video_address(ledger.paths, directory)
@@ -117,6 +123,7 @@ def render_page(
         latency_note=LATENCY_NOTE,
         success_note=SUCCESS_NOTE,
         sections=sections,
+        published=published,
         videos=_videos(ledger, address),
         provenance=[table for name in PROVENANCE for table in sections.get(name, ())],
         suites=dict.fromkeys(ledger.runs["suite"].dropna()),
@@ -157,13 +164,16 @@ def _worst(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
     return [_score(row, summary, names) | {"task": _task(row)} for row in records(summary.worst_tasks.head(MAX_WORST))]
 
 
-def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> str | Path:
+def write_html(
+    content: Ledger | Summary, path: str | Path, *, command: str, published: Sequence[Table] = ()
+) -> str | Path:
     """Write the page; videos are linked relative to it.
 
     Args:
         content: From `harness.read`, or its summary.
         path: File, or `pyarrow.fs` URI of one; there no video is linked.
         command: The command that makes this report again.
+        published: See `render_page`.
 
     Returns:
         Where it lies: a path, or the URI.
@@ -172,7 +182,9 @@ def write_html(content: Ledger | Summary, path: str | Path, *, command: str) -> 
         UsageError: The file cannot be written; names it.
     """
     summary = Summary.of(content)
-    return write_page(path, lambda directory: render_page(summary, command=command, directory=directory))
+    return write_page(
+        path, lambda directory: render_page(summary, command=command, directory=directory, published=published)
+    )
 
 
 def write_page(path: str | Path, render: Callable[[Path | None], str]) -> str | Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -18,15 +19,18 @@ from harness.report.answers import verdict
 from harness.report.contents import AGGREGATES
 from harness.report.names import variant_names
 from harness.report.opening import opening
+from harness.report.tables.table import Table
 
 
-def render_report_json(content: Ledger | Summary) -> str:
+def render_report_json(content: Ledger | Summary, published: Sequence[Table] | None = None) -> str:
     """Render a report as JSON text; see `report_dict`."""
-    return json_text(report_dict(content))
+    return json_text(report_dict(content, published))
 
 
-def report_dict(content: Ledger | Summary) -> dict[str, Any]:
+def report_dict(content: Ledger | Summary, published: Sequence[Table] | None = None) -> dict[str, Any]:
     """A report: `verdict` in one line, `title`, `sentence`, `notices`, `aggregates`: what `summary/*.parquet` holds.
+
+    `published` are the tables that set it beside what others published, as they are printed; null where nobody asked.
 
     Each aggregate has `columns` (name, unit and description) and `rows`, a list of flat objects.
     """
@@ -48,6 +52,7 @@ def report_dict(content: Ledger | Summary) -> dict[str, Any]:
         "sentence": said.sentence,
         "notices": notices,
         "aggregates": aggregates,
+        "published": None if published is None else [asdict(table) for table in published],
     }
 
 

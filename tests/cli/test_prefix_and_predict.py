@@ -147,11 +147,20 @@ def test_a_ledger_that_was_not_counted_is_refused_with_the_remedy(
     assert "Probe it again" in capsys.readouterr().err
 
 
-def test_report_sets_published_rows_beside_measured_ones(h200: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_sets_published_rows_beside_measured_ones(
+    h200: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert invoke(["report", h200, "--published"]) == 0
     out = capsys.readouterr().out
     assert "Published decisions" in out
     assert "sglang PR 34599" in out
+    assert invoke(["report", h200, "--published", "--json", "-", "--html", str(tmp_path / "page.html")]) == 0
+    (table, *_) = json.loads(capsys.readouterr().out)["published"]
+    assert table["rows"]
+    page = (tmp_path / "page.html").read_text()
+    assert "Beside what is published" in page
+    assert table["title"] in page
+    assert "--published --html" in page
     assert invoke(["report", h200, "--published", "--markdown", "-"]) == 0
     assert "## Published decisions" in capsys.readouterr().out
 
