@@ -34,8 +34,8 @@ from harness.spec.architecture import load_architecture
 from harness.spec.profile import HardwareProfile, load_profile, profile_names
 from harness.spec.resolve import load_yaml
 
-Verdict = Literal["suits", "may suit", "no"]
-VERDICTS: tuple[Verdict, ...] = ("suits", "may suit", "no")
+Suitability = Literal["suits", "may suit", "no"]
+SUITABILITIES: tuple[Suitability, ...] = ("suits", "may suit", "no")
 ROUNDING = ("graphs", "compile", "compile_scope", "device")
 """Options that change answers by rounding only: a variant's success is that of the run without them."""
 TAIL = 0.99
@@ -101,7 +101,7 @@ class Offer:
     variant: Variant
     price: float | None
     estimate: Estimate | None
-    verdict: Verdict
+    verdict: Suitability
     reasons: tuple[str, ...]
     """What excludes it, or what is not certain; empty when it suits."""
 
@@ -129,7 +129,7 @@ def weigh(variants: Sequence[Variant], profiles: Sequence[str], prices: Mapping[
     return sorted(
         found,
         key=lambda offer: (
-            VERDICTS.index(offer.verdict),
+            SUITABILITIES.index(offer.verdict),
             float("inf") if offer.price is None else offer.price,
             offer.estimate.likely if offer.estimate else float("inf"),
         ),
@@ -165,7 +165,7 @@ def _judge(variant: Variant, profile: HardwareProfile, price: float | None, pric
         against.append(variant.success.text)
     elif variant.success.kept is None:
         doubts.append(variant.success.text)
-    verdict: Verdict = "no" if against else "may suit" if doubts else "suits"
+    verdict: Suitability = "no" if against else "may suit" if doubts else "suits"
     return Offer(profile, variant, price, estimate, verdict, tuple(against or doubts))
 
 
