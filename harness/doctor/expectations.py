@@ -57,7 +57,8 @@ def ask(policy: Policy, observations: Sequence[Observation], nfe: int | None = N
             answered = policy.act([seen], drawn, nfe=nfe)
         except Exception as error:
             raise PolicyError(f"{policy.info.policy_id} raised at a probe: {type(error).__name__}: {error}.") from error
-        chunk = check_answer(policy.info, answered, 1)
+        # NaN is a finding of its own.
+        chunk = check_answer(policy.info, answered, 1, finite=False)
         answers.append(chunk[0, :LENGTH])
         if hasattr(policy, "end_episode"):
             policy.end_episode(seen.episode_key)

@@ -128,7 +128,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
     ),
     "lerobot-grpc": PolicyKind(
         "harness.policies.lerobot_grpc:make",
-        "lerobot-grpc://HOST:PORT?checkpoint=…",
+        "lerobot-grpc://HOST:PORT?checkpoint=REPO",
         "a checkpoint that LeRobot's own policy server loads",
         "harness.policies.lerobot_grpc:check",
         remote=True,
@@ -145,7 +145,7 @@ BUILTIN: Mapping[str, PolicyKind] = {
     ),
     "vlacpp": PolicyKind(
         "harness.policies.vlacpp:make",
-        "vlacpp://HOST:PORT?arch=…&tokenizer=…",
+        "vlacpp://HOST:PORT?arch=pi0&tokenizer=REPO",
         "a pi0 or smolvla behind vla.cpp's server",
         "harness.policies.vlacpp:check",
         light=True,

@@ -65,13 +65,14 @@ def check_actions(
     return CheckedChunk(inside, (inside != chunk).any(axis=1))
 
 
-def check_answer(info: PolicyInfo, chunks: object, batch: int) -> NDArray[np.float32]:
+def check_answer(info: PolicyInfo, chunks: object, batch: int, *, finite: bool = True) -> NDArray[np.float32]:
     """Check what `act` returned for a batch: the kind of object, its shape, and that its values are numbers.
 
     Args:
         info: What the policy says of itself.
         chunks: What `act` returned; should be `ActionChunks`.
         batch: B, observations of the decision.
+        finite: Whether values that are no numbers are refused too.
 
     Returns:
         The actions, shape (B, info.chunk_length, info.action_dim).
@@ -94,7 +95,7 @@ def check_answer(info: PolicyInfo, chunks: object, batch: int) -> NDArray[np.flo
         ) from error
     if found.shape != expected:
         raise PolicyActionError(f"{info.policy_id} returned actions of shape {found.shape}; {wanted}.")
-    if not np.isfinite(found).all():
+    if finite and not np.isfinite(found).all():
         first = tuple(int(place) for place in np.argwhere(~np.isfinite(found))[0])
         raise PolicyActionError(
             f"{info.policy_id} returned {int((~np.isfinite(found)).sum())} values that are NaN or infinite, the first "

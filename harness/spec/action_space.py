@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ControlMode = Literal["relative", "absolute"]
 """Deltas from the present pose, or the pose to go to."""
@@ -41,6 +42,8 @@ class ActionSpace:
 
     def clip(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Clip actions, shape (…, dim), to the range."""
+        import numpy as np
+
         if self.bounds is None:
             return actions
         low, high = np.array(self.bounds, dtype=np.float32).T
@@ -56,6 +59,8 @@ class ActionSpace:
         Returns:
             Shape (…, dim). A component without a range goes from -1 to 1.
         """
+        import numpy as np
+
         low, high = np.array(self.bounds or [(-1.0, 1.0)] * self.dim).T
         # In this order a range of [-1, 1] gives the shares themselves, to the bit.
         placed: NDArray[np.float64] = (low + high) / 2 + (high - low) / 2 * shares
@@ -68,6 +73,8 @@ class ActionSpace:
             last: The last command, shape (dim,); None before the first.
             pose: The latest observation's state, of which the first components are the pose that targets mean.
         """
+        import numpy as np
+
         if self.mode == "absolute" and last is not None:
             return last
         held = np.array(self.rest, dtype=np.float32)

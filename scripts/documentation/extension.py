@@ -12,11 +12,13 @@ import commands
 import fences
 import notebooks
 import python_names
+import rules
 import shapes
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "commands": commands.render,
     "shapes": shapes.render,
+    "rules": rules.render,
     "columns": columns.render,
     "aggregates": columns.render_aggregates,
     "machine checks": checks.render_machine,

@@ -33,8 +33,28 @@ def test_a_margin_is_never_easier_with_clusters_than_without() -> None:
     counts = PairCounts(94, 3, 3, 0)
     alike = Clusters(np.array([3, -3] + [0] * 8), np.full(10, 10))
     assert cluster_margin_p(alike, counts, -0.05) > margin_p(counts, -0.05)
-    assert cluster_margin_p(Clusters(np.zeros(10, int), np.full(10, 10)), PairCounts(100, 0, 0, 0), -0.05) < 0.05
+    unflipped = Clusters(np.zeros(10, int), np.full(10, 10))
+    assert cluster_margin_p(unflipped, PairCounts(100, 0, 0, 0), -0.05) == pytest.approx(0.95**10)
+    many = Clusters(np.zeros(100, int), np.full(100, 5))
+    assert cluster_margin_p(many, PairCounts(500, 0, 0, 0), -0.03) == pytest.approx(0.97**100)
     assert cluster_margin_p(Clusters(np.array([0]), np.array([100])), PairCounts(100, 0, 0, 0), -0.05) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "share", "drop"),
+    [(10, 50, 0.1, 0.3), (100, 5, 0.03, 1.0), (100, 5, 0.05, 0.6), (40, 10, 0.06, 0.5)],
+)
+def test_a_drop_of_the_margin_in_few_clusters_passes_no_more_often_than_alpha(
+    number: int, size: int, share: float, drop: float
+) -> None:
+    rng = np.random.default_rng(7)
+    passed = []
+    for _ in range(2000):
+        lost = rng.binomial(size, np.where(rng.random(number) < share, drop, 0.0))
+        clusters = Clusters(-lost, np.full(number, size))
+        counts = PairCounts(number * size - int(lost.sum()), int(lost.sum()), 0, 0)
+        passed.append(cluster_margin_p(clusters, counts, -share * drop) <= 0.05)
+    assert np.mean(passed) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import invoke
 from harness.errors import HarnessError, UsageError
 from harness.ledger import read
 from harness.planning.purchase import (
@@ -121,10 +121,10 @@ def test_a_bad_price_list_is_told_by_name(tmp_path: Path, text: str, said: str) 
     ],
 )
 def test_what_is_missing_is_asked_for(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "buy", *line.split()]) == 64
+    assert invoke(["plan", "buy", *line.split()]) == 64
     assert said in capsys.readouterr().err
 
 
 def test_nothing_that_may_suit_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "buy", "-p", "arch:pi05", "--nfe", "10", "--hz", "50", "--among", NANO]) == 1
+    assert invoke(["plan", "buy", "-p", "arch:pi05", "--nfe", "10", "--hz", "50", "--among", NANO]) == 1
     assert "Nothing suits" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_sizes_leaks_and_instructions(tree):
 
 def test_the_doctor_says_what_is_short_and_what_leaks(tree, capsys):
     assert invoke(["doctor", "--libero-plus", str(tree), "--json"]) == 0
-    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
     assert "libero_goal 9 of 2591" in checks["LIBERO-Plus suites"]["found"]
     assert "8 of 9 file names say what was changed" in checks["LIBERO-Plus instructions"]["found"]
     assert checks["LIBERO-Plus instructions"]["status"] == "warn"

@@ -48,7 +48,7 @@ def harness_command(site: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 def test_an_installed_package_adds_a_world_that_runs(site, tmp_path):
     listed = harness_command(site, "list", "worlds", "--json")
-    assert "pointmass" in [each["name"] for each in json.loads(listed.stdout)], listed.stderr
+    assert "pointmass" in [each["name"] for each in json.loads(listed.stdout)["worlds"]], listed.stderr
     options = ["--policy", "expert", "--policy", "noop", "--workers", "2", "--video", "all"]
     done = harness_command(site, "run", str(EXAMPLE / "suite.yaml"), *options, "--out", str(tmp_path / "ledger"))
     assert done.returncode == 0, done.stderr

@@ -64,14 +64,35 @@ def sign_flip_p(net: ArrayLike) -> float:
 def cluster_margin_p(clusters: Clusters, counts: PairCounts, bound: float) -> float:
     """P value of "gained rate - lost rate <= bound" over clusters like these: one-sided t over the clusters.
 
-    Never below the p value that independent pairs would give: with few flips the spread of the clusters is no guide.
+    Never below the p value that independent pairs would give, nor below that of clusters which collapse whole and were
+    not drawn (`unseen_collapse_p`): with few flips the spread of the clusters is no guide.
     """
     exact = margin_p(counts, bound)
     shifted = clusters.net - bound * clusters.sizes
     if shifted.size < 2:
         return 1.0
+    floor = max(exact, unseen_collapse_p(clusters, bound))
     spread = float(shifted.std(ddof=1))
     if spread == 0:
-        return exact if shifted[0] > 0 else 1.0
+        return floor if shifted[0] > 0 else 1.0
     t = float(shifted.mean()) / (spread / np.sqrt(shifted.size))
-    return max(exact, float(stats.t.sf(t, shifted.size - 1)))
+    return max(floor, float(stats.t.sf(t, shifted.size - 1)))
+
+
+def unseen_collapse_p(clusters: Clusters, bound: float) -> float:
+    """P value of "gained rate - lost rate <= bound" if it is some clusters that lose every pair.
+
+    The others gain what the clusters gained on average, and collapse is as frequent as the bound allows: the law by
+    which so few losses are likeliest. Losses of several clusters add up to whole collapses; between two numbers of
+    them the p value is interpolated on the log scale, as in Bentkus, Annals of Probability 32 (2004), 1650-1673.
+    With k clusters, a bound of -m and no flip it is (1 - m)^k.
+    """
+    rates = clusters.net / clusters.sizes
+    gained = float(np.maximum(rates, 0.0).mean())
+    if gained <= bound:
+        return 1.0
+    collapsed = float(np.maximum(-rates, 0.0).sum())
+    frequency = (gained - bound) / (gained + 1.0)
+    low, share = int(collapsed), collapsed - int(collapsed)
+    at, above = stats.binom.logcdf([low, low + 1], rates.size, frequency)
+    return float(np.exp((1 - share) * at + share * above))

@@ -1,6 +1,6 @@
 """`lerobot-grpc`: LeRobot's own policy server (`lerobot.async_inference.policy_server`), asked over gRPC.
 
-`lerobot-grpc://HOST[:PORT]?checkpoint=…` tells the server which checkpoint to load, as LeRobot's robot client does. The
+`lerobot-grpc://HOST[:PORT]?checkpoint=REPO` tells the server which checkpoint to load, as its robot client does. The
 messages are LeRobot's pickled classes, so LeRobot is needed at this end too, and the policy lives in a policy server.
 """
 

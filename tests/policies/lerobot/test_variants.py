@@ -247,7 +247,7 @@ def test_a_checkpoint_of_three_cameras_can_be_probed_and_not_run(save: Any, load
     shown = with_cameras(synthetic_observations(1), policy.info.cameras)
     assert np.isfinite(policy.act(shown, None).actions).all()
     with pytest.raises(UsageError, match="camera3"):
-        require_able("p", policy.info, {"libero_spatial": None}, "relative")
+        require_able("p", policy.info, {"libero_spatial": None})
 
 
 GRAPHS = [

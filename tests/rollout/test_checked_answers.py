@@ -84,7 +84,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("factory", "said"),
     [
         ("bare", "bare returned a ndarray of shape (1, 2, 7) from act; return ActionChunks(actions)"),
-        ("nan", "nan returned 14 values that are NaN or infinite"),
+        ("nan", "NaN or infinite actions"),
         ("shy", "has an `info` that is a dict; make it a harness.spec.observation.PolicyInfo"),
     ],
 )
