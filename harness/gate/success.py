@@ -164,11 +164,11 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
     if not undecided and few:
         more = f" and {len(few) - 1} more have" if len(few) > 1 else " has"
         return Verdict.INCONCLUSIVE, (
-            f"No drop of {points(-rule.cliff)} in any of {scope}, but {few[0]}{more} fewer than {rule.min_pairs} "
+            f"No drop of {100 * rule.cliff:g} points in any of {scope}, but {few[0]}{more} fewer than {rule.min_pairs} "
             "pairs: run more trials."
         )
     if not undecided:
-        return Verdict.PASS, f"No drop of {points(-rule.cliff)} in any of {scope}. Worst: {worst}."
+        return Verdict.PASS, f"No drop of {100 * rule.cliff:g} points in any of {scope}. Worst: {worst}."
     least = int(np.ceil(np.log(pass_alpha) / np.log1p(-rule.cliff)))
     return Verdict.INCONCLUSIVE, (
         f"A collapse of {points(-rule.cliff)} is not excluded for {len(undecided)} of {scope}. Worst: {worst}. A task "

@@ -136,12 +136,13 @@ def _begin_line(
     judged = judge_first_night(side, load_rules(night.rules))
     verdict = verdict_of(judged)
     reasons = " ".join(f"{one.rule}: {one.reason}" for one in judged if one.verdict is verdict)
+    which = "rebased night" if note.startswith("rebased") else "first night"
     if verdict is Verdict.PASS:
         set_baseline(night.root, out, now, name=night.baseline, note=note)
-        summary = f"{side.label}: the {note.partition(' from ')[0]} is the baseline {night.baseline!r}. {reasons}"
+        summary = f"{side.label}: the {which} is the baseline {night.baseline!r}. {reasons}"
     else:
         _write_text(out, f"{note}: not accepted as the baseline {night.baseline!r}. {reasons}\n")
-        summary = f"{side.label}: the {note.partition(' from ')[0]} is not accepted as baseline. {reasons}"
+        summary = f"{side.label}: the {which} is not accepted as baseline. {reasons}"
     fault = _tell(template, News(verdict.value, out, out, side.label, summary))
     return NightEnd(verdict.exit_code, None, (summary, *fault))
 

@@ -51,7 +51,8 @@ def series_table(series: Series) -> Table:
         rows=tuple(_night(place, night, series) for place, night in enumerate(series.nights)),
         left=2,
         note=(
-            "Step: first night of a new level, by permutation test over all nights (5 % of unchanged series show one). "
+            "Step: first night of a new level, surprising among the same nights in random order and among nights that "
+            "are like their neighbours (some 2 % of unchanged series show one). "
             "Success: Clopper-Pearson."
         ),
     )

@@ -209,14 +209,14 @@ def matrix_pairs_table(matrix: Matrix) -> Table:
                 f"{result.base.label} ({result.base.path})",
                 f"{result.candidate.label} ({result.candidate.path})",
                 count(result.overall.counts.n),
-                _difference(result.overall),
+                _lead(result.overall),
                 f"{result.overall.counts.lost} / {result.overall.counts.gained}",
                 probability(p),
             )
             for result, p in matrix.comparisons
         ),
         left=2,
-        note="Flips: solved only by the better / only by the other.",
+        note="Difference: points that the better solves more. Flips: solved only by the better / only by the other.",
     )
 
 
@@ -317,6 +317,12 @@ def _group(group: GroupComparison, name: str) -> tuple[str, ...]:
 def _difference(group: GroupComparison) -> str:
     low, high = group.difference
     return f"{points(group.counts.difference)} ({points(low)} … {points(high)})"
+
+
+def _lead(group: GroupComparison) -> str:
+    """By how much the base is better."""
+    low, high = group.difference
+    return f"{points(-group.counts.difference)} ({points(-high)} … {points(-low)})"
 
 
 def _task_name(task: GroupComparison | ListedPair) -> str:
