@@ -120,6 +120,7 @@ probe: {launches: 1, budget: {min_seconds: 0.1, min_samples: 5, max_seconds: 2, 
 """
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_revision_from_the_hub_to_a_line_in_the_table(history: History, tmp_path: Path) -> None:
     """Fetched by commit, rolled out, probed, judged by the budget rules against the revision before it."""
     (tmp_path / "suite.yaml").write_text(SUITE)

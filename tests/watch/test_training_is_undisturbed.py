@@ -92,6 +92,7 @@ def test_evaluation_inside_the_loop_kills_the_job(tmp_path: Path) -> None:
     assert "Timed out" in said
 
 
+@pytest.mark.slow
 def test_evaluation_beside_it_lets_the_job_end_whatever_is_killed_and_gives_one_result(tmp_path: Path) -> None:
     evaluate_beside(tmp_path, timeout_s=4.0, episode_s=4.5, episodes=10, kills=["worker", "watcher"])
 
