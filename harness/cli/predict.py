@@ -192,8 +192,12 @@ def _carried(
 def _described(
     names: str, targets: list[str], wanted: tuple[int, ...], given: list[MeasuredSource], measured: list[str] | None
 ) -> Iterator[Predicted]:
-    from harness.analysis.predict.prediction import predict_architecture, predict_architecture_like, target_for
-    from harness.analysis.predict.targets import target_device
+    from harness.analysis.predict.prediction import (
+        predict_architecture,
+        predict_architecture_like,
+        target_for,
+        target_for_description,
+    )
     from harness.ledger import read
     from harness.report.tables.predict import GRAPH, Predicted
     from harness.spec.architecture import load_architecture
@@ -203,16 +207,14 @@ def _described(
     profiles = [load_profile(name) for name in targets]
     for name in (part.strip() for part in names.split(",")):
         described = load_architecture(name)
-        formats = tuple(dict.fromkeys(key for work in described.work() for key in work.flops_by_format))
         for profile in profiles:
-            # The share of the roofline that stacks reach is a share of printed peaks.
-            target = target_device(profile, formats, assumed=(1.0, 1.0))
+            target = target_for_description(profile, described)
             for nfe in wanted or described.nfe:
                 seen = None if ledger is None else _median_of_built(ledger, described.name, profile.name, nfe)
                 yield Predicted(described.name, GRAPH, predict_architecture(described, target, nfe), seen)
                 for source in given:
                     like = predict_architecture_like(
-                        described, source, target_for(profile, source, _profile_of(source), formats), nfe
+                        described, source, target_for(profile, source, _profile_of(source), described.formats), nfe
                     )
                     if like is not None:
                         yield Predicted(described.name, f"like {source.name}", like)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from harness.analysis.predict.anchored import Anchored, Score, score
 from harness.analysis.predict.prediction import (
-    MeasuredSource,
     Prediction,
     predict,
     predict_architecture,
     sources,
     target_for,
+    target_for_description,
 )
 from harness.analysis.predict.published import load_published
-from harness.analysis.predict.targets import target_device
 from harness.clocks import DelaySamples, DelaySource
 from harness.delays.naming import digest, on_anothers_actions
 from harness.errors import UsageError, unknown_name
@@ -88,7 +85,7 @@ def _from_ledger(
     """Predictions, what they were made of, and how the device did in the back-test; None where none applies."""
     ledger = read(path)
     known = sources(ledger.latency, ledger.counts, ledger.nodes)
-    own = [each for each in known if each.configuration["policy_id"] == timed and _alone(each)]
+    own = [each for each in known if each.configuration["policy_id"] == timed and each.unbatched]
     if len(own) != 1:
         held = ", ".join(sorted({str(each.configuration["policy_id"]) for each in known})) or "none"
         raise UsageError(
@@ -109,15 +106,9 @@ def _from_ledger(
     return [predict(source, target, value) for value in wanted], made_of, None
 
 
-def _alone(source: MeasuredSource) -> bool:
-    size = source.configuration["batch_size"]
-    return bool(pd.isna(size)) or int(size) == 1
-
-
 def _from_architecture(name: str, device: HardwareProfile, nfe: Sequence[int]) -> tuple[list[Prediction], list[str]]:
     architecture = load_architecture(name)
-    formats = tuple(dict.fromkeys(key for work in architecture.work() for key in work.flops_by_format))
-    target = target_device(device, formats, assumed=(1.0, 1.0))
+    target = target_for_description(device, architecture)
     wanted = list(nfe) or list(architecture.nfe)
     predictions = [predict_architecture(architecture, target, value) for value in wanted]
     return predictions, [architecture.model_dump_json()]

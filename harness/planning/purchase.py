@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from harness.analysis.latency.roofline import work_of
 from harness.analysis.paired.compare import compare_success
 from harness.analysis.paired.pairing import match_variants, read_sides, require_same_protocol
 from harness.analysis.predict.anchored import Anchored, score
@@ -25,9 +26,10 @@ from harness.analysis.predict.prediction import (
     predict_architecture,
     sources,
     target_for,
+    target_for_description,
 )
 from harness.analysis.predict.published import load_published
-from harness.analysis.predict.targets import fits, target_device
+from harness.analysis.predict.targets import fits
 from harness.errors import LedgerError, UsageError, unknown_name
 from harness.ledger import Ledger, read
 from harness.spec.architecture import load_architecture
@@ -36,8 +38,6 @@ from harness.spec.resolve import load_yaml
 
 Suitability = Literal["suits", "may suit", "no"]
 SUITABILITIES: tuple[Suitability, ...] = ("suits", "may suit", "no")
-ROUNDING = ("graphs", "compile", "compile_scope", "device")
-"""Options that change answers by rounding only: a variant's success is that of the run without them."""
 TAIL = 0.99
 """Percentile of a measured latency that has to meet the limit."""
 
@@ -176,12 +176,11 @@ def described(name: str, nfe: Sequence[int]) -> list[Variant]:
         UsageError: No such architecture.
     """
     architecture = load_architecture(name.removeprefix("arch:"))
-    formats = tuple(dict.fromkeys(key for work in architecture.work() for key in work.flops_by_format))
     untrained = Success(None, "its success is not known: it is a description without weights")
 
     def estimate(steps: int) -> Callable[[HardwareProfile], Estimate]:
         def there(profile: HardwareProfile) -> Estimate:
-            target = target_device(profile, formats, assumed=(1.0, 1.0))
+            target = target_for_description(profile, architecture)
             return _predicted(predict_architecture(architecture, target, steps))
 
         return there
@@ -204,7 +203,7 @@ def timed(
     Raises:
         UsageError: The ledger holds nothing that can be carried to another device, or not such a policy.
     """
-    known = [each for each in sources(ledger.latency, ledger.counts, ledger.nodes) if _alone(each)]
+    known = [each for each in sources(ledger.latency, ledger.counts, ledger.nodes) if each.unbatched]
     if not known:
         raise UsageError(
             f"{ledger.path} holds no configuration that was timed and counted at batch 1 on a calibrated node. "
@@ -263,11 +262,6 @@ def _predicted(found: Prediction, flag: str = "") -> Estimate:
     return Estimate(found.low, found.likely, found.high, found.memory_bytes, found.fits, False, flag)
 
 
-def _alone(source: MeasuredSource) -> bool:
-    size = source.configuration["batch_size"]
-    return bool(pd.isna(size)) or int(size) == 1
-
-
 def paired_success(
     ledgers: Sequence[str], base: str, base_nfe: int | None, margin: float
 ) -> Callable[[str, int | None], Success]:
@@ -287,7 +281,7 @@ def paired_success(
         raise UsageError(f"{ledger.path} holds {len(sides)} runs of {base!r}; choose one with --base-nfe.")
 
     def told(label: str, nfe: int | None) -> Success:
-        plain = without_rounding(label)
+        plain = work_of(label)
         if (plain, nfe if base_nfe is not None else None) == (base, base_nfe):
             return Success(True, "is the base")
         try:
@@ -305,13 +299,6 @@ def paired_success(
         return Success(kept, text if kept else f"{text}, {100 * margin:g} are accepted")
 
     return told
-
-
-def without_rounding(label: str) -> str:
-    """A policy's label without the options that change its answers by rounding only."""
-    path, _, query = label.partition("?")
-    kept = [option for option in query.split("&") if option and option.partition("=")[0] not in ROUNDING]
-    return path + ("?" + "&".join(kept) if kept else "")
 
 
 def load_prices(path: str | Path) -> dict[str, float]:

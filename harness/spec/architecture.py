@@ -181,6 +181,11 @@ class Architecture(SpecModel):
         cache = sum(work.kv_bytes for work in self.work() if work.component == "prefix")
         return weights + cache + sum(part.parameters * BYTES[part.weights] for part in self.resident)
 
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Number formats that it multiplies in."""
+        return tuple(dict.fromkeys(key for work in self.work() for key in work.flops_by_format))
+
     def work(self) -> tuple[Work, ...]:
         """What one call of each component asks of a device, in the order of a decision."""
         order: tuple[CountedComponent, ...] = ("vision", "prefix", "denoise_step")

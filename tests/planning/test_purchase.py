@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.latency.roofline import work_of
 from harness.cli.app import invoke
 from harness.errors import HarnessError, UsageError
 from harness.ledger import read
@@ -20,7 +21,6 @@ from harness.planning.purchase import (
     paired_success,
     timed,
     weigh,
-    without_rounding,
 )
 from harness.report.tables.purchase import purchase_sentence
 
@@ -97,7 +97,7 @@ def test_a_variant_keeps_success_only_as_far_as_its_own_pairs_show(make_ledger: 
     assert told("flow?quantize=int8", None).kept is False
     assert told("flow?quantize=int8&graphs=true", None).text.startswith("success -33.3 points [")
     assert told("other", None).kept is None
-    assert without_rounding("p?dtype=bfloat16&graphs=true") == "p?dtype=bfloat16"
+    assert work_of("p?dtype=bfloat16&graphs=true") == "p?dtype=bfloat16"
 
 
 @pytest.mark.parametrize(

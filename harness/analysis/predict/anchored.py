@@ -23,9 +23,9 @@ from harness.analysis.predict.prediction import (
     predict,
     predict_architecture,
     target_for,
+    target_for_description,
 )
 from harness.analysis.predict.published import STACK, is_plain, model_of
-from harness.analysis.predict.targets import target_device
 from harness.spec.architecture import Architecture, load_architecture
 from harness.spec.profile import load_profile
 
@@ -199,8 +199,7 @@ class Anchored:
         device, nfe = str(row["profile"]), int(row["nfe"])
         if row["execution"] == "engine":
             described = _described(str(row["format"]), int(row["views"]), int(row["text_tokens"]))
-            formats = tuple(dict.fromkeys(key for work in described.work() for key in work.flops_by_format))
-            target = target_device(load_profile(device), formats, assumed=(1.0, 1.0))
+            target = target_for_description(load_profile(device), described)
             plain = predict_architecture(described, target, nfe)
         else:
             source = self._runs_like(str(row["execution"]), model_of(str(row["model"])))

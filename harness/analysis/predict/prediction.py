@@ -85,6 +85,12 @@ class MeasuredSource:
         return ", ".join(str(self.configuration[key]) for key in keys if pd.notna(self.configuration[key]))
 
     @property
+    def unbatched(self) -> bool:
+        """Whether it decided for one observation at a time, as a robot's server does."""
+        size = self.configuration["batch_size"]
+        return bool(pd.isna(size)) or int(size) == 1
+
+    @property
     def formats(self) -> tuple[str, ...]:
         """Number formats of all parts."""
         return tuple(dict.fromkeys(name for part in self.parts for name in part.demand.flops_by_format))
@@ -343,6 +349,11 @@ def demand_of_work(work: Work) -> Demand:
     """A described component as a demand."""
     moved = work.parameter_bytes + work.kv_bytes + work.activation_bytes
     return Demand(work.flops_by_format, moved, float(work.kernels), None)
+
+
+def target_for_description(profile: HardwareProfile, architecture: Architecture) -> Target:
+    """The device of a profile at its printed peaks, of which `predict_architecture` takes a share."""
+    return target_device(profile, architecture.formats, assumed=(1.0, 1.0))
 
 
 def target_for(
