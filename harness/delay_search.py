@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis.delay_limit import DelayLimit, Solved, largest_delay
 from harness.clocks import CLOCK_OF, DelaySamples, DelaySource
+from harness.cluster.ray_session import open_session
 from harness.cluster.run import RunResult, run
 from harness.errors import UsageError
 from harness.ledger import Ledger, read
@@ -49,6 +50,14 @@ class DelaySearch:
             raise UsageError(f"Under the clock {self.clock} no delay is set; choose asynchronous, blocking or rtc.")
         if not self.suite.tasks:
             raise UsageError(f"Suite {self.suite.name!r} has no tasks to play.")
+        if self.on_message is not None:
+            at = self.address
+            self.on_message("Starting Ray on this machine" if at is None else f"Joining the Ray cluster at {at}")
+        # Once for all delays: each is a run of its own.
+        with open_session(self.address):
+            return self._search()
+
+    def _search(self) -> DelayLimit:
         # A clock that the policy cannot do is told before hours of episodes.
         self._play((SYNCHRONOUS, self.clock), self.source(1), None, only_clocks=(SYNCHRONOUS,))
         order = self._order(read(self.out))

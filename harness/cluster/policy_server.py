@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +24,7 @@ from harness.rollout.decide import Decided, raised, timed_out
 from harness.rollout.faults import PolicyServerDied, PolicyServerLost, describe_exception
 from harness.schedule.usage import ServerUse
 from harness.serve.batching import Batcher
-from harness.serve.sizing import BatchPlan, asked_for, prepare_serving
+from harness.serve.sizing import DEFAULT_NFE, Awaited, BatchPlan, asked_for, prepare_serving
 from harness.spec.action_space import ActionSpace
 from harness.spec.identity import PolicyIdentity
 from harness.spec.observation import Observation, PolicyInfo
@@ -54,7 +53,7 @@ class PolicyServer:
         *,
         isolation: Isolation,
         clock: TimeSource,
-        nfes: Sequence[int] = (),
+        awaited: Awaited = DEFAULT_NFE,
         parcel: Parcel | None = None,
     ) -> None:
         """Remember what to load; nothing is loaded before the first call, which can then raise.
@@ -63,12 +62,12 @@ class PolicyServer:
             spec: The policy; its options may say how to batch it, else that is chosen from a few timed batches.
             isolation: What this process is limited to.
             clock: Time.
-            nfes: NFE values that it will be asked for; none: the policy's default.
+            awaited: What it will be asked for.
             parcel: Its weights, if the driver has them on its disk.
         """
         self._parcel = parcel
         self._isolation = isolation
-        self._nfes = tuple(nfes)
+        self._awaited = awaited
         self._isolation.apply()
         self._spec = spec
         self._plan: BatchPlan | None = None
@@ -195,7 +194,9 @@ class PolicyServer:
         if policy.info.placement != "server":
             # Only here to say what it is; it will run in the workers.
             return BatchPlan(policy.info.max_batch, 0.0)
-        return prepare_serving(policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s, nfes=self._nfes)
+        return prepare_serving(
+            policy, clock=self._clock, max_batch=max_batch, max_wait_s=max_wait_s, awaited=self._awaited
+        )
 
 
 def _open_gpu() -> NvmlSource | Literal[False]:

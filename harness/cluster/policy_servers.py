@@ -16,6 +16,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.origin import origin_of
 from harness.policies.registry import POLICIES
 from harness.schedule.placement import NodeResources, ServerSlot, place_servers
+from harness.serve.sizing import DEFAULT_NFE, Awaited
 from harness.spec.action_space import ActionSpace
 from harness.spec.observation import PolicyInfo
 from harness.spec.policy import PolicySpec
@@ -138,7 +139,7 @@ def open_policies(
     specs: Sequence[PolicySpec],
     light: Mapping[str, PolicySetup],
     time: TimeSource,
-    nfes: Sequence[int] = (),
+    awaited: Awaited = DEFAULT_NFE,
 ) -> PolicyServers:
     """Load every policy that is not light, each in its own servers, all at the same time.
 
@@ -148,7 +149,7 @@ def open_policies(
         specs: The policies of the run.
         light: Of them, those that workers build for themselves.
         time: What the servers time their decisions by.
-        nfes: NFE values that they will be asked for; none: each policy's default.
+        awaited: What they will be asked for.
 
     Raises:
         UsageError: A policy refuses its path or options; or it decides inside the workers, but says where it is to run.
@@ -164,7 +165,7 @@ def open_policies(
     started: dict[str, list[Any]] = {label: [] for label in by_label}
     for slot in slots:
         parcel = parcels.get(slot.policy)
-        started[slot.policy].append(_start(session, by_label[slot.policy], slot, time, nfes, parcel))
+        started[slot.policy].append(_start(session, by_label[slot.policy], slot, time, awaited, parcel))
     try:
         described = {label: _ask(session, label, servers) for label, servers in started.items()}
         for label in on:
@@ -195,7 +196,7 @@ def _start(
     spec: PolicySpec,
     slot: ServerSlot,
     time: TimeSource,
-    nfes: Sequence[int],
+    awaited: Awaited,
     parcel: Parcel | None = None,
 ) -> Any:
     return (
@@ -207,7 +208,7 @@ def _start(
             max_restarts=MAX_RESTARTS,
             max_task_retries=0,
         )
-        .remote(spec, isolation=session.isolation, clock=time, nfes=nfes, parcel=parcel)
+        .remote(spec, isolation=session.isolation, clock=time, awaited=awaited, parcel=parcel)
     )
 
 

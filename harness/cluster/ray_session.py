@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -139,11 +140,19 @@ def _labelled_profile(node: Any) -> str | None:
         raise UsageError(f"Ray node {node['NodeManagerHostname']} is labelled hardware={label}. {error}") from error
 
 
+def session_is_open() -> bool:
+    """Whether this process is connected to a cluster already, which a session then shares."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 @contextmanager
 def open_session(
     address: str | None, *, n_cpus: int | None = None, isolation: Isolation = NO_LIMITS
 ) -> Iterator[RaySession]:
     """Connect for the length of a `with` block. Only a cluster that was started here is shut down.
+
+    Within a session another one is the same cluster, so that several runs need not start it again.
 
     Args:
         address: "auto", or HOST:PORT of a running cluster; None starts a private one.
@@ -161,7 +170,7 @@ def open_session(
     with _environment({**QUIET, **_variables(address)}):
         import ray
 
-        if ray.is_initialized():
+        if session_is_open():
             yield _session(ray, False, isolation)
             return
         with _quiet_logger(), _own_signals():

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from harness.clocks import DelaySource
+from harness.clocks import CLOCK_OF, DelaySource
 from harness.cluster.canaries import compare_nodes
 from harness.cluster.claim import Claimed, claim
 from harness.cluster.controller import start_controller
@@ -38,7 +38,7 @@ from harness.cluster.policy_servers import PolicyServers, open_policies
 from harness.cluster.prepare import Prepared, prepare
 from harness.cluster.probes import ProbesEnd, read_probed, run_probes
 from harness.cluster.ray_errors import as_node_error
-from harness.cluster.ray_session import RaySession, open_session
+from harness.cluster.ray_session import RaySession, open_session, session_is_open
 from harness.cluster.recording import TEST_SET, Recording, finish_recording
 from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunRequest
 from harness.cluster.usage import PhaseLog, UsageLog
@@ -61,6 +61,7 @@ from harness.schedule.placement import (
 )
 from harness.schedule.progress import Progress
 from harness.schedule.status import RunStatus
+from harness.serve.sizing import Awaited
 from harness.spec import PolicySpec, Suite, parse_policy
 from harness.spec.canaries import CanaryMode
 from harness.spec.changes import SuiteChanges
@@ -190,12 +191,9 @@ def execute(request: RunRequest, listener: RunListener, time: TimeSource) -> Run
             listener.say(TEST_SET)
         for sentence in prepared.left_out:
             listener.say(f"warning: {sentence}")
-        where = (
-            "Starting Ray on this machine"
-            if request.address is None
-            else f"Joining the Ray cluster at {request.address}"
-        )
-        listener.say(where)
+        if not session_is_open():
+            at = request.address
+            listener.say("Starting Ray on this machine" if at is None else f"Joining the Ray cluster at {at}")
         with LedgerLock(Location.of(prepared.out)) as lock:
             return _execute(prepared, listener, time, lock, began, phases)
 
@@ -234,7 +232,9 @@ def load_policies(prepared: Prepared, session: RaySession, listener: RunListener
     if wanted := prepared.wanted_hardware:
         nodes = recognise(session, nodes)
         require_hardware(nodes, wanted)
-    servers = open_policies(session, nodes, prepared.suite.policies, prepared.light, time, prepared.suite.nfe)
+    suite = prepared.suite
+    awaited = Awaited(tuple(suite.nfe), continued=any(CLOCK_OF[name].freezes for name in suite.clock))
+    servers = open_policies(session, nodes, suite.policies, prepared.light, time, awaited)
     for sentence in servers.prepared:
         listener.say(sentence)
     for label, info in servers.infos.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from harness.policies.base import EpisodicPolicy, Policy
 from harness.policies.registry import serving_options
 from harness.schedule.batching import buckets, choose_batch
 from harness.schedule.keys import decision_noise
-from harness.spec.observation import Observation
+from harness.spec.observation import Observation, PreviousChunk
 from harness.time_source import TimeSource
 
 BUDGET_S = 10.0
@@ -25,6 +25,20 @@ PREPARE_S = 60.0
 DEFAULT_WAIT_S = 0.005
 """Longest wait where nothing was measured, seconds."""
 NOISE_KEY = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a server will be asked for."""
+
+    nfes: tuple[int, ...] = ()
+    """NFE values, besides the policy's default."""
+    continued: bool = False
+    """Whether chunks will have to continue old ones (clock `rtc`)."""
+
+
+DEFAULT_NFE = Awaited()
+"""Decisions at the policy's default NFE, each on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,7 @@ def prepare_serving(
     clock: TimeSource,
     max_batch: int | None = None,
     max_wait_s: float | None = None,
-    nfes: Sequence[int] = (),
+    awaited: Awaited = DEFAULT_NFE,
 ) -> BatchPlan:
     """Get a policy ready to be served, so that nothing is left for its first decisions: graphs, sizes, warm-up.
 
@@ -126,16 +140,17 @@ def prepare_serving(
         clock: Stopwatch.
         max_batch: As for `plan_batches`.
         max_wait_s: As for `plan_batches`.
-        nfes: NFE values that will be asked for, besides the policy's default.
+        awaited: What it will be asked for.
 
     Raises:
         UsageError: An NFE that the policy does not offer.
     """
-    graphs = settle_graphs(policy)
+    continued = awaited.continued and policy.info.rtc
+    graphs = settle_graphs(policy, continued=continued)
     plan = replace(plan_batches(policy, clock=clock, max_batch=max_batch, max_wait_s=max_wait_s), graphs=graphs)
     if not getattr(policy, "records_sizes", False) or isinstance(policy, EpisodicPolicy):
         return plan
-    asked = [policy.info.default_nfe, *(nfes if policy.info.nfe_options else [])]
+    asked = [policy.info.default_nfe, *(awaited.nfes if policy.info.nfe_options else [])]
     steps = tuple(dict.fromkeys(policy.info.resolve_nfe(nfe) for nfe in asked))
     began = clock.seconds()
     sizes: list[int] = []
@@ -143,6 +158,8 @@ def prepare_serving(
         try:
             for nfe in steps:
                 policy.act(*_invented(policy, size), nfe=nfe)
+                if continued:
+                    policy.act(*_invented(policy, size, continued=True), nfe=nfe)
         except Exception as error:
             graphs = f"{graphs or 'on'}; a batch of {size} failed: {error}"
             break
@@ -159,12 +176,13 @@ def prepare_serving(
     return replace(plan, max_batch=sizes[-1], sizes=tuple(sizes), prepared_s=prepared_s, graphs=graphs)
 
 
-def settle_graphs(policy: Policy, size: int = 2) -> str:
+def settle_graphs(policy: Policy, size: int = 2, *, continued: bool = False) -> str:
     """Let a policy replay CUDA graphs if nobody said whether to, it can, and its answers stay equal.
 
     Args:
         policy: May have `use_graphs`, `drop_graphs` and `graphs_asked`, as `flow` has.
         size: Batch to compare.
+        continued: Whether to compare chunks that continue old ones too.
 
     Returns:
         What was done and why, for people; empty where there was nothing to decide.
@@ -172,18 +190,19 @@ def settle_graphs(policy: Policy, size: int = 2) -> str:
     on_cuda = getattr(getattr(policy, "device", None), "type", None) == "cuda"
     if not on_cuda or not graphs_are_ours(policy):
         return ""
-    inputs = _invented(policy, min(size, policy.info.max_batch))
-    expected = policy.act(*inputs).actions
+    kinds = (False, True) if continued else (False,)
+    inputs = [_invented(policy, min(size, policy.info.max_batch), continued=kind) for kind in kinds]
+    expected = [policy.act(*each).actions for each in inputs]
     try:
         policy.use_graphs()  # type: ignore[attr-defined]
-        found = [policy.act(*inputs).actions for _ in range(2)]
+        found = [(was, policy.act(*each).actions) for _ in range(2) for was, each in zip(expected, inputs, strict=True)]
     except Exception as error:
         policy.drop_graphs()  # type: ignore[attr-defined]
         return f"off: {error}"
-    if all(np.array_equal(expected, actions) for actions in found):
+    if all(np.array_equal(was, now) for was, now in found):
         return "on: answers are equal to the bit"
     policy.drop_graphs()  # type: ignore[attr-defined]
-    return f"off: answers differ by up to {max(float(np.abs(expected - actions).max()) for actions in found):.2g}"
+    return f"off: answers differ by up to {max(float(np.abs(was - now).max()) for was, now in found):.2g}"
 
 
 def graphs_are_ours(policy: Policy) -> bool:
@@ -228,10 +247,15 @@ def _time(policy: Policy, size: int, clock: TimeSource) -> float:
     return min(times[1:])
 
 
-def _invented(policy: Policy, size: int) -> tuple[list[Observation], NDArray[np.float32] | None]:
-    """Observations and noise for a batch of `size`."""
+def _invented(
+    policy: Policy, size: int, *, continued: bool = False
+) -> tuple[list[Observation], NDArray[np.float32] | None]:
+    """Observations and noise for a batch of `size`, with old chunks to continue if asked."""
     info = policy.info
     observations = synthetic_observations(size, cameras=info.cameras)
+    if continued:
+        old = PreviousChunk(np.zeros((info.chunk_length, info.action_dim), dtype=np.float32), frozen=1)
+        observations = [replace(observation, previous=old) for observation in observations]
     if info.noise_shape is None:
         return observations, None
     return observations, np.stack([decision_noise(NOISE_KEY, n, info.noise_shape) for n in range(size)])

@@ -21,7 +21,7 @@ from harness.errors import PolicyError, UsageError
 from harness.policies.base import Policy, TimedPolicy
 from harness.policies.registry import make_policy
 from harness.spec.identity import PolicyIdentity
-from harness.spec.observation import CAMERAS, Observation
+from harness.spec.observation import CAMERAS, Observation, PreviousChunk
 from harness.spec.policy import PolicySpec, parse_policy
 
 torch = pytest.importorskip("torch")
@@ -390,8 +390,14 @@ def test_replayed_parts_answer_bit_by_bit_as_called_ones_and_are_recorded_once_p
         for nfe in (1, 3):
             expected = called.act(observations, noise(n, seed), nfe=nfe).actions
             np.testing.assert_array_equal(replayed.act(observations, noise(n, seed), nfe=nfe).actions, expected)
-    # Vision and prefix; and the denoise step, of which one that jumps to the end is another.
-    assert recorder.recorded == 2 * (2 + 2)
+            held = [
+                replace(seen, previous=PreviousChunk(old[k + 1 :], k))
+                for k, (seen, old) in enumerate(zip(observations, expected, strict=True))
+            ]
+            continued = called.act(held, noise(n, seed + 9), nfe=nfe).actions
+            np.testing.assert_array_equal(replayed.act(held, noise(n, seed + 9), nfe=nfe).actions, continued)
+    # Vision and prefix; the denoise step, of which one that jumps to the end is another; and the same two guided.
+    assert recorder.recorded == 2 * (2 + 2 + 2)
     assert (replayed.records_sizes, called.records_sizes) == (True, False)
     assert replayed.provenance == {"compile": "eager+graphs"}
     replayed.drop_graphs()

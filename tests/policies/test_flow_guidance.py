@@ -55,7 +55,8 @@ def test_guidance_is_the_gradient_of_the_error_through_the_denoiser():
     matrix = torch.randn(7, 7, generator=torch.Generator().manual_seed(0))
     x, target = torch.randn(2, 10, 7), torch.randn(2, 10, 7)
     weights = torch.rand(2, 10, 1)
-    found = guided(lambda noisy: noisy @ matrix, x, 0.5, 10, OldChunk(target, weights))
+    time, weight = torch.full((2,), 0.5), torch.tensor(guidance_weight(0.5, 10))
+    found = guided(lambda noisy: noisy @ matrix, x, time, weight, OldChunk(target, weights))
     jacobian = torch.eye(7) - 0.5 * matrix
     error = (target - x @ jacobian) * weights
     torch.testing.assert_close(found, x @ matrix - 2.0 * error @ jacobian.T)

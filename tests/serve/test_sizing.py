@@ -8,7 +8,15 @@ from served_policies import Served
 
 from harness.errors import UsageError
 from harness.policies.registry import make_policy
-from harness.serve.sizing import BatchPlan, asked_for, measure_batches, plan_batches, prepare_serving, settle_graphs
+from harness.serve.sizing import (
+    Awaited,
+    BatchPlan,
+    asked_for,
+    measure_batches,
+    plan_batches,
+    prepare_serving,
+    settle_graphs,
+)
 from harness.spec import parse_policy
 from harness.spec.observation import CAMERAS, ActionChunks, PolicyInfo
 
@@ -121,12 +129,31 @@ class Records(Timed):
 
 def test_every_size_that_a_batch_can_have_is_recorded_before_the_first_decision_and_its_cost_is_said():
     policy = Records()
-    plan = prepare_serving(policy, clock=policy, max_batch=6, max_wait_s=0.0, nfes=(1, 10))
+    plan = prepare_serving(policy, clock=policy, max_batch=6, max_wait_s=0.0, awaited=Awaited((1, 10)))
     assert plan.sizes == (1, 2, 4, 6)
     assert set(policy.recorded) == {(size, nfe) for size in (1, 2, 4, 6) for nfe in (1, 10)}
     assert plan.prepared_s == pytest.approx(16, abs=1)
     assert plan.told == "batches of 1, 2, 4, 6 recorded as CUDA graphs in 16.1 s"
     assert plan.record()["prepared"] == plan.told
+
+
+@pytest.mark.parametrize(("rtc", "continued"), [(True, True), (True, False), (False, True)])
+def test_chunks_that_continue_old_ones_are_recorded_ahead_where_they_will_be_asked_for(rtc, continued):
+    policy, kinds = Records(rtc=rtc), set()
+    act = policy.act
+    policy.act = lambda seen, noise, *, nfe=None: kinds.add(seen[0].previous is not None) or act(seen, noise, nfe=nfe)
+    prepare_serving(policy, clock=policy, max_batch=2, max_wait_s=0.0, awaited=Awaited(continued=continued))
+    assert kinds == ({False, True} if rtc and continued else {False})
+
+
+def test_graphs_whose_guided_answers_differ_are_not_replayed():
+    class Guided(Graphs):
+        def act(self, observations, noise, *, nfe=None):
+            self.shift = 0.5 if observations[0].previous is not None else 0.0
+            return super().act(observations, noise)
+
+    assert settle_graphs(Guided()) == "on: answers are equal to the bit"
+    assert settle_graphs(Guided(), continued=True) == "off: answers differ by up to 0.5"
 
 
 def test_no_larger_batch_is_served_than_was_recorded():
@@ -184,7 +211,7 @@ def test_graphs_are_replayed_where_nobody_said_whether_to_if_answers_stay_equal(
 def test_graphs_of_which_no_size_can_be_recorded_are_given_up_unless_asked_for(asked, kept, monkeypatch):
     policy = Graphs(fault=RuntimeError("not permitted"), asked=asked)
     # They were recorded once, to be compared, and cannot be again.
-    monkeypatch.setattr("harness.serve.sizing.settle_graphs", lambda policy: policy.use_graphs() or "on")
+    monkeypatch.setattr("harness.serve.sizing.settle_graphs", lambda policy, **_: policy.use_graphs() or "on")
     plan = prepare_serving(policy, clock=policy)
     assert "a batch of 1 failed: not permitted" in plan.graphs
     assert (plan.sizes, policy.records_sizes) == ((), kept)

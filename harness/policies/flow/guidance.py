@@ -26,7 +26,7 @@ class OldChunk(NamedTuple):
     """What a batch of chunks is guided to."""
 
     actions: Tensor
-    """Old actions, normalised, (B, T, 7); zeros where there is none."""
+    """Old actions, normalised, (B, T, 7); of no meaning where their weight is 0."""
     weights: Tensor
     """How much each of them counts, (B, T, 1), in [0, 1]."""
 
@@ -49,17 +49,17 @@ def target_of(
     """
     if all(observation.previous is None for observation in observations):
         return None
-    actions = torch.zeros(len(observations), chunk_length, 7, device=device)
-    weights = torch.zeros(len(observations), chunk_length, 1, device=device)
+    actions = torch.zeros(len(observations), chunk_length, 7)
+    weights = torch.zeros(len(observations), chunk_length, 1)
     for row, observation in enumerate(observations):
         if observation.previous is not None:
             left = len(observation.previous.actions)
-            old = torch.from_numpy(observation.previous.actions.copy()).to(device)
-            actions[row, :left] = normalization.actions(old)
+            actions[row, :left] = torch.from_numpy(observation.previous.actions.copy())
             frozen = observation.previous.frozen
             counted = left if horizon is None else min(left, max(horizon, frozen))
-            weights[row, :counted, 0] = prefix_weights(frozen, counted).to(device)
-    return OldChunk(actions, weights)
+            weights[row, :counted, 0] = prefix_weights(frozen, counted)
+    # Together, since each copy to a GPU waits for it.
+    return OldChunk(normalization.actions(actions.to(device)), weights.to(device))
 
 
 def prefix_weights(frozen: int, left: int) -> Tensor:
@@ -70,27 +70,27 @@ def prefix_weights(frozen: int, left: int) -> Tensor:
     return torch.where(ahead < frozen, torch.ones(left), falling)
 
 
-def guided(velocity: Callable[[Tensor], Tensor], x: Tensor, time: float, nfe: int, target: OldChunk) -> Tensor:
+def guided(velocity: Callable[[Tensor], Tensor], x: Tensor, time: Tensor, weight: Tensor, target: OldChunk) -> Tensor:
     """The velocity at x (B, T, 7) with the guidance added.
 
     Args:
         velocity: x to its velocity; differentiated here.
         x: Noisy chunk, normalised.
-        time: From 1 (noise) to 0 (actions).
-        nfe: Denoising steps.
+        time: From 1 (noise) to 0 (actions), (B,).
+        weight: How strongly the error pulls, a scalar; see `guidance_weight`.
         target: Where to.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         v = velocity(x)
-        ahead = x - time * v
+        ahead = x - time[:, None, None] * v
         error = ((target.actions - ahead) * target.weights).detach()
         (pull,) = torch.autograd.grad(ahead, x, error)
-    return v.detach() - guidance_weight(time, nfe) * pull
+    return v.detach() - weight * pull
 
 
 def guidance_weight(time: float, nfe: int) -> float:
-    """How strongly the error pulls (equation 2), with 1 - `time` for the paper's τ."""
+    """How strongly the error pulls (equation 2) at a time from 1 to 0, which is 1 - τ of the paper."""
     limit = min(MAX_GUIDANCE, float(nfe))
     tau = 1.0 - time
     if tau <= 0:

@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 from harness.errors import PolicyError, UsageError
 from harness.policies.base import SpanTimer, no_span, require_noise
 from harness.policies.flow.checkpoint import load_network, random_network, save_network, serialize
-from harness.policies.flow.guidance import OldChunk, guided, target_of
+from harness.policies.flow.guidance import OldChunk, guidance_weight, guided, target_of
 from harness.policies.flow.network import Batch, Cache, FlowConfig, FlowNetwork
 from harness.policies.flow.options import parse_options
 from harness.policies.flow.shipped import DEFAULT, find_checkpoint
@@ -87,7 +86,7 @@ class FlowPolicy:
         self.span: SpanTimer = no_span
         self.rtc_horizon = rtc_horizon
         self.graphs_asked = graphs
-        self._graphs: _Graphs | None = None
+        self._parts = _Parts(self.network)
         if graphs:
             self.use_graphs()
         config = network.config
@@ -111,7 +110,7 @@ class FlowPolicy:
     @property
     def records_sizes(self) -> bool:
         """Whether each batch size is recorded at its first call: as CUDA graphs, which it then replays."""
-        return self._graphs is not None
+        return isinstance(self._parts, _Graphs)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -130,11 +129,11 @@ class FlowPolicy:
         """
         if recorder is None and self.device.type != "cuda":
             raise UsageError(f"flow: graphs needs a CUDA device, and this policy runs on {self.device}; remove graphs.")
-        self._graphs = _Graphs(self.network, recorder or CudaRecorder(self.device))
+        self._parts = _Graphs(self.network, recorder or CudaRecorder(self.device))
 
     def drop_graphs(self) -> None:
         """Run its parts one kernel at a time again; what was recorded is freed."""
-        self._graphs = None
+        self._parts = _Parts(self.network)
 
     def act(
         self, observations: Sequence[Observation], noise: NDArray[np.float32] | None, *, nfe: int | None = None
@@ -149,20 +148,15 @@ class FlowPolicy:
         require_noise(self.info, noise, len(observations))
         normalization = self.network.normalization
         target = target_of(observations, self.info.chunk_length, normalization, self.device, self.rtc_horizon)
-        # Guidance differentiates the velocity, which tensors of inference mode do not allow.
-        with torch.inference_mode() if target is None else torch.no_grad():
+        # Guidance differentiates the velocity, which tensors of inference mode, and recordings of them, do not allow.
+        with torch.inference_mode() if target is None and not self.records_sizes else torch.no_grad():
             with self.span("preprocess"):
                 batch = self.preprocess(observations)
                 x = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(self.device)
             with self.span("vision"):
-                # What guidance differentiates cannot be replayed.
-                graphs = self._graphs if target is None else None
-                vision = self.network.encode_vision(batch) if graphs is None else graphs.vision(batch.images)
+                vision = self._parts.vision(batch.images)
             with self.span("prefix"):
-                if graphs is None:
-                    cache = self.network.encode_prefix(vision, batch)
-                else:
-                    cache = Cache(*graphs.prefix(vision, batch.tokens, batch.text_mask, batch.state))
+                cache = self._parts.prefix(vision, batch.tokens, batch.text_mask, batch.state)
             x = self.integrate(x, cache, steps, target)
             with self.span("postprocess"):
                 actions = self.network.normalization.unnormalize_actions(x).cpu().numpy()
@@ -175,14 +169,15 @@ class FlowPolicy:
         With a target each step is guided towards it.
         """
         jump = torch.zeros(len(x), device=x.device) if nfe == 1 else None
-        graphs = self._graphs if target is None else None
-        expert = self.network.expert if graphs is None else graphs.velocity
         for step in range(nfe):
             with self.span("denoise_step"):
                 time = torch.full((len(x),), 1.0 - step / nfe, device=x.device)
-                velocity = partial(expert, time=time, cache=cache, target=jump)
-                guided_by = velocity(x) if target is None else guided(velocity, x, 1.0 - step / nfe, nfe, target)
-                x = x - guided_by / nfe
+                if target is None:
+                    velocity = self._parts.velocity(x, time, cache, jump)
+                else:
+                    weight = torch.full((), guidance_weight(1.0 - step / nfe, nfe), device=x.device)
+                    velocity = self._parts.guided(x, time, cache, jump, weight, target)
+                x = x - velocity / nfe
         return x
 
     def prepare(self, observation: Observation) -> Observation:
@@ -228,21 +223,66 @@ class FlowPolicy:
         save_network(self.network, Path(path))
 
 
-class _Graphs:
-    """The parts of a network, each recorded once per batch size. Noise goes in from outside and is never recorded."""
+class _Parts:
+    """The parts of a network that a decision calls, run one kernel at a time."""
+
+    def __init__(self, network: FlowNetwork) -> None:
+        self._network = network
+
+    def vision(self, images: Tensor) -> Tensor:
+        """Images to vision tokens."""
+        return self._network.encode_images(images)
+
+    def prefix(self, vision: Tensor, tokens: Tensor, text_mask: Tensor, state: Tensor) -> Cache:
+        """Vision tokens, text and state to the cache."""
+        return self._network.fill_cache(vision, tokens, text_mask, state)
+
+    def velocity(self, x: Tensor, time: Tensor, cache: Cache, jump: Tensor | None) -> Tensor:
+        """The velocity field, as the expert of the network gives it."""
+        velocity: Tensor = self._network.expert(x, time, cache, jump)
+        return velocity
+
+    def guided(
+        self, x: Tensor, time: Tensor, cache: Cache, jump: Tensor | None, weight: Tensor, target: OldChunk
+    ) -> Tensor:
+        """The velocity field guided to an old chunk."""
+        return guided(lambda noisy: self.velocity(noisy, time, cache, jump), x, time, weight, target)
+
+
+class _Graphs(_Parts):
+    """The same parts, each recorded once per batch size. Noise goes in from outside and is never recorded."""
 
     def __init__(self, network: FlowNetwork, recorder: Recorder) -> None:
-        pool = GraphPool(recorder)
-        self.vision = pool.graphed(lambda images: network.encode_images(images), "flow's vision")
-        self.prefix = pool.graphed(lambda *inputs: tuple(network.fill_cache(*inputs)), "flow's prefix")
-        self._expert = pool.graphed(
-            lambda x, time, keys, values, mask, jump: network.expert(x, time, Cache(keys, values, mask), jump),
-            "flow's denoise step",
+        super().__init__(network)
+        pool, plain = GraphPool(recorder), _Parts(network)
+        self._vision = pool.graphed(plain.vision, "flow's vision")
+        # Containers are taken apart and built anew as plain tuples.
+        self._prefix = pool.graphed(lambda *inputs: tuple(plain.prefix(*inputs)), "flow's prefix")
+        self._velocity = pool.graphed(
+            lambda x, time, cache, jump: plain.velocity(x, time, Cache(*cache), jump), "flow's denoise step"
+        )
+        self._guided = pool.graphed(
+            lambda x, time, cache, jump, weight, target: plain.guided(
+                x, time, Cache(*cache), jump, weight, OldChunk(*target)
+            ),
+            "flow's guided denoise step",
         )
 
-    def velocity(self, noisy: Tensor, time: Tensor, cache: Cache, target: Tensor | None = None) -> Tensor:
-        """The velocity field, as the expert of the network gives it."""
-        velocity: Tensor = self._expert(noisy, time, cache.keys, cache.values, cache.mask, target)
+    def vision(self, images: Tensor) -> Tensor:
+        vision: Tensor = self._vision(images)
+        return vision
+
+    def prefix(self, vision: Tensor, tokens: Tensor, text_mask: Tensor, state: Tensor) -> Cache:
+        return Cache(*self._prefix(vision, tokens, text_mask, state))
+
+    def velocity(self, x: Tensor, time: Tensor, cache: Cache, jump: Tensor | None) -> Tensor:
+        velocity: Tensor = self._velocity(x, time, tuple(cache), jump)
+        return velocity
+
+    def guided(
+        self, x: Tensor, time: Tensor, cache: Cache, jump: Tensor | None, weight: Tensor, target: OldChunk
+    ) -> Tensor:
+        velocity: Tensor = self._guided(x, time, tuple(cache), jump, weight, tuple(target))
         return velocity
 
 
