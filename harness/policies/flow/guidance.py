@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.policies.flow.network import Normalization
 from harness.spec.observation import Observation
@@ -80,7 +82,9 @@ def guided(velocity: Callable[[Tensor], Tensor], x: Tensor, time: Tensor, weight
         weight: How strongly the error pulls, a scalar; see `guidance_weight`.
         target: Where to.
     """
-    with torch.enable_grad():
+    # The fused kernels of attention sum their gradients in whatever order a GPU finishes: not the same twice.
+    exact = sdpa_kernel(SDPBackend.MATH) if x.is_cuda else nullcontext()
+    with torch.enable_grad(), exact:
         x = x.detach().requires_grad_(True)
         v = velocity(x)
         ahead = x - time[:, None, None] * v
