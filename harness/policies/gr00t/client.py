@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import PolicyServerDied
 from harness.policies.gr00t.messages import (
     STATE,
     VIDEO,
@@ -21,7 +20,7 @@ from harness.policies.gr00t.messages import (
     unpack,
 )
 from harness.policies.gr00t.options import Gr00tOptions
-from harness.policies.servers.address import Address, LinkLost, insist
+from harness.policies.servers.address import Address, ask_first, insist
 from harness.policies.servers.convention import Convention, require_agreement
 from harness.policies.servers.reconnecting import ReconnectingPolicy
 from harness.policies.servers.zmq_link import ZmqLink
@@ -96,19 +95,15 @@ def connect(
         PolicyServerDied: Nobody answers within `options.connect_s`.
         PolicyError: Whoever answers is no such server, or one for another robot.
     """
-    try:
-        link = insist(lambda: Gr00tLink(address, options), options.connect_s, seconds=seconds, sleep=sleep)
-        try:
-            blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
-            length = len(link.decide(Observation("do nothing", np.zeros(8, np.float32), blank), None))
-        except BaseException:
-            link.close()
-            raise
-    except LinkLost as error:
-        raise PolicyServerDied(
-            f"No GR00T server answers at {address} ({error}). Start one there (`gr00t/eval/run_gr00t_server.py --port "
-            f"{address.port}`), or check host and port."
-        ) from error
+    blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
+    scene = Observation("do nothing", np.zeros(8, np.float32), blank)
+    link, length = ask_first(
+        lambda: insist(lambda: Gr00tLink(address, options), options.connect_s, seconds=seconds, sleep=sleep),
+        lambda link: len(link.decide(scene, None)),
+        address,
+        who="GR00T server",
+        remedy=f"Start one there (`gr00t/eval/run_gr00t_server.py --port {address.port}`), or check host and port.",
+    )
     info = PolicyInfo(
         policy_id=label,
         cameras=CAMERAS,

@@ -20,11 +20,11 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 from lerobot.transport.utils import grpc_channel_options, send_bytes_in_chunks
 from numpy.typing import NDArray
 
-from harness.errors import PolicyError, PolicyServerDied
+from harness.errors import PolicyError
 from harness.policies.lerobot_grpc.checkpoint import STATE_DIM, Declared, declared_by
 from harness.policies.lerobot_grpc.options import LerobotGrpcOptions
 from harness.policies.lerobot_grpc.pickles import read_actions
-from harness.policies.servers.address import Address, LinkLost, insist
+from harness.policies.servers.address import Address, LinkLost, ask_first, insist
 from harness.policies.servers.convention import Convention, chunk_of
 from harness.policies.servers.reconnecting import ReconnectingPolicy
 from harness.spec.identity import PolicyIdentity, digest_of
@@ -136,20 +136,16 @@ def connect(
         PolicyError: The server cannot load the checkpoint, or it is for another robot.
     """
     declared = declared_by(options, str(address))
-    try:
-        link = insist(lambda: GrpcLink(address, options, declared), options.connect_s, seconds=seconds, sleep=sleep)
-        try:
-            blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
-            scene = Observation("do nothing", np.zeros(STATE_DIM, np.float32), blank)
-            length = len(chunk_of(link.ask(scene), None, str(address)))
-        except BaseException:
-            link.close()
-            raise
-    except LinkLost as error:
-        raise PolicyServerDied(
-            f"No policy server of LeRobot answers at {address} ({error}). Start one there, e.g. `python -m "
-            f"lerobot.async_inference.policy_server --host=127.0.0.1 --port={address.port}`, or check host and port."
-        ) from error
+    blank = dict.fromkeys(CAMERAS, np.zeros((256, 256, 3), np.uint8))
+    scene = Observation("do nothing", np.zeros(STATE_DIM, np.float32), blank)
+    link, length = ask_first(
+        lambda: insist(lambda: GrpcLink(address, options, declared), options.connect_s, seconds=seconds, sleep=sleep),
+        lambda link: len(chunk_of(link.ask(scene), None, str(address))),
+        address,
+        who="policy server of LeRobot",
+        remedy="Start one there, e.g. `python -m lerobot.async_inference.policy_server --host=127.0.0.1 "
+        f"--port={address.port}`, or check host and port.",
+    )
     stated = {"checkpoint": options.checkpoint, "type": declared.policy_type, "length": length}
     info = PolicyInfo(
         policy_id=label,

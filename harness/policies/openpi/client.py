@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost
+from harness.errors import PolicyError, PolicyServerLost
 from harness.policies.base import no_span
 from harness.policies.openpi.dialect import dialect_of
 from harness.policies.openpi.link import SHOWN, Link, reach
@@ -26,7 +26,7 @@ from harness.policies.openpi.messages import (
     encode_request,
 )
 from harness.policies.openpi.options import OpenpiOptions
-from harness.policies.servers.address import Address, LinkLost
+from harness.policies.servers.address import Address, LinkLost, ask_first
 from harness.policies.servers.convention import chunk_of
 from harness.policies.servers.reconnecting import ReconnectingPolicy
 from harness.spec.identity import PolicyIdentity, digest_of
@@ -68,19 +68,18 @@ def connect(
         PolicyServerDied: Nobody answers within `options.connect_s`.
         PolicyError: Whoever answers is no server for this harness or this robot.
     """
-    try:
-        link = reach(address, token, options.connect_s, options.ca, seconds=seconds, sleep=sleep)
-        try:
-            welcome = decode_welcome(link.metadata, sender=str(address))
-            info = _stated(welcome, options) if welcome else _found_out(link, options)
-        except BaseException:
-            link.close()
-            raise
-    except LinkLost as error:
-        raise PolicyServerDied(
-            f"No policy server answers at {address} ({error}). Start one there, e.g. `harness serve --policy flow "
-            f"--port {address.port}`, or check host and port."
-        ) from error
+
+    def told(link: Link) -> tuple[Welcome | None, PolicyInfo]:
+        welcome = decode_welcome(link.metadata, sender=str(address))
+        return welcome, _stated(welcome, options) if welcome else _found_out(link, options)
+
+    link, (welcome, info) = ask_first(
+        lambda: reach(address, token, options.connect_s, options.ca, seconds=seconds, sleep=sleep),
+        told,
+        address,
+        who="policy server",
+        remedy=f"Start one there, e.g. `harness serve --policy flow --port {address.port}`, or check host and port.",
+    )
     return OpenPiPolicy(link, welcome, replace(info, policy_id=label), options, token, seconds, sleep)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from harness.errors import UsageError
+from harness.errors import PolicyServerDied, UsageError
 
 DEFAULT_PORT, TLS_PORT = 8000, 443
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -115,3 +115,37 @@ def insist[Opened](
                 raise
         sleep(pause)
         attempt += 1
+
+
+class Link(Protocol):
+    """A connection that can be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+def ask_first[Opened: Link, Answer](
+    open_link: Callable[[], Opened], ask: Callable[[Opened], Answer], address: Address, *, who: str, remedy: str
+) -> tuple[Opened, Answer]:
+    """Open a link and learn over it what is needed before the first decision; it is closed when that fails.
+
+    Args:
+        open_link: Opens it; raises `LinkLost` when nobody answers.
+        ask: Asks over it.
+        address: The server, for people.
+        who: Who should answer, for people.
+        remedy: What to do when nobody does, a sentence.
+
+    Raises:
+        PolicyServerDied: Nobody answers.
+    """
+    try:
+        link = open_link()
+        try:
+            return link, ask(link)
+        except BaseException:
+            link.close()
+            raise
+    except LinkLost as error:
+        raise PolicyServerDied(f"No {who} answers at {address} ({error}). {remedy}") from error

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
-from harness.errors import PolicyError, PolicyServerDied, PolicyServerLost
+from harness.errors import PolicyError, PolicyServerLost
 from harness.policies.openpi.link import HANDSHAKE_S, SHOWN, open_websocket, trusting
-from harness.policies.servers.address import Address, LinkLost, insist
+from harness.policies.servers.address import Address, LinkLost, ask_first, insist
 from harness.policies.servers.convention import STATE_LAYOUT, Convention, chunk_of, require_agreement
 from harness.policies.servers.options import ServerOptions
 from harness.policies.servers.reconnecting import ReconnectingPolicy
@@ -143,19 +143,18 @@ def connect(
         PolicyServerDied: Nobody answers within `options.connect_s`.
         PolicyError: Whoever answers is no such server, or one for another robot.
     """
-    try:
-        link = insist(lambda: VlaEvalLink(address), options.connect_s, seconds=seconds, sleep=sleep)
-        try:
-            require_agreement(str(address), disagreements(link.hello, options.control_mode), REMEDY)
-            length = _length(link, options)
-        except BaseException:
-            link.close()
-            raise
-    except LinkLost as error:
-        raise PolicyServerDied(
-            f"No model server of vla-eval answers at {address} ({error}). Start one there (`vla-eval serve -c …`) or "
-            "check host and port."
-        ) from error
+
+    def length_of(link: VlaEvalLink) -> int:
+        require_agreement(str(address), disagreements(link.hello, options.control_mode), REMEDY)
+        return _length(link, options)
+
+    link, length = ask_first(
+        lambda: insist(lambda: VlaEvalLink(address), options.connect_s, seconds=seconds, sleep=sleep),
+        length_of,
+        address,
+        who="model server of vla-eval",
+        remedy="Start one there (`vla-eval serve -c …`) or check host and port.",
+    )
     stated = {name: link.hello.get(name) for name in IDENTIFYING}
     info = PolicyInfo(
         policy_id=label,
