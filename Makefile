@@ -38,6 +38,7 @@ bench: setup ## The performance benchmarks, ratios measured in one run
 	@$(RUN) $(PY) tests/benchmarks/bench_probe.py
 	@$(RUN) $(PY) tests/benchmarks/bench_gate.py
 	@$(RUN) $(PY) tests/benchmarks/bench_training.py
+	@$(RUN) $(PY) tests/benchmarks/bench_training_faults.py
 	@$(RUN) $(PY) tests/benchmarks/bench_fuzz.py
 	@$(RUN) $(PY) tests/benchmarks/bench_plan.py
 	@$(RUN) $(PY) tests/benchmarks/bench_chaos.py

@@ -32,12 +32,16 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 
-import harness
-from harness.errors import EXIT_INTERRUPTED, HarnessError
-from harness.ledger.attempts import IDENTITY
-from harness.time_source import WallTime
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from small_disk import SmallDisk  # noqa: E402
+
+import harness  # noqa: E402
+from harness.errors import EXIT_INTERRUPTED, HarnessError  # noqa: E402
+from harness.ledger.attempts import IDENTITY  # noqa: E402
+from harness.time_source import WallTime  # noqa: E402
+
 SUITES = {
     "stub": """
 name: chaos
@@ -64,7 +68,9 @@ policies: [scripted]
 WORKERS = 3
 LEFT_S = 10.0
 """When no process of a command may be there any more."""
-COMMAND_S = 240.0
+COMMAND_S = 600.0
+CALM_EVERY = 9
+"""Rounds after which an undisturbed one is played again."""
 RESUMES = 4
 """Commands that may be needed to finish a round, besides the first."""
 
@@ -80,6 +86,8 @@ class Outcome:
     """Episodes that were in the ledger when it happened; -1 where the run had ended before."""
     wall_s: float = 0.0
     """Every command of the round, without waiting for processes to leave."""
+    calm_s: float = float("nan")
+    """The same of the last undisturbed round before it: what else the machine does comes in waves."""
     commands: list[int] = field(default_factory=list)
     """Exit status of each."""
     lost: int = 0
@@ -90,6 +98,8 @@ class Outcome:
     decisions_twice: int = 0
     tracebacks: int = 0
     left: int = 0
+    hit: list[str] = field(default_factory=list)
+    """Processes that a signal was sent to: number and name."""
     told: list[str] = field(default_factory=list)
     """What is worth to be looked at."""
 
@@ -127,8 +137,13 @@ class Round:
         (folder / "chaos.yaml").write_text(SUITES[world])
         self.running: list[subprocess.Popen[str]] = []
         self.seen: dict[int, psutil.Process] = {}
-        self.mend: list[Callable[[], None]] = []
+        self.disk: SmallDisk | None = None
         self.jumps = False
+
+    def on_disk(self, change: Callable[[SmallDisk], None]) -> None:
+        """Change the file system that the ledger lies on."""
+        assert self.disk is not None, "the fault is not among ON_TMPFS"
+        change(self.disk)
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """Begin a command."""
@@ -199,12 +214,12 @@ class Round:
         self.seen.clear()
 
     def find(self, name: str) -> psutil.Process | None:
-        """A process of the run, drawn among those whose name or first word of the command line holds `name`."""
+        """A living process of the run, drawn among those whose name or first word of the command line holds `name`."""
         self.look()
         found = []
         for process in self.seen.values():
             with contextlib.suppress(psutil.Error, IndexError):
-                if name in process.name() or name in process.cmdline()[0]:
+                if _runs(process) and (name in process.name() or name in process.cmdline()[0]):
                     found.append(process)
         return found[int(self.draw.integers(len(found)))] if found else None
 
@@ -231,6 +246,7 @@ def _send(name: str, number: signal.Signals, resume_after: float | None = None) 
         if process is None:
             round_.outcome.told.append(f"no process {name}")
             return
+        round_.outcome.hit.append(f"{process.pid} {process.name()}")
         process.send_signal(number)
         if resume_after is not None:
             time.sleep(resume_after)
@@ -267,31 +283,13 @@ def _pause_driver(round_: Round) -> None:
     os.kill(round_.running[0].pid, signal.SIGCONT)
 
 
-def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)
-
-
-def _remount(disk: Path, options: Callable[[], str]) -> None:
-    """Change a tmpfs, which is refused while something grows or is being written there."""
-    for _ in range(500):
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _mount("-o", f"remount,{options()}", str(disk))
-            return
-        time.sleep(0.01)
-    raise RuntimeError(f"{disk} cannot be changed")
-
-
 def _full(round_: Round) -> None:
     """The file system shrinks to what it holds: nothing more can be written."""
-    disk = round_.ledger.parent
-    _remount(disk, lambda: f"size={shutil.disk_usage(disk).used // 1024 + 8}k")
-    round_.mend.append(lambda: _remount(disk, lambda: "size=2g"))
+    round_.on_disk(SmallDisk.fill)
 
 
 def _read_only(round_: Round) -> None:
-    disk = round_.ledger.parent
-    _remount(disk, lambda: "ro")
-    round_.mend.append(lambda: _remount(disk, lambda: "rw"))
+    round_.on_disk(SmallDisk.make_read_only)
 
 
 def _removed(round_: Round) -> None:
@@ -327,8 +325,11 @@ FAULTS: dict[str, Fault] = {
     "two drivers": _second_driver,
     "clock jumps": _jump,
 }
+NO_FAULT = "none"
 PLAIN = ("worker killed", "driver killed", "raylet killed", "disk full", "Ctrl-C")
 """What is worth trying with the real simulator too."""
+AT_ONCE = ("two drivers",)
+"""What happens as the run begins: a second driver takes as long to start as all stub episodes take."""
 ON_TMPFS = ("disk full", "read-only")
 
 
@@ -340,19 +341,20 @@ def play(
     Returns:
         (what came of it so far, its folder).
     """
-    outcome = Outcome(fault or "none", -1)
+    outcome = Outcome(fault or NO_FAULT, -1)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=keep))
     round_ = Round(folder, world, draw, outcome)
     round_.jumps = fault == "clock jumps"
     if fault in ON_TMPFS:
-        _mount("-t", "tmpfs", "-o", "size=2g", "tmpfs", str(round_.ledger.parent))
+        round_.disk = SmallDisk(round_.ledger.parent)
     began = time.monotonic()
     round_.start()
-    if fault is not None and round_.wait_for(int(draw.integers(1, max(int(expected * 0.7), 2)))):
+    moment = 0 if fault in AT_ONCE else int(draw.integers(1, max(int(expected * 0.7), 2)))
+    if fault is not None and round_.wait_for(moment):
         FAULTS[fault](round_)
     codes = round_.wait()
-    for mend in round_.mend:
-        mend()
+    if round_.disk is not None:
+        round_.disk.mend()
     waited = _timed(round_.count_left)
     for _ in range(RESUMES):
         if 0 in codes:
@@ -461,7 +463,7 @@ def chaos(
         say: Takes a line a round.
 
     Returns:
-        The undisturbed round, then the others.
+        An undisturbed round, then the others, among them further undisturbed ones.
     """
     began, draw = time.monotonic(), np.random.default_rng(seed)
     names = list(faults or (FAULTS if world == "stub" else PLAIN))
@@ -469,6 +471,7 @@ def chaos(
     with _cleaning(folder):
         reference = folder / "disk" / "led"
         judge(calm, reference, reference)
+        calm.calm_s = calm.wall_s
         expected = count(reference)
         say(_line(0, calm))
         outcomes, order = [calm], []
@@ -476,32 +479,44 @@ def chaos(
             if time.monotonic() - began > seconds:
                 break
             order = order or list(draw.permutation(names))
-            outcome, place = play(str(order.pop()), world, draw, expected, None)
-            with _cleaning(place):
-                judge(outcome, place / "disk" / "led", reference)
-            outcomes.append(outcome)
-            say(_line(number, outcome))
+            turn: list[str | None] = [str(order.pop()), *([] if number % CALM_EVERY else [None])]
+            for fault in turn:
+                outcome, place = play(fault, world, draw, expected, None)
+                outcome.calm_s = [each.wall_s for each in outcomes if each.fault == NO_FAULT][-1]
+                with _cleaning(place):
+                    judge(outcome, place / "disk" / "led", reference)
+                outcomes.append(outcome)
+                say(_line(number, outcome))
     return outcomes
 
 
 def _line(number: int, outcome: Outcome) -> str:
-    facts = {key: value for key, value in asdict(outcome).items() if key not in ("fault", "told", "wall_s") and value}
+    facts = {
+        key: value
+        for key, value in asdict(outcome).items()
+        if key not in ("fault", "told", "wall_s", "calm_s") and value
+    }
     told = "".join(f"\n      {line}" for line in outcome.told)
     return f"{number:4d} {outcome.fault:20s} {outcome.wall_s:6.1f} s {facts}{told}"
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """A line for each fault, and the sums."""
-    calm, rest = outcomes[0].wall_s, outcomes[1:]
+    calm = [each.wall_s for each in outcomes if each.fault == NO_FAULT]
+    rest = [each for each in outcomes if each.fault != NO_FAULT]
     hit = [each for each in rest if each.at >= 0]
-    lines = [f"undisturbed: {calm:.1f} s; {len(rest)} rounds, {len(hit)} of them hit while episodes ran"]
-    lines.append("fault | rounds | commands, most | wall time against undisturbed, median")
+    lines = [
+        f"undisturbed: {min(calm):.1f} to {max(calm):.1f} s; {len(rest)} rounds, {len(hit)} hit while episodes ran"
+    ]
+    lines.append("fault | rounds | commands, most | wall time over the last undisturbed round's, median")
     for fault in dict.fromkeys(sorted(each.fault for each in hit)):
         own = [each for each in hit if each.fault == fault]
-        slow = median(each.wall_s for each in own) / calm
+        slow = median(each.wall_s / each.calm_s for each in own)
         lines.append(f"{fault} | {len(own)} | {max(len(each.commands) for each in own)} | {slow:.2f}")
     names = ("lost", "twice", "wrong", "decisions_lost", "decisions_twice", "tracebacks", "left")
-    lines.append(", ".join(f"{name.replace('_', ' ')} {sum(getattr(each, name) for each in rest)}" for name in names))
+    lines.append(
+        ", ".join(f"{name.replace('_', ' ')} {sum(getattr(each, name) for each in outcomes)}" for name in names)
+    )
     return "\n".join(lines)
 
 

@@ -43,9 +43,12 @@ class Training:
             port = free.getsockname()[1]
         request = {
             "port": port,
+            "backend": "gloo",
             "timeout_s": 4.0,
             "steps": 100_000,
             "work": 1,
+            "width": 0,
+            "batch": 64,
             "sleep_s": 0.02,
             "save_at": [20],
             "run_dir": str(self.folder / "run"),
@@ -107,9 +110,11 @@ def training(folder: Path, **changes: Any) -> Iterator[Training]:
 
 
 @contextlib.contextmanager
-def watcher(outbox: Path, ledger: Path, suite: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def watcher(
+    outbox: Path, ledger: Path, suite: Path, *options: str, log_file: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """`harness watch`, in a process of its own, which does not outlive its test."""
-    log = open(ledger.with_suffix(".log"), "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    log = open(log_file or ledger.with_suffix(".log"), "a", encoding="utf-8")  # noqa: SIM115 - closed below
     command = [
         *(sys.executable, "-c", "from harness.cli import main; main()", "watch", "--outbox", str(outbox)),
         *("--suite", str(suite), "--policy-kind", "python:checkpoints:Stepper", "--out", str(ledger)),
