@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from harness.analysis.paired.overlap import _in_common, failure_overlap
 from harness.analysis.paired.statistics import PairCounts
 from harness.errors import LedgerError, UsageError
 from harness.ledger import LedgerWriter, read
+from harness.report.gate.json import render_json
 from harness.report.gate.tables import time_rows
 
 MANIFEST = {"suite": "libero_spatial", "max_steps": 280, "version.mujoco": "3.3.2"}
@@ -263,6 +265,7 @@ def test_pairs_across_two_classes_of_machines_are_counted(make_ledger: Any) -> N
         "threads, renderers). No canaries have compared the two (`harness run --canaries always` on a cluster that has "
         "both)."
     ]
+    assert json.loads(render_json(compare(base, mixed)))["notices"] == list(compare(base, mixed).notices)
     same = make_ledger("same", ["++++"], node_id="b")
     LedgerWriter(same).append("nodes", [{"run_id": "run-same", "node_id": "b", "isa": "avx512", "gl": "osmesa"}])
     assert not any("two classes" in notice for notice in compare(base, same).notices)

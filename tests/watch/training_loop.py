@@ -1,12 +1,11 @@
 """One rank of a small data-parallel training: `training_loop.py REQUEST.json RANK`. Real torch.distributed.
 
-The request: port, backend ("gloo" on CPUs, "nccl" on GPU number RANK), timeout_s (of every collective), steps (at most),
-width (0: `work` matrix products are a step; else a step of a `DistributedDataParallel` network of `work` layers of that
-width, over `batch` rows), sleep_s,
-stop_file (ends the training), save_at (steps after which rank 0 writes a checkpoint), run_dir, outbox, submit_file
-(while it exists, rank 0 submits its last checkpoint after every fifth step), evaluation ("none", "inside" or "client"),
-inside_s (length of an evaluation inside the loop), value (of the weights), result (prefix of the files in which each
-rank leaves when its steps began and how long they took).
+The request: port, backend ("gloo" on CPUs, "nccl" on GPU number RANK), timeout_s (of every collective), steps (at
+most), width (0: `work` matrix products are a step; else a step of a `DistributedDataParallel` network of `work` layers
+of that width, over `batch` rows), sleep_s, stop_file (ends the training), save_at (steps after which rank 0 writes a
+checkpoint), run_dir, outbox, submit_file (while it exists, rank 0 submits its last checkpoint after every fifth step),
+evaluation ("none", "inside" or "client"), inside_s (length of an evaluation inside the loop), value (of the weights),
+result (prefix of the files in which each rank leaves when its steps began and how long they took).
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
         "base": comparison.base,
         "candidate": comparison.candidate,
         "confidence": comparison.confidence,
+        "notices": list(comparison.notices),
         "success": [_success(success) for success in comparison.success],
         "latency": [_latency(item) for item in comparison.latency],
     }
