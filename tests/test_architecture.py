@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "notebook": set(),
     "trackers": {"errors"},
     "interrupts": set(),
-    "spec": {"errors"},
+    "spec": {"errors", "strict_json"},
     "schedule": {"errors", "spec"},
     "clocks": {"errors", "spec", "schedule"},
     "worlds": {"errors", "time_source", "spec"},

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from harness.strict_json import MAX_INTEGER
+
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 MAX_NODES = 100_000
@@ -71,7 +73,11 @@ class StrictLoader(yaml.SafeLoader):
                 problem=f"{node.value} is {value} in YAML; write {value}, or '{node.value}' in quotes for text",
                 problem_mark=node.start_mark,
             )
-        return int(super().construct_yaml_int(node))
+        value = int(super().construct_yaml_int(node))
+        if abs(value) > MAX_INTEGER:
+            # Whoever shows it in decimal digits would fail, or take long.
+            raise yaml.MarkedYAMLError(problem="a whole number of more than 64 bits", problem_mark=node.start_mark)
+        return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         """A float that means what it looks like."""

@@ -51,6 +51,7 @@ def test_a_key_that_stands_twice_deep_inside_is_refused() -> None:
         ("1:30", "1:30 is 90 in YAML"),
         ("-012", "-012 is -10 in YAML"),
         ("1:30.5", "1:30.5 is 90.5 in YAML"),
+        pytest.param(f"0x{'f' * 5000}", "a whole number of more than 64 bits", id="a number that cannot be shown"),
     ],
 )
 def test_a_number_that_yaml_reads_as_another_one_is_refused(text: str, told: str) -> None:
