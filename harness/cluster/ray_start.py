@@ -7,10 +7,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from harness.cores import usable_cores
+from harness.errors import NodeError
 from harness.surroundings import SHARED_MEMORY, long_path_fault, ray_directory, shared_memory_fault
 
 MIN_TEMP_BYTES = 500 * 10**6
@@ -57,30 +60,70 @@ address = get_ray_address_from_environment("auto", None) if sys.argv[1] == "auto
 GcsClient(address=address).internal_kv_keys(b"none", namespace=None)
 """
 ASK_S = 10.0
+REFUSED = "InvalidAuthToken"
+"""What Ray logs, once a second, when it is not let in."""
+
+
+class Reply(StrEnum):
+    """How a cluster receives somebody who asks."""
+
+    LET_IN = "let in"
+    REFUSED = "refused"
+    """It wants a token, or another one."""
+    SILENT = "silent"
 
 
 def joining_token(environ: Mapping[str, str], address: str) -> dict[str, str]:
     """Variables for joining a cluster: `ray start` asks for a token unless told not to, but only it assumes so.
 
-    A driver that brings a token to a cluster without cannot be called back by it, so one that has a token asks first.
+    A driver that brings a token to a cluster without cannot be called back by it, and one that is refused goes on
+    trying for half a minute, so the cluster is asked first.
+
+    Raises:
+        NodeError: The cluster wants a token, and this driver has none, or another one.
     """
-    if "RAY_AUTH_MODE" in environ:
-        return {}
+    held = token_source(environ)
+    if address.startswith("ray://"):
+        return {"RAY_AUTH_MODE": "token"} if held and "RAY_AUTH_MODE" not in environ else {}
+    modes = ["disabled", *(["token"] if held else [])] if "RAY_AUTH_MODE" not in environ else [environ["RAY_AUTH_MODE"]]
+    for mode in modes:
+        reply = ask({**environ, "RAY_AUTH_MODE": mode}, address)
+        if reply != Reply.REFUSED:
+            return {"RAY_AUTH_MODE": mode} if mode == "token" and "RAY_AUTH_MODE" not in environ else {}
+    raise NodeError(refusal(environ, address))
+
+
+def token_source(environ: Mapping[str, str]) -> str | None:
+    """Where Ray would find a token here; None where it would find none."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        if environ.get(name):
+            return name
     try:
-        stored = (Path.home() / ".ray" / "auth_token").is_file()
+        return "~/.ray/auth_token" if (Path.home() / ".ray" / "auth_token").is_file() else None
     except (OSError, RuntimeError):
-        stored = False
-    has_token = stored or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ)
-    return {"RAY_AUTH_MODE": "token"} if has_token and not _lets_in_without(environ, address) else {}
+        return None
 
 
-def _lets_in_without(environ: Mapping[str, str], address: str) -> bool:
-    """Whether the cluster answers somebody without a token; asked in a process of its own, since Ray asks only once."""
-    asked, variables = [sys.executable, "-c", ASK, address], {**environ, "RAY_AUTH_MODE": "disabled"}
+def ask(environ: Mapping[str, str], address: str) -> Reply:
+    """Ask a cluster for something, in a process of its own, since Ray reads its environment only once."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASK, address],
+        env=dict(environ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    limit = threading.Timer(ASK_S, process.kill)
+    limit.start()
     try:
-        return subprocess.run(asked, env=variables, capture_output=True, timeout=ASK_S, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+        if any(REFUSED in line for line in process.stderr or ()):
+            return Reply.REFUSED
+        return Reply.LET_IN if process.wait() == 0 else Reply.SILENT
+    finally:
+        limit.cancel()
+        process.kill()
+        process.communicate()
 
 
 def explain_start(error: str, environ: Mapping[str, str]) -> str:
@@ -104,9 +147,16 @@ def explain_start(error: str, environ: Mapping[str, str]) -> str:
 
 def explain_join(error: str, address: str) -> str | None:
     """What to do about a cluster that refuses this driver's token; None when the token is not the matter."""
-    if "auth" not in error.lower():
-        return None
+    return refusal(os.environ, address) if "auth" in error.lower() else None
+
+
+def refusal(environ: Mapping[str, str], address: str) -> str:
+    """Why a cluster that wants a token lets nobody in from here, and what to do."""
+    wants, held = f"The Ray cluster at {address!r} wants a token", token_source(environ)
+    if held and environ.get("RAY_AUTH_MODE") == "disabled":
+        return f"{wants}, and RAY_AUTH_MODE=disabled keeps the one in {held} back. Unset it."
+    ours = f"the one in {held} here is not its own" if held else "this driver has none"
     return (
-        f"The Ray cluster at {address!r} wants a token, and this driver's is missing or wrong. Copy the head node's "
-        "~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN to its contents (RAY_AUTH_MODE=token)."
+        f"{wants}, and {ours}. Copy the head node's ~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN to "
+        "its contents."
     )
