@@ -11,7 +11,7 @@ from harness.analysis.aggregates import Aggregate
 from harness.analysis.summary import Summary
 from harness.report.names import VariantNames, variant_names
 from harness.report.tables import provenance
-from harness.report.tables.canaries import canary_table
+from harness.report.tables.canaries import canary_table, duplicate_table
 from harness.report.tables.checks import check_table
 from harness.report.tables.devices import device_tables
 from harness.report.tables.latency import decision_table, latency_tables, prefix_table
@@ -60,7 +60,7 @@ SECTIONS: Mapping[str, Section] = {
     "tiers": Section(lambda told: [tier_table(told.summary, told.names)] if len(told.summary.ledger.latency) else []),
     "devices": Section(lambda told: device_tables(told.summary), aggregates.DEVICES),
     "wall": Section(lambda told: [wall_table(told.summary)], aggregates.WALL),
-    "canaries": Section(lambda told: [canary_table(told.summary)]),
+    "canaries": Section(lambda told: [canary_table(told.summary), duplicate_table(told.summary, told.names)]),
     "errors": Section(lambda told: [error_table(told.summary, told.names), retry_table(told.summary, told.names)]),
     "time": Section(lambda told: [time_table(told.summary, told.names)], aggregates.TIME),
     "throughput": Section(

@@ -114,6 +114,7 @@ def test_a_slow_nodes_last_episode_is_run_elsewhere_too_and_compared(cluster, tm
     assert twice["equal"]
     assert twice["wall_s"] > 5 > twice["counted_wall_s"]
     assert {twice["hardware"], twice["counted_hardware"]} == {"a100-sxm-80gb", "dgx-spark-gb10"}
+    assert "Episodes run on two nodes" in done.stdout
 
 
 CANARIES = SUITE.replace("Checkpointed", "Drifts").replace("trials: 20", "tasks: [0, 1], init_states: 6")

@@ -47,6 +47,13 @@ def test_latency_prefix_time_and_decisions_are_printed(build_ledger: BuildLedger
         assert title in text
 
 
+def test_episodes_that_two_nodes_ran_are_counted_with_how_many_went_another_way(build_ledger: BuildLedger) -> None:
+    path = build_ledger()
+    twice = {"policy_id": "scripted", "clock": "synchronous", "node_id": "n2", "counted_node_id": "n1"}
+    LedgerWriter(path).append("duplicates", [{**twice, "equal": equal} for equal in (True, True, False)])
+    assert "| scripted | n1 | n2 | 3 | 2 | 1 |" in render_markdown(read(path))
+
+
 def test_one_launch_is_said_to_tell_of_one_process(build_ledger: BuildLedger) -> None:
     """Rows without a launch are of ledgers of before: one launch a run."""
     text = render_markdown(read(build_ledger()))
