@@ -17,6 +17,7 @@ ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "strict_json": set(),
+    "object_store": set(),
     "cores": set(),
     "time_source": set(),
     "surroundings": set(),
@@ -30,8 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "clocks": {"errors", "spec", "schedule"},
     "worlds": {"errors", "time_source", "spec"},
     "sim": {"errors", "time_source", "spec", "worlds"},
-    "ledger": {"errors", "notebook", "strict_json", "spec", "schedule"},
-    "policies": {"errors", "strict_json", "surroundings", "spec", "schedule"},
+    "ledger": {"errors", "notebook", "object_store", "strict_json", "spec", "schedule"},
+    "policies": {"errors", "object_store", "strict_json", "surroundings", "spec", "schedule"},
     "rollout": {"errors", "time_source", "spec", "schedule", "clocks", "worlds", "ledger", "policies"},
     "latency": {"errors", "time_source", "cores", "spec", "schedule", "ledger", "policies", "rollout"},
     "serve": {"errors", "time_source", "spec", "schedule", "policies", "rollout", "latency"},

@@ -16,16 +16,13 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from harness.errors import LedgerError
+from harness.object_store import impatient, require_answer
 
 PART = re.compile(r"^part-.+\.parquet$")
 """File names that readers take for parts. A part being written has another name."""
 
 STORE_ERRORS = (OSError, pa.ArrowException)
 """What the file systems of `pyarrow.fs` raise; most are `OSError`, Azure's are not."""
-GCS_PATIENCE_S = 10
-"""How long Google Cloud Storage is tried unless the URI says it, seconds: its client's own 15 minutes look like a
-hang."""
-
 SHOWN = 300
 """Characters of a file system's complaint that are repeated."""
 
@@ -66,7 +63,7 @@ class Location:
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()), text)
         try:
-            resolved, root = pafs.FileSystem.from_uri(_impatient(text))
+            resolved, root = pafs.FileSystem.from_uri(impatient(text))
         except (*STORE_ERRORS, ValueError) as error:
             raise LedgerError(
                 f"The ledger URI {text!r} cannot be opened: {_first_line(error)}. "
@@ -97,6 +94,7 @@ class Location:
     def exists(self) -> bool:
         """Whether the directory itself is there."""
         try:
+            require_answer(self.label, os.environ)
             return bool(self.filesystem.get_file_info(self.root).type == pafs.FileType.Directory)
         except STORE_ERRORS as error:
             raise self.failure("look at", error) from error
@@ -242,12 +240,6 @@ def _temporary_name(path: str) -> str:
     directory, _, name = path.rpartition("/")
     # One of its own every time: what a killed process left behind must not stand in the next one's way.
     return f"{directory}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
-
-
-def _impatient(uri: str) -> str:
-    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={GCS_PATIENCE_S}"
 
 
 def _first_line(error: BaseException) -> str:

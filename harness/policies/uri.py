@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import PolicyError
+from harness.object_store import impatient, require_answer
 from harness.surroundings import hub_cache
 
 KINDS = ("flow", "lerobot")
@@ -46,7 +47,8 @@ def fetch(uri: str, environ: Mapping[str, str] = os.environ) -> Path:
     import pyarrow.fs as pafs
 
     try:
-        store, root = pafs.FileSystem.from_uri(uri)
+        require_answer(uri, os.environ)
+        store, root = pafs.FileSystem.from_uri(impatient(uri))
         listed = [each for each in store.get_file_info(pafs.FileSelector(root)) if each.type == pafs.FileType.File]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PolicyError(f"The checkpoint {uri} cannot be read: {_line(error)}.") from error

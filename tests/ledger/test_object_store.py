@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import pyarrow.fs as pafs
 import pytest
 
 from harness.cli.app import invoke
-from harness.errors import LedgerError, UsageError
+from harness.errors import LedgerError, PolicyError, UsageError
 from harness.ledger import LedgerWriter, read
 from harness.ledger.copy import copy_ledger
-from harness.ledger.storage import GCS_PATIENCE_S, Location
+from harness.ledger.storage import Location
+from harness.object_store import ELSEWHERE, GCS_PATIENCE_S
+from harness.policies.uri import fetch
 
 BLOCK = b"x" * 6 * 2**20
 """More than the 5 MiB from which an upload has parts."""
@@ -130,9 +133,24 @@ def test_a_store_that_does_not_answer_is_told_of_while_somebody_waits(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Google's client tries for 15 minutes if it is let."""
-    monkeypatch.setattr("harness.ledger.storage.GCS_PATIENCE_S", 2)
+    monkeypatch.setattr("harness.object_store.GCS_PATIENCE_S", 2)
     with pytest.raises(LedgerError, match="Cannot look at the ledger"):
         read(uri)
+
+
+def test_without_a_network_google_is_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client would look for credentials first, and have its patience for each request: half a minute."""
+
+    def refuse(place: tuple[str, int], timeout: float) -> None:
+        raise socket.gaierror(-2, f"Name or service not known: {place[0]}")
+
+    for name in ELSEWHERE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(LedgerError, match=r"storage\.googleapis\.com:443 does not answer: Name or service not known"):
+        read("gs://bucket/night")
+    with pytest.raises(PolicyError, match=r"storage\.googleapis\.com:443 does not answer: Name or service not known"):
+        fetch("gs://bucket/teacher", os.environ)
 
 
 def test_how_long_google_is_tried_is_what_a_uri_says() -> None:
