@@ -54,6 +54,8 @@ class GainClaim:
     """Exact McNemar, two-sided, after Holm's correction over all claims."""
     alpha: float
     trials: tuple[Trial, ...]
+    claims: int = 1
+    """Claims that share alpha."""
 
     @property
     def provable(self) -> bool:
@@ -62,9 +64,11 @@ class GainClaim:
 
     @property
     def needed(self) -> int | None:
-        """Pairs that would show such a gain with 80 %; None where there is none to show, or no number is enough."""
+        """Pairs that would prove such a gain with 80 %; None where there is none to prove, or no number is enough."""
         counts = self.comparison.overall.counts
-        return pairs_needed(counts.difference, counts.discordance) if counts.n and counts.difference > 0 else None
+        if not counts.n or counts.difference <= 0:
+            return None
+        return pairs_needed(counts.difference, counts.discordance, self.alpha / self.claims, sides=2)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,13 @@ def audit(sides: Sequence[Side], choice: ClaimChoice | None = None, alpha: float
     compared = [_claimed(*pair, fixed=choice is not None) for pair in _pairs(by_condition.get(BENCHMARK, []), choice)]
     adjusted = holm([one.overall.p for one in compared])
     claims = [
-        GainClaim(one, float(p), alpha, tuple(_tried(one, condition, by_condition, alpha) for condition in TRIALS))
+        GainClaim(
+            comparison=one,
+            p_adjusted=float(p),
+            alpha=alpha,
+            trials=tuple(_tried(one, condition, by_condition, alpha) for condition in TRIALS),
+            claims=len(compared),
+        )
         for one, p in zip(compared, adjusted, strict=True)
     ]
     named = {side.variant for one in compared for side in (one.base, one.candidate)}

@@ -45,7 +45,7 @@ class GatedRun:
 
     def conclude(self, result: RunResult, found: GateResult, screen: Screen) -> None:
         """Print the verdict and what stopping saved, and exit with the verdict's code."""
-        from harness.gate.stopping import pairs_to_go
+        from harness.gate.verdict import Verdict
         from harness.report.gate.terminal import print_gate
 
         print_gate(found, screen)
@@ -56,13 +56,11 @@ class GatedRun:
             saved = result.planned - done
             share = saved / result.planned
             screen.say(f"Stopped after {done} of {result.planned} episodes: {saved} saved ({share:.0%}).")
-        elif found.comparison.success:
-            needed = pairs_to_go(found.comparison.success[0].overall.counts, self.rules)
-            if found.verdict.exit_code == 2 and needed is not None:
-                screen.say(
-                    f"All {result.planned} episodes were needed and do not decide; about {needed} more pairs would, if "
-                    "they go on like these: add trials to the suite."
-                )
+        elif found.verdict is Verdict.INCONCLUSIVE:
+            screen.say(
+                f"All {result.planned} episodes were needed and do not decide. What would is said above, rule by rule; "
+                "more pairs come from more trials in the suite."
+            )
         raise typer.Exit(found.verdict.exit_code)
 
 

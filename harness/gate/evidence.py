@@ -6,9 +6,10 @@ the candidate truly dropped by the margin.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -66,6 +67,30 @@ class Evidence(Protocol):
 
     def scope(self, alpha: float, pass_alpha: float) -> str:
         """The design and where in it this is; empty for a single look."""
+
+    def without_loss(self, extent: int) -> Self:
+        """As much evidence by the same design, of which no pair flipped."""
+
+    @property
+    def extent(self) -> int:
+        """See `outlook.Prolongable`."""
+
+    @property
+    def coming(self) -> Sequence[int]:
+        """See `outlook.Prolongable`."""
+
+    @property
+    def whole(self) -> int:
+        """See `outlook.Prolongable`."""
+
+    def prolonged(self, extent: int) -> Self:
+        """See `outlook.Prolongable`."""
+
+
+def scaled(counts: PairCounts, factor: float) -> PairCounts:
+    """Counts of so many times as many pairs in the same proportions, flips rounded, the total exact to one pair."""
+    lost, gained, neither = (round(one * factor) for one in (counts.lost, counts.gained, counts.neither))
+    return PairCounts(max(round(counts.n * factor) - lost - gained - neither, 0), lost, gained, neither)
 
 
 def _mirrored(counts: PairCounts) -> PairCounts:
@@ -137,6 +162,34 @@ class FixedEvidence:
         """See `Evidence`."""
         return ""
 
+    @property
+    def extent(self) -> int:
+        """See `Evidence`."""
+        return self.counts.n if self.clusters is None else self.clusters.net.size
+
+    @property
+    def coming(self) -> Sequence[int]:
+        """See `Evidence`."""
+        return ()
+
+    @property
+    def whole(self) -> int:
+        """See `Evidence`."""
+        return self.extent
+
+    def prolonged(self, extent: int) -> FixedEvidence:
+        """See `Evidence`."""
+        counts = scaled(self.counts, extent / self.extent)
+        return FixedEvidence(counts, None if self.clusters is None else self.clusters.prolonged(extent))
+
+    def without_loss(self, extent: int) -> FixedEvidence:
+        """See `Evidence`."""
+        if self.clusters is None:
+            return FixedEvidence(PairCounts(extent, 0, 0, 0))
+        size = max(round(float(self.clusters.sizes.mean())), 1)
+        clusters = Clusters(np.zeros(extent, dtype=np.int64), np.full(extent, size, dtype=np.int64))
+        return FixedEvidence(PairCounts(extent * size, 0, 0, 0), clusters)
+
 
 @dataclass(frozen=True)
 class AnytimeEvidence:
@@ -184,6 +237,29 @@ class AnytimeEvidence:
     def scope(self, alpha: float, pass_alpha: float) -> str:
         """See `Evidence`."""
         return f"Anytime-valid (e-process, no plan): alpha {alpha:.2g} for a drop, {pass_alpha:.2g} for the margin."
+
+    @property
+    def extent(self) -> int:
+        """See `Evidence`."""
+        return self.counts.n
+
+    @property
+    def coming(self) -> Sequence[int]:
+        """See `Evidence`."""
+        return ()
+
+    @property
+    def whole(self) -> int:
+        """See `Evidence`."""
+        return self.extent
+
+    def prolonged(self, extent: int) -> AnytimeEvidence:
+        """See `Evidence`."""
+        return AnytimeEvidence(scaled(self.counts, extent / self.extent))
+
+    def without_loss(self, extent: int) -> AnytimeEvidence:
+        """See `Evidence`."""
+        return AnytimeEvidence(PairCounts(extent, 0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -274,6 +350,40 @@ class LookEvidence:
             f"pairs{rest}; alpha spent {used:.3g} of {alpha:.2g} on a drop, {margin_used:.3g} of "
             f"{pass_alpha:.2g} on the margin."
         )
+
+    @property
+    def extent(self) -> int:
+        """See `Evidence`."""
+        return self.sizes[len(self.looks) - 1]
+
+    @property
+    def coming(self) -> Sequence[int]:
+        """See `Evidence`."""
+        return self.sizes[len(self.looks) :]
+
+    @property
+    def whole(self) -> int:
+        """See `Evidence`."""
+        return self.planned
+
+    def prolonged(self, extent: int) -> LookEvidence:
+        """See `Evidence`."""
+        if extent <= self.planned:
+            coming = tuple(self._at(size) for size in self.coming if size <= extent)
+            return LookEvidence(self.looks + coming, self.sizes)
+        sizes = self._resized(extent)
+        return LookEvidence(tuple(self._at(size) for size in sizes), sizes)
+
+    def without_loss(self, extent: int) -> LookEvidence:
+        """See `Evidence`."""
+        sizes = self._resized(extent)
+        return LookEvidence(tuple(PairCounts(size, 0, 0, 0) for size in sizes), sizes)
+
+    def _at(self, size: int) -> PairCounts:
+        return scaled(self.counts, size / max(self.extent, 1))
+
+    def _resized(self, extent: int) -> tuple[int, ...]:
+        return tuple(round(size * extent / self.planned) for size in self.sizes)
 
     def _last_level(self, alpha: float) -> float:
         return _levels(self.sizes, alpha)[-1]

@@ -218,11 +218,11 @@ def _named(result: RuleResult, success: SuccessComparison) -> RuleResult:
 def _judge_pairs_of(success: SuccessComparison, rules: GateRules, variants: int) -> list[RuleResult]:
     table = tabulate(success, rules)
     if rules.design != "sequential" or table.rounds is None:
-        return judge_success(table, rules, variants=variants)
+        return judge_success(table, rules, variants=variants, outlook=True)
     taken = int(table.rounds.max()) + 1 if table.n else 0
     decision = decide_look(table, rules, taken)
     look = decision.look or 1
-    return judge_success(table.until(look), rules, variants=variants, look=look)
+    return judge_success(table.until(look), rules, variants=variants, look=look, outlook=True)
 
 
 def tabulate(success: SuccessComparison, rules: GateRules) -> PairTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.analysis.paired.score import (
     shown_drop,
 )
 from harness.gate.evidence import FUTILITY, REACH
+from harness.gate.outlook import more_needed, outlook_text
 from harness.gate.pairs import PairTable, View
 from harness.gate.verdict import RuleResult, Verdict
 from harness.spec.rules import GateRules, ScoreRule
@@ -53,6 +55,41 @@ class ScoreEvidence:
         """Whether the plan is done, or there is none."""
         return self.anytime or len(self.looks) >= len(self.sizes)
 
+    @property
+    def extent(self) -> int:
+        """See `outlook.Prolongable`."""
+        return self.differences.size if self.unplanned else self.sizes[len(self.looks) - 1]
+
+    @property
+    def coming(self) -> Sequence[int]:
+        """See `outlook.Prolongable`."""
+        return () if self.unplanned else self.sizes[len(self.looks) :]
+
+    @property
+    def whole(self) -> int:
+        """See `outlook.Prolongable`."""
+        return self.sizes[-1]
+
+    @property
+    def unplanned(self) -> bool:
+        """Whether there is no plan of several looks."""
+        return self.anytime or len(self.sizes) == 1
+
+    def prolonged(self, extent: int) -> ScoreEvidence:
+        """See `outlook.Prolongable`."""
+        if extent <= self.whole:
+            steps = zip((self.extent, *self.coming), self.coming, strict=False)
+            new = tuple(self._alike(size - before) for before, size in steps if size <= extent)
+            return ScoreEvidence(self.looks + new, self.sizes, self.anytime)
+        sizes = tuple(round(size * extent / self.whole) for size in self.sizes)
+        steps = zip((0, *sizes), sizes, strict=False)
+        return ScoreEvidence(tuple(self._alike(size - before) for before, size in steps), sizes, self.anytime)
+
+    def _alike(self, n: int) -> Floats:
+        """So many differences like those so far: what there is at n evenly spaced places of them, sorted."""
+        seen = np.sort(self.differences)
+        return seen[((np.arange(n) + 0.5) * seen.size / n).astype(np.int64)] if n else seen[:0]
+
     def drop(self, alpha: float) -> bool:
         """Whether a real drop is shown."""
         if self.anytime:
@@ -84,7 +121,9 @@ class ScoreEvidence:
         return max(good, chance_to_show_drop(self.differences, self.sizes[-1], alpha, -margin)) <= FUTILITY
 
 
-def judge_score(table: PairTable, rules: GateRules, rule: ScoreRule, alpha: float, look: int | None) -> RuleResult:
+def judge_score(
+    table: PairTable, rules: GateRules, rule: ScoreRule, alpha: float, look: int | None, *, outlook: bool = False
+) -> RuleResult:
     """Judge partial credit: a PASS has to hold if errors went badly for the candidate, a FAIL if they went well.
 
     Args:
@@ -93,6 +132,7 @@ def judge_score(table: PairTable, rules: GateRules, rule: ScoreRule, alpha: floa
         rule: The rule.
         alpha: Its share of the gate's alpha.
         look: Looks that were taken of the planned ones; None without planned looks.
+        outlook: Whether an undecided rule says how many more pairs would decide it.
     """
     evidence = score_evidence(table, rules, rule, "scored", look)
     if evidence is None:
@@ -101,6 +141,8 @@ def judge_score(table: PairTable, rules: GateRules, rule: ScoreRule, alpha: floa
     if table.base_scores is not None and table.base_scores[known].mean() <= rule.margin:
         return RuleResult(NAME, Verdict.INCONCLUSIVE, NOTHING.format(rule.margin))
     verdict, reason = _judged(evidence, rule, alpha, rules.alpha)
+    if verdict is Verdict.INCONCLUSIVE and outlook:
+        reason = f"{reason} {_outlook(evidence, rule, alpha, rules.alpha)}"
     if verdict is Verdict.INCONCLUSIVE or evidence.differences.size == table.n:
         return RuleResult(NAME, verdict, reason)
     against = score_evidence(table, rules, rule, "worst" if verdict is Verdict.PASS else "best", look)
@@ -148,6 +190,15 @@ def _judged(evidence: ScoreEvidence, rule: ScoreRule, alpha: float, pass_alpha: 
         p = f" (p = {drop_p(differences):.2g}, alarm at {alpha:.2g})" if one_look else ""
         return Verdict.FAIL, f"{said}: a real drop{p}, and more than the margin is not excluded.{scope}"
     return Verdict.INCONCLUSIVE, f"{said}. Neither a drop nor its absence is shown.{scope}"
+
+
+def _outlook(evidence: ScoreEvidence, rule: ScoreRule, alpha: float, pass_alpha: float) -> str:
+    """How many more pairs would decide, in a sentence."""
+
+    def decides(later: ScoreEvidence) -> bool:
+        return later.above(-rule.margin, pass_alpha) or later.worse(rule.margin, alpha, pass_alpha)
+
+    return outlook_text(more_needed(evidence, decides), evidence.extent)
 
 
 def _scope(evidence: ScoreEvidence) -> str:

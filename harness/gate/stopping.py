@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from harness.analysis.intervals import Ints
-from harness.analysis.paired.margin import score_statistic
 from harness.analysis.paired.pairing import ERROR, SUCCESS, TIMEOUT, Codes
-from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
-from harness.analysis.paired.statistics import PairCounts
 from harness.errors import UsageError
 from harness.gate.pairs import GroupEvidence, PairTable
 from harness.gate.score import score_futile
-from harness.gate.success import judge_success
+from harness.gate.success import judge_success, pairs_to_go
 from harness.gate.verdict import Verdict, combine
 from harness.spec.rules import GateRules
 
@@ -43,7 +39,7 @@ class StopDecision:
     """The verdict so far; INCONCLUSIVE means go on."""
     reason: str
     needed_more: int | None
-    """If undecided: about how many more pairs decide, should they go on as they did; None when there is no telling."""
+    """Of `decide_stop`, if undecided: about how many more pairs decide, should they go on as they did."""
     look: int | None = None
     """The planned look at which this was decided, from 1; None without a plan."""
 
@@ -63,8 +59,13 @@ def decide_stop(pairs_so_far: Iterable[PairOutcome], rules: GateRules) -> StopDe
         UsageError: The rules are of fixed design.
     """
     refuse_fixed(rules)
-    pairs = list(pairs_so_far)
-    return _decide(pair_table(pairs), rules, None)
+    table = pair_table(list(pairs_so_far))
+    decision = _decide(table, rules, None)
+    evidence = table.overall(anytime=True).scored
+    if decision.stop or rules.success is None or evidence.counts.n < rules.pairs.min:
+        return decision
+    needed = pairs_to_go(evidence, rules.success, rules.alpha_of(rules.success), rules.alpha)
+    return replace(decision, needed_more=needed)
 
 
 def decide_look(table: PairTable, rules: GateRules, look: int) -> StopDecision:
@@ -112,9 +113,7 @@ def _decide(table: PairTable, rules: GateRules, look: int | None) -> StopDecisio
     reason = " ".join(f"{result.rule}: {result.reason}" for result in judged if result.verdict is verdict)
     futile = verdict is Verdict.INCONCLUSIVE and _is_futile(table, rules, overall, look)
     stop = verdict is not Verdict.INCONCLUSIVE or futile
-    return StopDecision(
-        stop, verdict, reason, None if stop else pairs_to_go(counts, rules, planned=look is not None), look
-    )
+    return StopDecision(stop, verdict, reason, None, look)
 
 
 def _is_futile(table: PairTable, rules: GateRules, overall: GroupEvidence, look: int | None) -> bool:
@@ -126,43 +125,6 @@ def _is_futile(table: PairTable, rules: GateRules, overall: GroupEvidence, look:
     if rules.score:
         found.append(score_futile(table, rules, rules.score, look))
     return bool(found) and all(found)
-
-
-def pairs_to_go(counts: PairCounts, rules: GateRules, *, planned: bool = True) -> int | None:
-    """How many more pairs decide about success, if outcomes go on in the proportions seen so far.
-
-    Args:
-        counts: The pairs so far.
-        rules: The rules.
-        planned: Whether that is asked of a plan with one look, or several; else of an e-process.
-
-    Returns:
-        A rough number; None when the evidence grows in neither direction.
-    """
-    if rules.success is None or counts.n == 0:
-        return None
-    margin, alphas = rules.success.margin, (rules.alpha, rules.alpha_of(rules.success))
-    lost, gained, n = float(counts.lost), float(counts.gained), float(counts.n)
-
-    def decided(scale: float) -> bool:
-        scaled = lost * scale, gained * scale, n * scale
-        if not planned or rules.design == "anytime":
-            above = float(log_evidence_above(scaled[1], scaled[0], scaled[2], -margin))
-            below = float(log_evidence_below(scaled[1], scaled[0], scaled[2], 0.0))
-            return bool(above >= np.log(1 / alphas[0]) or below >= np.log(1 / alphas[1]))
-        above = float(score_statistic(*scaled, -margin))
-        below = (scaled[0] - scaled[1] - 1) / np.sqrt(max(scaled[0] + scaled[1], 1.0))
-        return bool(above >= stats.norm.isf(alphas[0]) or below >= stats.norm.isf(alphas[1]))
-
-    low, high = 1.0, 2.0
-    while not decided(high):
-        low, high = high, high * 2
-        if high > 2**16:
-            return None
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (low, middle) if decided(middle) else (middle, high)
-    return max(1, int(np.ceil(n * (high - 1))))
 
 
 def pair_table(

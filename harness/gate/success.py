@@ -9,14 +9,13 @@ Infrastructure errors may hide failures or successes: a PASS has to hold in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from harness.analysis.intervals import rate_interval
-from harness.analysis.paired.power import pairs_for_margin
 from harness.analysis.paired.statistics import PairCounts, holm
 from harness.gate.evidence import AnytimeEvidence, Evidence, FixedEvidence, points
+from harness.gate.outlook import more_needed, outlook_text
 from harness.gate.pairs import GroupEvidence, PairTable
 from harness.gate.score import judge_score
 from harness.gate.verdict import RuleResult, Verdict
@@ -26,7 +25,7 @@ Judgement = tuple[Verdict, str]
 
 
 def judge_success(
-    table: PairTable, rules: GateRules, *, variants: int = 1, look: int | None = None
+    table: PairTable, rules: GateRules, *, variants: int = 1, look: int | None = None, outlook: bool = False
 ) -> list[RuleResult]:
     """Judge every success rule that the rules state.
 
@@ -36,16 +35,23 @@ def judge_success(
         variants: Number of (policy, NFE) variants that share the gate's alpha.
         look: Looks that were taken of the planned ones, for a sequential design with a plan; None for one look at all,
             or for an e-process.
+        outlook: Whether a rule that is undecided says how much more would decide it, which takes longer to find.
     """
     anytime = rules.design != "fixed" and look is None
     overall = table.overall(anytime=anytime, look=look)
     results = []
     if rules.success:
         rule, alpha = rules.success, rules.alpha_of(rules.success) / variants
-        judged = _each_view(overall, partial(_success, rule=rule, alpha=alpha, pass_alpha=rules.alpha))
-        results.append(_agreed("success", judged, overall))
+        judge = partial(_success, rule=rule, alpha=alpha, pass_alpha=rules.alpha)
+        result = _agreed("success", _each_view(overall, judge), overall)
+        # Where errors decide, more pairs are not what is missing.
+        if outlook and judge(overall.scored)[0] is result.verdict is Verdict.INCONCLUSIVE and overall.scored.counts.n:
+            said = _outlook(overall.scored, rule, alpha, rules)
+            result = replace(result, reason=f"{result.reason} {said}" if said else result.reason)
+        results.append(result)
     if rules.score:
-        results.append(judge_score(table, rules, rules.score, rules.alpha_of(rules.score) / variants, look))
+        score_alpha = rules.alpha_of(rules.score) / variants
+        results.append(judge_score(table, rules, rules.score, score_alpha, look, outlook=outlook))
     if rules.per_task:
         task_rule, alpha = rules.per_task, rules.alpha_of(rules.per_task) / variants
         tasks = table.by_task(anytime=anytime, look=look)
@@ -123,21 +129,47 @@ def _success(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha: fl
         return Verdict.FAIL, f"{said}: {real}, and more than the margin is not excluded.{scope}"
     if rule.fail_when == "beyond_margin" and evidence.beyond(margin, alpha):
         return Verdict.FAIL, f"{said}: a drop beyond the margin is shown at {1 - alpha:.4g}.{scope}"
-    return Verdict.INCONCLUSIVE, f"{said}. {_what_it_needs(evidence, rule, alpha, pass_alpha)}{scope}"
+    if evidence.futile(margin, alpha, pass_alpha):
+        given_up = "Given up: the rest of the plan has hardly a chance to show either a drop or its absence."
+        return Verdict.INCONCLUSIVE, f"{said}. {given_up}{scope}"
+    return Verdict.INCONCLUSIVE, f"{said}. Neither a drop nor its absence is shown.{scope}"
 
 
-def _what_it_needs(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha: float) -> str:
-    if evidence.futile(rule.margin, alpha, pass_alpha):
-        return "Given up: the rest of the plan has hardly a chance to show either a drop or its absence."
-    if not isinstance(evidence, FixedEvidence):
-        return "Neither a drop nor its absence is shown yet."
-    # With no flips seen the discordance is not 0: one flip more is as likely as not.
-    counts = evidence.counts
-    discordance = max(counts.discordance, 0.7 / counts.n) if counts.n else 0.05
-    needed = pairs_for_margin(rule.margin, discordance, 1 - pass_alpha)
-    if needed is None or needed <= counts.n:
-        return "Neither a drop nor its absence is shown."
-    return f"Neither a drop nor its absence is shown; if there is none, about {needed} pairs would show that."
+def _outlook(evidence: Evidence, rule: SuccessRule, alpha: float, rules: GateRules) -> str:
+    """How much more would decide, in a sentence; empty where that is not the question."""
+    if evidence.counts.both + evidence.counts.lost <= rule.margin * evidence.counts.n:
+        return ""
+    needed = pairs_to_go(evidence, rule, alpha, rules.alpha)
+    if rules.cluster is None:
+        return outlook_text(needed, evidence.extent)
+    unit = {"init_state": "init states", "task": "tasks"}[rules.cluster]
+    told = outlook_text(needed, evidence.extent, unit)
+    return f"{told} More episodes of the same {unit} would not: {unit} are what is sampled."
+
+
+def pairs_to_go(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha: float) -> int | None:
+    """How much more decides about success, if everything goes on in the proportions seen so far.
+
+    It asks of each further look what the rule itself asks there, so that the number is right for each design.
+
+    Args:
+        evidence: What there is; undecided.
+        rule: The rule.
+        alpha: Error of a FAIL.
+        pass_alpha: Error of a PASS.
+
+    Returns:
+        Pairs; clusters, where those are what is sampled; None where no number decides.
+    """
+
+    def decides(later: Evidence) -> bool:
+        if later.above(-rule.margin, pass_alpha):
+            return True
+        if rule.fail_when == "worse":
+            return later.worse(rule.margin, alpha, pass_alpha)
+        return later.beyond(rule.margin, alpha)
+
+    return more_needed(evidence, decides)
 
 
 def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float, pass_alpha: float) -> Judgement:
@@ -169,11 +201,19 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
         )
     if not undecided:
         return Verdict.PASS, f"No drop of {100 * rule.cliff:g} points in any of {scope}. Worst: {worst}."
-    least = int(np.ceil(np.log(pass_alpha) / np.log1p(-rule.cliff)))
     return Verdict.INCONCLUSIVE, (
         f"A collapse of {points(-rule.cliff)} is not excluded for {len(undecided)} of {scope}. Worst: {worst}. A task "
-        f"without a loss needs {least} pairs, one with losses more: run more trials, or raise the cliff."
+        f"without a loss needs {_least(evidence, rule.cliff, pass_alpha)} pairs, one with losses more: run more "
+        "trials, or raise the cliff."
     )
+
+
+def _least(evidence: Evidence, cliff: float, pass_alpha: float) -> int:
+    """Pairs without any loss that exclude a cliff, by the design of some evidence."""
+    extent = 1
+    while not evidence.without_loss(extent).above(-cliff, pass_alpha):
+        extent += 1
+    return evidence.without_loss(extent).counts.n
 
 
 def _collapsed(judged: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float) -> list[tuple[str, PairCounts]]:

@@ -46,7 +46,7 @@ class TaskRule(SpecModel):
 
     cliff: Margin
     """Drop of one task's success rate that is a collapse, as a fraction. A PASS excludes it for every task, which needs
-    log(alpha) / log(1 - cliff) pairs of a task at least: 9 for a cliff of 0.3, 5 for one of 0.5."""
+    log(alpha) / log(1 - cliff) pairs of a task at least: 10 for a cliff of 0.3, 5 for one of 0.5."""
     min_pairs: Annotated[int, Field(ge=1)] = 5
     """A task with fewer pairs is not judged: it fails nothing, and nothing is passed with it."""
     alpha: Alpha | None = None

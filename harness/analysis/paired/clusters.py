@@ -37,6 +37,12 @@ class Clusters:
         """The same with base and candidate exchanged."""
         return Clusters(-self.net, self.sizes)
 
+    def prolonged(self, n: int) -> Clusters:
+        """As many clusters, alike: what there is at n evenly spaced places of it, in order of the net."""
+        order = np.lexsort((self.sizes, self.net))
+        places = order[((np.arange(n) + 0.5) * order.size / n).astype(np.int64)]
+        return Clusters(self.net[places], self.sizes[places])
+
 
 def sign_flip_p(net: ArrayLike) -> float:
     """P value of "clusters are as often better as worse, by as much": exact, by every flip of the clusters' signs.

@@ -28,7 +28,7 @@ from harness.analysis.paired.pairing import (
     require_same_protocol,
     restrict,
 )
-from harness.analysis.paired.power import minimum_detectable_drop
+from harness.analysis.paired.power import minimum_detectable_drop, pairs_needed
 from harness.analysis.paired.score import drop_p, mean_interval
 from harness.analysis.paired.statistics import PairCounts, difference_interval, holm, mcnemar_exact
 from harness.analysis.paired.wall_clock import EvaluationTime, evaluation_time
@@ -38,6 +38,9 @@ from harness.notebook import ShownInNotebooks
 
 HOW_ACROSS = "Probe both on one machine, or say `--hardware any` (in a rule of a gate, `hardware: any`)."
 """What to do about two machines."""
+
+LEAST_FLIPS = 0.01
+"""Share of flips that is supposed of pairs to come where fewer were seen."""
 
 MAX_FLIPS = 1000
 """Flips that are listed one by one; all are counted."""
@@ -134,7 +137,7 @@ class SuccessComparison:
     score: ScoreComparison | None
     """Partial credit; None where a side has none."""
     detectable_drop: float | None
-    """Smallest real drop that so many pairs show with 80 % power at a one-sided 5 %; None when there is none."""
+    """Smallest real drop that so many pairs show with 80 % power, two-sided 5 %; None when there is none."""
     times: tuple[EvaluationTime | None, EvaluationTime | None] = (None, None)
     """Wall time of base and candidate, all episodes of either; None where a ledger holds none."""
 
@@ -142,6 +145,13 @@ class SuccessComparison:
     def n(self) -> int:
         """Paired episodes, errors included."""
         return int(self.pairing.base_rows.size)
+
+    def pairs_to_show(self, difference: float) -> int | None:
+        """Pairs that show a real difference of rates with 80 % power, if as many of them flip as did here.
+
+        By the test whose p value stands beside the difference: two-sided 5 %. None beyond counting.
+        """
+        return pairs_needed(difference, max(self.overall.counts.discordance, LEAST_FLIPS), sides=2)
 
 
 @dataclass(frozen=True)
@@ -313,7 +323,7 @@ def compare_success(base: Side, candidate: Side, confidence: float = 0.95) -> Su
         missed=tuple(_missed(base, candidate, pairing, old, new)),
         overlap=failure_overlap(old == SUCCESS, new == SUCCESS, task_codes, (old != ERROR) & (new != ERROR)),
         score=compare_scores(base, candidate, pairing, confidence),
-        detectable_drop=minimum_detectable_drop(counts.n, counts.discordance) if counts.n else None,
+        detectable_drop=minimum_detectable_drop(counts.n, counts.discordance, sides=2) if counts.n else None,
     )
 
 

@@ -7,8 +7,6 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from harness.analysis.paired.margin import EXACT_PAIRS, margin_size, score_statistic
-
 MAX_PAIRS = 10_000_000
 """Beyond this many episodes no number is searched for."""
 
@@ -90,36 +88,4 @@ def pairs_needed(
     while high - low > max(1, high // 500):
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
-
-
-def pairs_for_margin(margin: float, discordance: float, confidence: float = 0.95) -> int | None:
-    """Least number of pairs with which no drop beyond a margin can be shown, if base and candidate are truly equal.
-
-    Args:
-        margin: Largest tolerated drop, above 0.
-        discordance: Share of discordant pairs, half of them losses.
-        confidence: One-sided level of the lower bound.
-
-    Returns:
-        The number for which the exact test of the expected counts excludes a drop of the margin (so about half of all
-        runs of that length do); None beyond `MAX_PAIRS`.
-    """
-
-    def clears(n: int) -> bool:
-        flips = n * discordance / 2
-        statistic = float(score_statistic(flips, flips, n, -margin))
-        if n > EXACT_PAIRS:
-            return statistic >= float(stats.norm.isf(1 - confidence))
-        return margin_size(statistic, n, -margin) <= 1 - confidence
-
-    high = 8
-    while not clears(high):
-        high *= 2
-        if high > MAX_PAIRS:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if clears(middle) else (middle, high)
     return high

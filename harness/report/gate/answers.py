@@ -7,7 +7,6 @@ from typing import Literal
 from harness.analysis.latency.ratios import QuantileRatio
 from harness.analysis.paired.compare import Comparison, SuccessComparison
 from harness.analysis.paired.matrix import Matrix
-from harness.analysis.paired.power import pairs_needed
 from harness.gate.judge import GateResult
 from harness.gate.verdict import Verdict
 from harness.report.answers import AnswerLine
@@ -95,7 +94,7 @@ def _success_line(one: SuccessComparison) -> AnswerLine:
         better = "candidate" if counts.difference > 0 else "base"
         return AnswerLine("yes", f"The {better} succeeds more often.", seen)
     asked = max(abs(counts.difference), 0.03)
-    needed = pairs_needed(asked, max(counts.discordance, 0.01), sides=2)
+    needed = one.pairs_to_show(asked)
     told = f"about {count(needed)} pairs" if needed else "more pairs than can be counted"
     return AnswerLine(
         "open", "Which one succeeds more often is not decided.", f"{seen} {100 * asked:.1f} points would take {told}."

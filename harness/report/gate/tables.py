@@ -10,9 +10,15 @@ from harness.analysis.latency.comparison import LatencyComparison
 from harness.analysis.latency.launches import WITHIN
 from harness.analysis.latency.ratios import MIN_EFFECTIVE, QuantileRatio
 from harness.analysis.paired.attribution import Attribution, Flake
-from harness.analysis.paired.compare import Comparison, Direction, GroupComparison, ListedPair, SuccessComparison
+from harness.analysis.paired.compare import (
+    LEAST_FLIPS,
+    Comparison,
+    Direction,
+    GroupComparison,
+    ListedPair,
+    SuccessComparison,
+)
 from harness.analysis.paired.matrix import Matrix
-from harness.analysis.paired.power import pairs_needed
 from harness.analysis.paired.wall_clock import EvaluationTime
 from harness.gate.judge import GateResult
 from harness.gate.rerun import Plan
@@ -281,12 +287,11 @@ def _success_note(success: SuccessComparison) -> str:
         if success.detectable_drop is None:
             parts.append(f"{count(counts.n)} pairs can show no drop at all with 80 % power.")
         else:
-            wanted = max(counts.discordance, 0.01)
-            needed = {drop: pairs_needed(drop, wanted) for drop in (0.01, 0.03)}
+            flips = max(counts.discordance, LEAST_FLIPS)
             parts.append(
-                f"Smallest drop that these pairs show with 80 % power (one-sided 5 %): "
-                f"{100 * success.detectable_drop:.1f} points; with {100 * wanted:.1f} % flips, 3 points need "
-                f"{count(needed[0.03])} pairs and 1 point needs {count(needed[0.01])}."
+                f"Smallest difference that these pairs show with 80 % power (two-sided 5 %): "
+                f"{100 * success.detectable_drop:.1f} points; with {100 * flips:.1f} % flips, 3 points need "
+                f"{count(success.pairs_to_show(0.03))} pairs and 1 point needs {count(success.pairs_to_show(0.01))}."
             )
     if (score := success.score) is not None:
         low, high = score.difference
