@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,8 +71,9 @@ def command(
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
 
     A night that was cut off is continued, not started again, and says so. The first night becomes the baseline if it
-    meets absolute rules (floor of success, share of errors), else it ends with 2. A night that could not run or be
-    judged ends with 3, and --notify tells it with the verdict ERROR.
+    meets absolute rules (floor of success, share of errors), else it ends with 2. There is no verdict when the night
+    could not run (3), or when its protocol is not the baseline's (64, told before the first episode; see --rebase);
+    --notify tells either with the verdict ERROR.
     """
     from harness.policies.registry import POLICIES
     from harness.spec.suite import load_suite
@@ -91,12 +93,13 @@ def command(
     from harness.nightly.night import (
         NightlyRequest,
         accepted_recipe,
+        admit_night,
         conclude_night,
         conclude_rebase,
         open_night,
         tell_failure,
     )
-    from harness.nightly.upkeep import plan_pruning, prune, require_room
+    from harness.nightly.upkeep import plan_pruning, require_room
     from harness.notify import check_template
     from harness.report.gate.terminal import print_gate
     from harness.spec.changes import SuiteChanges
@@ -134,6 +137,7 @@ def command(
                 workers=workers,
                 address=address,
                 resume=True,
+                admission=None if rebase else partial(admit_night, night),
                 on_progress=display,
                 on_message=screen.say,
             )
@@ -147,7 +151,7 @@ def command(
     except typer.Exit:
         raise
     except Exception as error:
-        for line in tell_failure(notify, out, spec.label, error):
+        for line in (*tell_failure(notify, out, spec.label, error), *_pruned(root, keep)):
             screen.say(line)
         raise
     for line in ended.lines:
@@ -157,15 +161,23 @@ def command(
         from harness.ledger import read
 
         tell_trackers(log_to, Summary(read(out)), out, screen)
-    if keep is not None:
-        pruning = plan_pruning(root, keep)
-        prune(pruning)
-        for line in pruning.lines(dry_run=False):
-            screen.say(line)
+    for line in _pruned(root, keep):
+        screen.say(line)
     write_texts([(json_target(ctx), lambda: _json(out, ended))])
     if ended.gate is not None:
         print_gate(ended.gate, screen)
     raise typer.Exit(ended.exit_code)
+
+
+def _pruned(root: str, keep: int | None) -> list[str]:
+    """Remove what --keep says, however the night ended; what to say of it."""
+    from harness.nightly.upkeep import plan_pruning, prune
+
+    if keep is None:
+        return []
+    pruning = plan_pruning(root, keep)
+    prune(pruning)
+    return pruning.lines(dry_run=False)
 
 
 def _json(out: str, ended: NightEnd) -> str:

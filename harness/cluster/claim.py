@@ -108,6 +108,8 @@ def claim(
         plan = tuple(unit for unit in plan if unit.clock in request.only_clocks)
     if prepared.recording is not None:
         check_parts(prepared.recording, plan)
+    if request.admission is not None:
+        request.admission(plan, manifests)
     early_stopping = request.early_stopping(plan, manifests) if request.early_stopping is not None else None
     run_id = f"{suite.name}-{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
     row: dict[str, Any] = {

@@ -21,6 +21,9 @@ from harness.spec.timing import ClockName
 EarlyStoppingBuilder = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], EarlyStopping]
 """(plan, LIBERO suite → protocol manifest) → what looks at the run."""
 
+Admission = Callable[[Sequence[EpisodeUnit], Mapping[str, Mapping[str, Any]]], None]
+"""(plan, LIBERO suite → protocol manifest): raises a `HarnessError` to refuse the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
@@ -34,6 +37,7 @@ class RunRequest:
     address: str | None = None
     resume: bool = False
     early_stopping: EarlyStoppingBuilder | None = None
+    admission: Admission | None = None
     only: Collection[str] | None = None
     only_clocks: Collection[ClockName] | None = None
     isolation: Isolation = NO_LIMITS

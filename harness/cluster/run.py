@@ -40,7 +40,7 @@ from harness.cluster.probes import ProbesEnd, read_probed, run_probes
 from harness.cluster.ray_errors import as_node_error
 from harness.cluster.ray_session import RaySession, open_session, session_is_open
 from harness.cluster.recording import TEST_SET, Recording, finish_recording
-from harness.cluster.request import EarlyStoppingBuilder, RunListener, RunRequest
+from harness.cluster.request import Admission, EarlyStoppingBuilder, RunListener, RunRequest
 from harness.cluster.usage import PhaseLog, UsageLog
 from harness.errors import HarnessError
 from harness.interrupts import Interrupts, interruptible
@@ -122,6 +122,7 @@ def run(
     on_message: Callable[[str], None] | None = None,
     clock: TimeSource | None = None,
     early_stopping: EarlyStoppingBuilder | None = None,
+    admission: Admission | None = None,
     only: Collection[str] | None = None,
     only_clocks: Collection[ClockName] | None = None,
     isolation: Isolation | None = None,
@@ -148,6 +149,7 @@ def run(
         clock: Time of day and stopwatch; None for the machine's.
         early_stopping: Builds what looks at results as they come in and may drop the rest of the plan (a sequential
             gate). It is called with the plan and each suite's manifest before anything is written.
+        admission: Called likewise; raises to refuse the run before the first episode.
         only: Keys of the episodes to run; None for the whole plan.
         only_clocks: Clocks of the suite whose episodes are run; the policies are asked whether they can do the others.
         isolation: Niceness, CPUs and GPU memory that workers and policy servers are limited to.
@@ -172,6 +174,7 @@ def run(
         address=address,
         resume=resume,
         early_stopping=early_stopping,
+        admission=admission,
         only=only,
         only_clocks=only_clocks,
         isolation=isolation or NO_LIMITS,

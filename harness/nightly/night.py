@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from harness.analysis.paired.pairing import Side, last_status, read_sides, require_same_protocol
+from harness.analysis.paired.pairing import Side, last_status, read_sides
 from harness.errors import EXIT_OK, HarnessError, LedgerError, UsageError
 from harness.gate import GateResult, gate
 from harness.gate.baseline import Baseline, current_baselines, find_baseline, read_baselines, set_baseline
@@ -18,6 +20,8 @@ from harness.nightly.first_night import judge_first_night
 from harness.nightly.upkeep import list_nights
 from harness.notify import News, notify
 from harness.schedule.status import RunStatus
+from harness.schedule.units import EpisodeUnit
+from harness.spec.manifest import manifest_sha256, require_equal_manifests
 from harness.spec.rules import load_rules
 
 REPORT = "gate.md"
@@ -68,20 +72,31 @@ def open_night(night: NightlyRequest, policy: str, now: datetime) -> str:
     return f"{root}/{now:%Y%m%d-%H%M%S}"
 
 
+def admit_night(night: NightlyRequest, plan: Sequence[EpisodeUnit], manifests: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a run of a night asks before its first episode: an `Admission`.
+
+    Raises:
+        UsageError: See `require_known_protocol`.
+    """
+    suites = tuple(sorted({unit.suite for unit in plan}))
+    for nfe in {unit.nfe for unit in plan}:
+        require_known_protocol(night, suites, nfe, manifests)
+
+
 def conclude_night(night: NightlyRequest, out: str, now: datetime, template: str | None) -> NightEnd:
     """Judge a night that has run to its end, keep the verdict beside its ledger, and tell people.
 
     Raises:
+        UsageError: Its protocol or its hardware is not that of the baseline.
         HarnessError: The night cannot be judged.
     """
     root = Location.of(night.root)
     side = _only_side(out)
     if not any(record.name == night.baseline for record in read_baselines(night.root)):
         return _begin_line(night, side, out, now, template, "first night")
-    try:
-        record = find_baseline(night.root, side, night.baseline)
-    except UsageError as error:
-        raise UsageError(f"{error}{_protocol_change(night, side)}") from error
+    key = series_key(side)
+    require_known_protocol(night, key.suites, key.nfe, side.manifests)
+    record = find_baseline(night.root, side, night.baseline)
     base = record.path(root.root)
     if Location.of(base).root == Location.of(out).root:
         raise LedgerError(f"The night {out!r} is itself the baseline {night.baseline!r}, so nothing can be judged.")
@@ -147,22 +162,38 @@ def _begin_line(
     return NightEnd(verdict.exit_code, None, (summary, *fault))
 
 
-def _protocol_change(night: NightlyRequest, side: Side) -> str:
-    """What differs between the protocol of the baseline and tonight's, and what to do; empty when nothing does."""
-    key = series_key(side)
-    for record in reversed(read_baselines(night.root)):
-        same = (record.name, record.suites, record.nfe) == (night.baseline, key.suites, key.nfe)
-        if not same or record.protocol == key.protocol:
-            continue
-        (base, *_) = read_sides(record.path(Location.of(night.root).root), policy=record.policy_id, nfe=record.nfe)
+def require_known_protocol(
+    night: NightlyRequest, suites: Sequence[str], nfe: int | None, manifests: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse a night whose protocol is not that of its baseline; asked before the night begins, and at its end.
+
+    Args:
+        night: What was asked for.
+        suites: LIBERO suites of the night, sorted.
+        nfe: NFE of its policy.
+        manifests: LIBERO suite → protocol manifest that the night has, or is about to have.
+
+    Raises:
+        UsageError: Baselines of these suites and this NFE are all of other protocols; names every key that differs
+            from the last one's, with both values, and what to do.
+    """
+    line = [
+        one for one in read_baselines(night.root) if (one.name, one.suites, one.nfe) == (night.baseline, suites, nfe)
+    ]
+    tonight = {suite: manifests.get(suite, {}) for suite in suites}
+    if not line or manifest_sha256(tonight) in [one.protocol for one in line]:
+        return
+    record = line[-1]
+    (base, *_) = read_sides(record.path(Location.of(night.root).root), policy=record.policy_id, nfe=record.nfe)
+    for suite in suites:
         try:
-            require_same_protocol(base, side)
+            require_equal_manifests(base.manifests.get(suite, {}), tonight[suite])
         except UsageError as error:
-            return (
-                f" The protocol changed: {error} Nights are never compared across protocols; `harness nightly "
-                "--rebase` runs the accepted checkpoint again under the new one."
-            )
-    return ""
+            raise UsageError(
+                f"The protocol changed since the baseline {night.baseline!r} ({record.ledger}), suite {suite}. {error} "
+                "Run `harness nightly --rebase` once: it runs the accepted checkpoint again under the new protocol, "
+                "as the new baseline."
+            ) from error
 
 
 def tell_failure(template: str | None, out: str, policy: str, error: Exception) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import harness
 from harness.cli.app import invoke
 from harness.cluster.ray_session import RaySession
+from harness.errors import UsageError
 from harness.gate import Verdict, gate
 from harness.gate.early_stopping import read_stop_record
 from harness.spec.rules import GateRules, SuccessRule, load_rules
@@ -141,3 +143,12 @@ def test_requests_that_make_no_sense_are_refused_before_anything_is_written(
     assert invoke(["run", str(suite), "--out", str(tmp_path / "out"), *options]) != 0
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_run_that_is_not_admitted_has_written_nothing(suite: Path, tmp_path: Path) -> None:
+    def refuse(plan: object, manifests: Mapping[str, object]) -> None:
+        raise UsageError(f"not under {sorted(manifests)}")
+
+    with pytest.raises(UsageError, match="not under"):
+        harness.run(str(suite), out=tmp_path / "out", workers=1, admission=refuse)
+    assert not (tmp_path / "out" / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,20 @@ from harness.cli.app import invoke
 from harness.errors import NodeError, UsageError
 from harness.gate.baseline import current_baselines, read_baselines
 from harness.nightly import upkeep
-from harness.nightly.night import NightlyRequest, conclude_night, conclude_rebase
+from harness.nightly.night import NightlyRequest, admit_night, conclude_night, conclude_rebase
 from harness.nightly.upkeep import plan_pruning, prune, require_room
+from harness.schedule.units import EpisodeUnit
 
 NOW = datetime(2026, 3, 2, 2, 17, tzinfo=UTC)
 RULES = "name: strict\nsuccess: {margin: 0.05}\nerrors: {max_rate: 0.02}\nfloor: {min_rate: 0.5}\n"
-OTHER = {"suite": "libero_spatial", "max_steps": 280, "settle_steps": 10, "resolution": 256, "version.mujoco": "3.4.0"}
+MANIFEST = {
+    "suite": "libero_spatial",
+    "max_steps": 280,
+    "settle_steps": 10,
+    "resolution": 256,
+    "version.mujoco": "3.3.2",
+}
+OTHER = {**MANIFEST, "version.mujoco": "3.4.0"}
 
 
 @pytest.fixture
@@ -53,8 +62,51 @@ def test_a_new_protocol_is_named_and_a_rebase_offered_never_compared_across(
 ) -> None:
     conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
     out = make_ledger("20260302-021700", ["+" * 100], manifest=OTHER)
-    with pytest.raises(UsageError, match=r"version\.mujoco: '3\.3\.2' against '3\.4\.0'.*--rebase"):
+    with pytest.raises(UsageError, match=r"version\.mujoco: '3\.3\.2' against '3\.4\.0'.*--rebase") as refused:
         conclude_night(night, str(out), NOW, None)
+    assert "baseline set" not in str(refused.value), "what was not judged is not to be accepted"
+
+
+def unit(**columns: Any) -> EpisodeUnit:
+    return EpisodeUnit("pi", columns.get("nfe"), "libero_spatial", 0, 0, 0, "key", "sha")
+
+
+def test_a_new_protocol_ends_the_night_before_its_first_episode(
+    make_ledger: Any,
+    night: NightlyRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
+    make_ledger("20260302-021700", ["+" * 100])
+    make_ledger("20260303-021700", ["+" * 100])
+    ran = []
+
+    def begin(*_: Any, admission: Any, out: str, **__: Any) -> Any:
+        admission([unit()], {"libero_spatial": OTHER})
+        ran.append(out)
+
+    monkeypatch.setattr("harness.evaluation.run", begin)
+    told = f"{sys.executable} -c \"import sys; open(sys.argv[1], 'w').write(sys.argv[2])\" {tmp_path}/told {{verdict}}"
+    argv = ["nightly", "-p", "noop", "--rules", night.rules, "--root", night.root, "--keep", "1", "--notify", told]
+    assert invoke(argv) == 64
+    assert not ran
+    said = capsys.readouterr()
+    assert "version.mujoco: '3.3.2' against '3.4.0'" in said.err
+    assert "--rebase" in said.err
+    assert (tmp_path / "told").read_text() == "ERROR"
+    assert not Path(night.root, "20260302-021700").exists(), "--keep holds however the night ended"
+    assert Path(night.root, "20260301-021700").exists(), "a baseline stays"
+
+
+def test_a_known_protocol_another_nfe_and_a_first_night_are_admitted(make_ledger: Any, night: NightlyRequest) -> None:
+    admit_night(night, [unit()], {"libero_spatial": OTHER})
+    conclude_night(night, str(make_ledger("20260301-021700", ["+" * 100])), NOW, None)
+    admit_night(night, [unit()], {"libero_spatial": MANIFEST})
+    admit_night(night, [unit(nfe=10)], {"libero_spatial": OTHER})
+    with pytest.raises(UsageError, match="The protocol changed"):
+        admit_night(night, [unit()], {"libero_spatial": OTHER})
 
 
 def test_a_rebase_accepts_the_same_checkpoint_under_the_new_protocol_and_no_other(
