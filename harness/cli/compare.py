@@ -45,6 +45,10 @@ def command(
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
     ] = "same",
+    energy: Annotated[
+        Literal["same", "any"],
+        typer.Option(help="Whether energies of two sources, a counter and power × time, may be compared."),
+    ] = "same",
     base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
     clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
     allow: Annotated[
@@ -71,7 +75,13 @@ def command(
 
         choice = Choice(base_policy, base_nfe, policy, nfe, base_clock, clock)
         found = compare(
-            ledgers[0], ledgers[1], choice=choice, seed=seed, across=hardware == "any", allow=(allow,) if allow else ()
+            ledgers[0],
+            ledgers[1],
+            choice=choice,
+            seed=seed,
+            across=hardware == "any",
+            energy=energy,
+            allow=(allow,) if allow else (),
         )
         write_texts(
             [(markdown, lambda: render_comparison_markdown(found)), (json_target(ctx), lambda: render_json(found))]

@@ -70,7 +70,16 @@ def gate(
     given = rules or DEFAULT_RULES
     base, candidate = open_ledger(base), open_ledger(candidate)
     keys = _judged_keys(candidate, given)
-    compared = compare(base, candidate, choice=choice, keys=keys, seed=seed, across=given.across, allow=allow)
+    compared = compare(
+        base,
+        candidate,
+        choice=choice,
+        keys=keys,
+        seed=seed,
+        across=given.across,
+        energy=given.energy.source if given.energy else "same",
+        allow=allow,
+    )
     chosen = choice or Choice()
     _refuse_itself(compared, chosen)
     _refuse_contradictions(compared)
@@ -163,7 +172,9 @@ def judge(
     if rules.memory:
         results.append(judge_memory(rules.memory, samples if on_device is None else ((), on_device)))
     if rules.energy:
-        results.append(judge_energy(rules.energy, limited))
+        ratio = rules.energy.max_ratio is not None
+        sides = (samples[0], limited)
+        results.append(judge_energy(rules.energy, sides, rules.alpha_of(rules.energy) if ratio else 0.0, rules.alpha))
     return results
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.analysis.latency.comparison import Samples, match_samples
+from harness.analysis.latency.comparison import Samples, match_samples, refused_energies
 from harness.analysis.latency.launches import (
     MOST_LAUNCHES,
     WITHIN,
@@ -17,6 +17,8 @@ from harness.analysis.latency.launches import (
     least_samples,
     level,
     level_limits,
+    limits_between,
+    means_level,
     ratio_limits,
 )
 from harness.gate.verdict import RuleResult, Verdict, combine
@@ -79,16 +81,48 @@ def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
     return RuleResult("memory", Verdict.PASS, f"{figures}.")
 
 
-def judge_energy(rule: EnergyRule, samples: Sequence[Samples]) -> RuleResult:
-    """Judge the largest mean energy of a decision over the candidate's configurations."""
-    known = [item for item in samples if item.component == "e2e" and _on(rule, item) and item.energy_j is not None]
+def judge_energy(rule: EnergyRule, samples: Sides, alpha: float, pass_alpha: float) -> RuleResult:
+    """Judge the largest mean energy of a decision over the candidate's configurations, and its ratio to the base's."""
+    base, candidate = ([item for item in side if item.component == "e2e"] for side in samples)
+    known = [item for item in candidate if _applies(rule, item) and item.energy_j is not None]
     if not known:
         nothing = "The candidate's energy was not measured: neither an energy counter nor the power could be read."
         return RuleResult("energy", Verdict.INCONCLUSIVE, nothing)
-    most = max(known, key=lambda item: item.energy_j or 0.0)
-    told = f"{_where(most, most)}: {most.energy_j:.3g} J a decision, mean of {most.latency_ms.size}"
-    verdict = Verdict.FAIL if (most.energy_j or 0.0) > rule.max_j else Verdict.PASS
-    return RuleResult("energy", verdict, f"{told}, limit {rule.max_j:g} J.")
+    judged: list[tuple[Verdict, str]] = []
+    if rule.max_j is not None:
+        most = max(known, key=lambda item: item.energy_j or 0.0)
+        told = f"{_where(most, most)}: {most.energy_j:.3g} J a decision ({most.energy_source}), mean of "
+        verdict = Verdict.FAIL if (most.energy_j or 0.0) > rule.max_j else Verdict.PASS
+        judged.append((verdict, f"{told}{most.latency_ms.size}, limit {rule.max_j:g} J"))
+    if rule.max_ratio is not None:
+        matched = match_samples(base, candidate, across=rule.hardware == ANY_HARDWARE)
+        pairs = [(old, new) for old, new in matched.pairs if old.energies_j and new.energies_j and _applies(rule, new)]
+        if not pairs:
+            nothing = " ".join(matched.refused) or "The energy was not measured on both sides"
+            judged.append((Verdict.INCONCLUSIVE, nothing.rstrip(".")))
+        judged += [_energy_ratio(rule, rule.max_ratio, *pair, alpha / len(pairs), pass_alpha) for pair in pairs]
+    return _worst("energy", judged)
+
+
+def _energy_ratio(
+    rule: EnergyRule, limit: float, old: Samples, new: Samples, alpha: float, pass_alpha: float
+) -> tuple[Verdict, str]:
+    """Judge a ratio of mean energies: a launch a number, as of latency."""
+    refused = refused_energies(old, new)
+    if refused and rule.source != "any":
+        return Verdict.INCONCLUSIVE, f"{_where(old, new)}: {refused} Say `source: any` to compare them all the same"
+    sides = [side.energies_j for side in (old, new)]
+    if min(map(min, sides)) <= 0:
+        return Verdict.INCONCLUSIVE, f"{_where(old, new)}: an energy is 0 J, so there is no ratio"
+    levels = [means_level(side) for side in sides]
+    low, high = limits_between(*levels, alpha, pass_alpha)
+    before, after = (np.exp(one.log) for one in levels)
+    sources = " → ".join(dict.fromkeys(str(side.energy_source) for side in (old, new)))
+    figures = (
+        f"{_where(old, new)}: {before:.3g} → {after:.3g} J a decision ({sources}), ratio {after / before:.3f} "
+        f"(bounds {_bound(low)} … {_bound(high)}, {_basis(0.5, old.launches, new.launches)}), limit {limit:g}"
+    )
+    return _against(low, high, limit, figures, "too near to tell; more launches would (probe with --launches)")
 
 
 def _peaks(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, tuple[int, int]]:
@@ -174,7 +208,7 @@ def _worst(rule: str, judged: Sequence[tuple[Verdict, str]]) -> RuleResult:
     return RuleResult(rule, verdict, f"{shown}.")
 
 
-def _applies(rule: LatencyRule | BudgetRule, item: Samples) -> bool:
+def _applies(rule: LatencyRule | BudgetRule | EnergyRule, item: Samples) -> bool:
     return rule.nfe in (None, item.nfe) and _on(rule, item)
 
 

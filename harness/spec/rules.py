@@ -165,10 +165,33 @@ class MemoryRule(SpecModel):
 class EnergyRule(SpecModel):
     """Energy of one decision of the candidate's probes."""
 
-    max_j: Annotated[float, Field(gt=0)]
+    max_j: Annotated[float, Field(gt=0)] | None = None
     """Largest tolerated mean, joules."""
+    max_ratio: Annotated[float, Field(gt=0)] | None = None
+    """Largest tolerated ratio candidate / base of the mean."""
+    nfe: Annotated[int, Field(ge=1)] | None = None
+    """Only at this NFE; unset: at every one measured."""
     hardware: str | None = None
-    """Only on this hardware; unset: on every one measured."""
+    """Only on this hardware; unset: on every one measured. "any", of the ratio: one machine may be compared with
+    another."""
+    source: Literal["same", "any"] = "same"
+    """Of the ratio: "any": an energy that a counter measured may be compared with power × time."""
+    alpha: Alpha | None = None
+    """Share of the gate's alpha for the ratio's alarm."""
+
+    @model_validator(mode="after")
+    def _require_a_limit(self) -> EnergyRule:
+        if self.max_j is None and self.max_ratio is None:
+            raise ValueError("the energy rule states neither max_j nor max_ratio")
+        if self.max_ratio is None and (self.alpha is not None or self.source == "any"):
+            raise ValueError("energy.alpha and energy.source belong to max_ratio, which is not stated")
+        return self
+
+
+type AlarmRule = (
+    SuccessRule | ScoreRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule | EnergyRule
+)
+"""A rule that can raise a false alarm by chance."""
 
 
 class GateRules(SpecModel):
@@ -251,10 +274,20 @@ class GateRules(SpecModel):
     def alarms(
         self,
     ) -> tuple[
-        SuccessRule | ScoreRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule, ...
+        SuccessRule
+        | ScoreRule
+        | TaskRule
+        | FloorRule
+        | TooGoodRule
+        | ErrorRule
+        | LatencyRule
+        | BudgetRule
+        | EnergyRule,
+        ...,
     ]:
         """The rules that can raise a false alarm by chance."""
-        singles = (self.success, self.score, self.per_task, self.floor, self.too_good, self.errors)
+        energy = self.energy if self.energy and self.energy.max_ratio is not None else None
+        singles = (self.success, self.score, self.per_task, self.floor, self.too_good, self.errors, energy)
         return (*(rule for rule in singles if rule is not None), *self.latency, *self.budgets)
 
     @property
@@ -275,8 +308,8 @@ class GateRules(SpecModel):
     @property
     def across(self) -> bool:
         """Whether any rule compares one machine with another."""
-        named = [rule.hardware for rule in self.latency] + ([self.memory.hardware] if self.memory else [])
-        return ANY_HARDWARE in named
+        singles = [rule for rule in (self.memory, self.energy) if rule is not None]
+        return ANY_HARDWARE in [rule.hardware for rule in (*self.latency, *singles)]
 
     def alpha_of(self, rule: object) -> float:
         """A rule's share of the gate's alpha: its own, or an equal part of what the stated ones leave."""

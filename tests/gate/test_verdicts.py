@@ -17,6 +17,7 @@ from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
 from harness.spec.rules import (
     BudgetRule,
+    EnergyRule,
     ErrorRule,
     FloorRule,
     GateRules,
@@ -360,6 +361,38 @@ def test_memory_has_a_ratio_and_a_limit(make_ledger: Any) -> None:
     new = make_ledger("b", ["+"], latency=samples([1.0], memory_bytes=2 * 2**30))
     assert verdicts(gate(base, new, GateRules(memory=MemoryRule(max_ratio=1.5))))["memory"] == "FAIL"
     assert verdicts(gate(base, new, GateRules(memory=MemoryRule(max_gib=4))))["memory"] == "PASS"
+
+
+def test_energy_has_a_ratio_over_launches_and_a_limit(make_ledger: Any) -> None:
+    base = make_ledger("base", {}, latency=launched(10, energy_j=2.0))
+    for name, joules, expected in (("same", 2.0, "PASS"), ("hungry", 2.6, "FAIL")):
+        new = make_ledger(name, {}, latency=launched(10, energy_j=joules))
+        result = gate(base, new, GateRules(energy=EnergyRule(max_ratio=1.1)))
+        assert verdicts(result)["energy"] == expected
+        assert f"ratio {joules / 2:.3f}" in reason(result, "energy")
+    both = GateRules(energy=EnergyRule(max_j=1.0, max_ratio=1.1))
+    assert verdicts(gate(base, make_ledger("b", {}, latency=launched(10, energy_j=2.0)), both))["energy"] == "FAIL"
+    one = make_ledger("one", {}, latency=samples(noise(10), launch=0, energy_j=2.1))
+    result = gate(base, one, GateRules(energy=EnergyRule(max_ratio=1.1)))
+    assert verdicts(result)["energy"] == "INCONCLUSIVE", "one launch decides nothing near the limit"
+
+
+def test_energies_of_two_sources_are_compared_only_by_whoever_says_so(make_ledger: Any) -> None:
+    """A counter beside the power that a sensor read: they cover different parts of a machine."""
+    counted = make_ledger("base", {}, latency=launched(10, energy_j=2.0, telemetry_source="energy_j=nvml"))
+    sensed = make_ledger("new", {}, latency=launched(10, energy_j=2.0, telemetry_source="power_w=ina,energy_j=power_w"))
+    result = gate(counted, sensed, GateRules(energy=EnergyRule(max_ratio=1.2)))
+    assert verdicts(result)["energy"] == "INCONCLUSIVE"
+    assert "counter (base) and power × time (candidate)" in reason(result, "energy")
+    (compared,) = result.comparison.latency
+    assert compared.energy_ratio is None
+    assert "--energy any" in " ".join(result.comparison.notices)
+    asked = gate(counted, sensed, GateRules(energy=EnergyRule(max_ratio=1.2, source="any")))
+    assert verdicts(asked)["energy"] == "PASS"
+    assert "counter → power × time" in reason(asked, "energy")
+    assert asked.comparison.latency[0].energy_ratio == pytest.approx(1.0)
+    power_alone = make_ledger("p", {}, latency=launched(10, power_w=200.0))
+    assert gate(power_alone, sensed, GateRules(energy=EnergyRule(max_ratio=1.2))).comparison.latency[0].energy_ratio
 
 
 def test_a_run_stopped_by_a_gate_needs_sequential_rules(make_ledger: Any) -> None:

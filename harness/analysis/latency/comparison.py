@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis.intervals import Floats
-from harness.analysis.latency.energy import energy_of
-from harness.analysis.latency.launches import Launches, by_launch, compare_quantile
+from harness.analysis.latency.energy import EnergySource, energies_of
+from harness.analysis.latency.launches import LAUNCH, Launches, by_launch, compare_quantile
 from harness.analysis.latency.machine import Machine, with_machines
 from harness.analysis.latency.ratios import QuantileRatio, slower_probability
 from harness.ledger import Ledger, open_ledger
 
 _COLUMNS = [
     *("run_id", "node_id", "hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "component", "sample"),
-    *("latency_ms", "power_w", "energy_j", "throttled", "memory_bytes", "launch"),
+    *("latency_ms", "power_w", "energy_j", "telemetry_source", "throttled", "memory_bytes", "launch"),
 ]
 _PLACE = ["policy_id", "nfe", "batch_size", "component"]
 _MACHINE = ["hardware", "model"]
@@ -47,6 +48,10 @@ class Samples:
     """Energy of one pass, joules, as `energy_of` tells it; None where neither energy nor power was read."""
     memory_bytes: int | None
     """Peak memory; None where it was not read."""
+    energy_source: EnergySource | None = None
+    """Where the energy comes from; None without any."""
+    energies_j: tuple[float, ...] = ()
+    """Mean energy of each launch that has one."""
 
     @property
     def hardware(self) -> str | None:
@@ -75,11 +80,18 @@ class LatencyComparison:
     p99: QuantileRatio
     slower: float | None
     """Probability that a random sample of the candidate exceeds a random one of the base; None from too few."""
+    energy: Literal["same", "any"] = "same"
+    """Whether energies of two sources are compared."""
+
+    @property
+    def energy_refused(self) -> str | None:
+        """Why there is no ratio of energies though both sides have one; None where there is, or one side has none."""
+        return None if self.energy == "any" else refused_energies(self.base, self.candidate)
 
     @property
     def energy_ratio(self) -> float | None:
-        """Energy of the candidate over that of the base."""
-        return _ratio(self.base.energy_j, self.candidate.energy_j)
+        """Energy of the candidate over that of the base; None where they come from two sources and nobody asked."""
+        return None if self.energy_refused else _ratio(self.base.energy_j, self.candidate.energy_j)
 
     @property
     def memory_ratio(self) -> float | None:
@@ -117,6 +129,7 @@ def compare_latency(
     candidate_variant: Wanted = (None, None),
     confidence: float = 0.95,
     across: bool = False,
+    energy: Literal["same", "any"] = "same",
 ) -> tuple[list[LatencyComparison], list[str]]:
     """Compare every component that both ledgers measured.
 
@@ -132,12 +145,22 @@ def compare_latency(
         candidate_variant: Only this (policy_id, NFE) of the candidate.
         confidence: Level of the intervals, two-sided.
         across: Whether one machine of the base may meet another of the candidate.
+        energy: Whether energies of two sources are compared.
 
     Returns:
         The comparisons, and a sentence for every two machines that were not compared.
     """
     matched = match_samples(read_samples(base, base_variant), read_samples(candidate, candidate_variant), across=across)
-    return [_compare(first, second, rng, confidence) for first, second in matched.pairs], list(matched.refused)
+    found = [replace(_compare(*pair, rng, confidence), energy=energy) for pair in matched.pairs]
+    return found, list(matched.refused)
+
+
+def refused_energies(base: Samples, candidate: Samples) -> str | None:
+    """Why two energies are not compared unless somebody asks; None where they may be, or one is not known."""
+    sources = base.energy_source, candidate.energy_source
+    if None in sources or sources[0] == sources[1]:
+        return None
+    return f"Energies of two sources are not compared: {sources[0]} (base) and {sources[1]} (candidate)."
 
 
 def _compare(base: Samples, candidate: Samples, rng: np.random.Generator, confidence: float) -> LatencyComparison:
@@ -217,6 +240,8 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
 
     memory = group["memory_bytes"].max()
+    energies, source = energies_of(group)
+    by_process = energies.groupby([group.loc[energies.index, name] for name in LAUNCH], dropna=False).mean()
     return Samples(
         machine=Machine(text("hardware"), text("model")),
         policy_id=text("policy_id"),
@@ -227,7 +252,9 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         component=str(key["component"]),
         launches=by_launch(group),
         throttled=int(group["throttled"].dropna().astype(bool).sum()),
-        energy_j=energy_of(group),
+        energy_j=float(energies.mean()) if source else None,
+        energy_source=source,
+        energies_j=tuple(by_process.tolist()),
         memory_bytes=None if pd.isna(memory) else int(memory),
     )
 

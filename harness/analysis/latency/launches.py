@@ -106,6 +106,15 @@ def level_of(logs: Floats) -> Level:
     return Level(float(logs.mean()), float(logs.var(ddof=1)) / n, n - 1.0, n)
 
 
+def means_level(means: Sequence[float]) -> Level:
+    """What the mean of something in each launch, above 0, says of it: as `level` says it of a quantile.
+
+    With one launch the spread of medians between launches is assumed.
+    """
+    logs = np.log(np.asarray(means, dtype=float))
+    return level_of(logs) if logs.size > 1 else Level(float(logs[0]), assumed_spread(0.5) ** 2, np.inf, 1)
+
+
 def _log_quantile(samples: Floats, quantile: float) -> float:
     value = float(np.quantile(samples, quantile, method=METHOD))
     return float(np.log(value)) if value > 0 else np.nan

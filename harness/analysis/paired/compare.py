@@ -39,6 +39,9 @@ from harness.notebook import ShownInNotebooks
 HOW_ACROSS = "Probe both on one machine, or say `--hardware any` (in a rule of a gate, `hardware: any`)."
 """What to do about two machines."""
 
+HOW_ENERGY = "Probe both with one kind of meter, or say `--energy any` (in a rule of a gate, `source: any`)."
+"""What to do about two sources of an energy."""
+
 LEAST_FLIPS = 0.01
 """Share of flips that is supposed of pairs to come where fewer were seen."""
 
@@ -203,6 +206,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     across: bool = False,
+    energy: Literal["same", "any"] = "same",
     allow: Collection[str] = (),
 ) -> Comparison:
     """Compare two ledgers, pairing episodes by key.
@@ -215,6 +219,7 @@ def compare(
         confidence: Level of every interval, two-sided.
         seed: Of the latency bootstrap.
         across: Whether latency, energy and memory of two machines may be compared.
+        energy: Whether energies of two sources, a counter and power × time, may be compared.
         allow: "clock": rows of two clocks may be paired.
 
     Raises:
@@ -241,7 +246,9 @@ def compare(
         candidate_variant=(chosen.policy, chosen.nfe),
         confidence=confidence,
         across=across,
+        energy=energy,
     )
+    energies = dict.fromkeys(f"{one.energy_refused} {HOW_ENERGY}" for one in latency if one.energy_refused)
     if not matched and not latency:
         told = " ".join([*refused, HOW_ACROSS]) if refused else "No latency of the same NFE, batch size and component."
         raise UsageError(
@@ -259,7 +266,11 @@ def compare(
         ),
         latency=tuple(latency),
         confidence=confidence,
-        notices=(*_notices(base, candidate, matched), *(f"{sentence} {HOW_ACROSS}" for sentence in refused)),
+        notices=(
+            *_notices(base, candidate, matched),
+            *(f"{sentence} {HOW_ACROSS}" for sentence in refused),
+            *energies,
+        ),
     )
 
 

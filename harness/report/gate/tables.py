@@ -358,9 +358,17 @@ def _latency(item: LatencyComparison) -> tuple[str, ...]:
         _ratio(item.p99),
         NONE if item.slower is None else percent(item.slower),
         probability(item.median.p),
-        _change(item.base.energy_j, item.candidate.energy_j, 1, "J"),
+        _energy(item),
         _change(item.base.memory_bytes, item.candidate.memory_bytes, 2**30, "GiB"),
     )
+
+
+def _energy(item: LatencyComparison) -> str:
+    old, new = item.base.energy_source, item.candidate.energy_source
+    if old == new or None in (old, new):
+        return _change(item.base.energy_j, item.candidate.energy_j, 1, "J")
+    sides = " → ".join(f"{number(side.energy_j)} J ({side.energy_source})" for side in (item.base, item.candidate))
+    return f"{sides}, not compared" if item.energy_refused else sides
 
 
 def _where(item: LatencyComparison) -> str:
