@@ -17,7 +17,14 @@ from harness.gate.device import samples_on_device
 from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.pairs import PairTable
-from harness.gate.speed import judge_budget, judge_energy, judge_memory, judge_ratio, latency_rule_name
+from harness.gate.speed import (
+    judge_budget,
+    judge_energy,
+    judge_memory,
+    judge_ratio,
+    latency_rule_name,
+    require_known_hardware,
+)
 from harness.gate.stopping import decide_look
 from harness.gate.success import judge_success
 from harness.gate.verdict import RuleResult, Verdict, verdict_of
@@ -88,6 +95,7 @@ def gate(
         read_samples(candidate, (chosen.policy, chosen.nfe)),
     )
     on_device = None if device is None else samples_on_device(open_ledger(device), candidate, compared.success)
+    require_known_hardware(given, *samples, () if on_device is None else on_device.samples)
     results = judge(compared, samples, given, None if on_device is None else on_device.samples)
     results += [] if on_device is None else [on_device.told]
     return GateResult(verdict_of(results), tuple(results), compared, given)
@@ -163,7 +171,8 @@ def judge(
     results = _judge_episodes(comparison.success, rules)
     if _is_never_timed(comparison.success) and not any(samples):
         results += [
-            RuleResult(latency_rule_name(rule), Verdict.PASS, NEVER_TIMED, reported=True) for rule in rules.latency
+            RuleResult(latency_rule_name(rule), Verdict.INCONCLUSIVE, NEVER_TIMED, reported=True)
+            for rule in rules.latency
         ]
     else:
         results += [judge_ratio(rule, samples, rules.alpha_of(rule), rules.alpha) for rule in rules.latency]

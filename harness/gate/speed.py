@@ -21,13 +21,39 @@ from harness.analysis.latency.launches import (
     means_level,
     ratio_limits,
 )
+from harness.errors import SpecError, UsageError, unknown_name
 from harness.gate.verdict import RuleResult, Verdict, combine
-from harness.spec.rules import ANY_HARDWARE, BudgetRule, EnergyRule, LatencyRule, MemoryRule
+from harness.spec.profile import load_profile, profile_names
+from harness.spec.rules import ANY_HARDWARE, BudgetRule, EnergyRule, GateRules, LatencyRule, MemoryRule
 
 GIB = 2**30
 
 Sides = tuple[Sequence[Samples], Sequence[Samples]]
 """Latency samples of base and candidate."""
+
+
+def require_known_hardware(rules: GateRules, *sides: Sequence[Samples]) -> None:
+    """Refuse rules about a machine that nobody knows: what they ask would never be judged.
+
+    Args:
+        rules: The rules.
+        sides: Samples of base, candidate and device.
+
+    Raises:
+        UsageError: A rule's `hardware` is neither a profile, nor measured here; the nearest name is suggested.
+    """
+    measured = {item.hardware for side in sides for item in side if item.hardware is not None}
+    singles = [rule for rule in (rules.memory, rules.energy) if rule is not None]
+    for rule in (*rules.latency, *rules.budgets, *singles):
+        if rule.hardware in (None, ANY_HARDWARE, *measured):
+            continue
+        try:
+            load_profile(rule.hardware)
+        except SpecError:
+            raise
+        except UsageError:
+            known = {ANY_HARDWARE, *measured, *profile_names()}
+            raise unknown_name("hardware of a rule", rule.hardware, known) from None
 
 
 def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: float) -> RuleResult:
@@ -41,7 +67,7 @@ def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: flo
         nothing = f"Both sides have no samples of {rule.component} in common."
         return RuleResult(name, Verdict.INCONCLUSIVE, " ".join(matched.refused) or nothing)
     if rule.when == "decidable" and (said := _undecidable(rule, chosen, pass_alpha)):
-        return RuleResult(name, Verdict.PASS, said, reported=True)
+        return RuleResult(name, Verdict.INCONCLUSIVE, said, reported=True)
     return _worst(name, [_ratio(rule, *pair, alpha / len(chosen), pass_alpha) for pair in chosen])
 
 

@@ -232,11 +232,23 @@ def _collapsed(judged: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: fl
 
 def _floor(evidence: Evidence, rule: FloorRule, alpha: float, pass_alpha: float) -> Judgement:
     counts = evidence.counts
-    solved = counts.both + counts.gained
-    figures = f"the candidate solves {solved} of {counts.n}; the floor is {rule.min_rate:.1%}"
-    if rate_interval(solved, counts.n, 1 - 2 * alpha).high < rule.min_rate:
+    return judge_floor(counts.both + counts.gained, counts.n, rule.min_rate, alpha, pass_alpha)
+
+
+def judge_floor(solved: int, n: int, min_rate: float, alpha: float, pass_alpha: float) -> Judgement:
+    """Whether a success rate is shown to reach a floor, or to miss it, by one-sided Clopper-Pearson bounds.
+
+    Args:
+        solved: Episodes that were solved.
+        n: Episodes.
+        min_rate: The floor, as a fraction.
+        alpha: Error of a FAIL.
+        pass_alpha: Error of a PASS.
+    """
+    figures = f"the candidate solves {solved} of {n}; the floor is {min_rate:.1%}"
+    if rate_interval(solved, n, 1 - 2 * alpha).high < min_rate:
         return Verdict.FAIL, f"{figures}, which it truly misses (at {1 - alpha:.4g})."
-    if rate_interval(solved, counts.n, 1 - 2 * pass_alpha).low >= rule.min_rate:
+    if rate_interval(solved, n, 1 - 2 * pass_alpha).low >= min_rate:
         return Verdict.PASS, f"{figures}, which it truly reaches (at {1 - pass_alpha:.4g})."
     return Verdict.INCONCLUSIVE, f"{figures}: too near to tell with so many episodes."
 

@@ -159,6 +159,8 @@ class MemoryRule(SpecModel):
     def _require_a_limit(self) -> MemoryRule:
         if self.max_ratio is None and self.max_gib is None:
             raise ValueError("the memory rule states neither max_ratio nor max_gib")
+        if self.hardware is not None and self.max_ratio is None:
+            raise ValueError("memory.hardware belongs to max_ratio, which is not stated")
         return self
 
 
@@ -188,6 +190,9 @@ class EnergyRule(SpecModel):
         return self
 
 
+MOST_LOOKS = 100
+"""More rounds than that are a slip: `anytime` is for a look after every pair."""
+
 type AlarmRule = (
     SuccessRule | ScoreRule | TaskRule | FloorRule | TooGoodRule | ErrorRule | LatencyRule | BudgetRule | EnergyRule
 )
@@ -210,9 +215,9 @@ class GateRules(SpecModel):
     cluster: Literal["init_state", "task"] | None = None
     """What is sampled, so what verdicts are about. Unset: these episodes, every pair independent. "init_state": init
     states like these, whose trials may be alike. "task": tasks like these. Needs design "fixed"."""
-    looks: Annotated[int, Field(ge=1)] = 10
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)] = 10
     """Rounds of a sequential design: after each, all tasks equally far, the evidence is weighed. More looks stop sooner
-    but let workers change task more often, which costs seconds each time."""
+    but let workers change task more often, which costs seconds each time; a task has no more rounds than episodes."""
     pairs: PairRule = PairRule()
     """How much has to be paired."""
     success: SuccessRule | None = None
@@ -263,6 +268,7 @@ class GateRules(SpecModel):
                 f"design is {self.design}, whose looks weigh single pairs, but cluster is {self.cluster}; "
                 "set design to fixed"
             )
+        self._refuse_ignored()
         stated = sum(rule.alpha or 0.0 for rule in self.alarms)
         if stated > self.alpha * (1 + 1e-9):
             raise ValueError(f"the rules' own alphas add up to {stated:g}, more than the gate's alpha {self.alpha:g}")
@@ -318,6 +324,22 @@ class GateRules(SpecModel):
             return float(own)
         stated = sum(other.alpha or 0.0 for other in self.alarms)
         return (self.alpha - stated) / sum(other.alpha is None for other in self.alarms)
+
+    def _refuse_ignored(self) -> None:
+        """Refuse keys that nothing would come of."""
+        if "looks" in self.model_fields_set and self.design != "sequential":
+            raise ValueError(
+                f"looks is {self.looks}, but design is {self.design}, which plans none; set design to sequential, or "
+                "leave looks out"
+            )
+        episodes = (self.success, self.score, self.per_task, self.floor, self.too_good, self.errors)
+        if "pairs" in self.model_fields_set and not any(episodes):
+            raise ValueError("pairs is about episodes, but no rule is; leave it out, or state success, floor, …")
+        if self.cluster == "task" and self.per_task:
+            raise ValueError(
+                "per_task judges each task, but cluster is task, and one cluster shows nothing: no task would ever be "
+                "judged; leave one of the two out"
+            )
 
     def _refuse_repeats(self) -> None:
         for what, keys in (

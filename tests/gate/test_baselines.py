@@ -81,6 +81,19 @@ def test_the_gate_looks_its_baseline_up(make_ledger: Any, tmp_path: Path, capsys
     assert invoke(["gate", str(bad)]) == 64
 
 
+def test_baselines_of_two_protocols_are_told_apart(
+    make_ledger: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, mujoco in (("old", "3.3.2"), ("new", "3.4.0")):
+        make_ledger(name, ["+" * 5], manifest={"suite": "libero_spatial", "version.mujoco": mujoco})
+        set_baseline(tmp_path, name, NOW)
+    records = read_baselines(tmp_path)
+    assert len({record.protocol[:8] for record in records}) == 2
+    assert invoke(["baseline", "show", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(record.protocol[:8] in out for record in records)
+
+
 def nights(make_ledger: Any, failures: list[int]) -> None:
     for day, lost in enumerate(failures):
         outcomes = ["+" * (200 - lost) + "-" * lost]

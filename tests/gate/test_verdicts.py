@@ -308,6 +308,7 @@ def test_a_quantile_is_judged_where_the_base_s_own_launches_can_tell_and_reporte
         new = make_ledger(f"new {spread} {slow}", [], latency=launched(100 * slow, spread))
         (found,) = [one for one in gate(base, new, rules).results if one.rule == "latency e2e p99"]
         assert found.shown == expected
+        assert found.verdict is not Verdict.PASS or expected == "PASS", "what is not judged is no PASS"
     assert found.reason.startswith("Reported, not judged: the base cannot tell 1.25 from 1 (its launches differ by ")
     # What is only reported neither passes nor fails anything.
     only = GateRules(latency=(LatencyRule(quantile=0.99, max_ratio=1.25, when="decidable"),))
@@ -328,6 +329,25 @@ def test_two_machines_are_compared_only_by_whoever_says_so(make_ledger: Any) -> 
     result = gate(base, new, told)
     assert set(verdicts(result).values()) == {"PASS"}
     assert "h100 → orin" in reason(result, "latency e2e p50")
+
+
+@pytest.mark.parametrize("kind", ["latency", "budgets", "memory", "energy"])
+def test_a_rule_about_a_machine_that_nobody_knows_is_a_mistake(make_ledger: Any, kind: str) -> None:
+    """A typo would leave the rule undecided for ever."""
+    limit = {"latency": {"max_ratio": 2}, "budgets": {"hz": 1}, "memory": {"max_ratio": 2}, "energy": {"max_j": 9}}[
+        kind
+    ]
+
+    def rules(hardware: str) -> GateRules:
+        stated = {**limit, "hardware": hardware}
+        return GateRules.model_validate({kind: [stated] if kind in ("latency", "budgets") else stated})
+
+    columns = {"energy_j": 1.0, "memory_bytes": 2**30}
+    base, new = (make_ledger(name, {}, latency=launched(10, **columns)) for name in ("base", "new"))
+    with pytest.raises(UsageError, match="'none'"):
+        gate(base, new, rules("none"))
+    assert gate(base, new, rules("h100")).verdict is Verdict.PASS
+    assert gate(base, new, rules("a100-sxm-80gb")).verdict is Verdict.INCONCLUSIVE, "known, and not measured here"
 
 
 def test_ten_hertz_is_a_budget_of_100_ms_for_p99(make_ledger: Any) -> None:

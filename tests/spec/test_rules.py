@@ -50,6 +50,14 @@ def test_a_stated_alpha_is_kept_and_the_rest_is_shared() -> None:
         ({"budgets": [{"quantile": 0.5, "max_ms": 90}, {"quantile": 0.99, "max_ms": 80}]}, "never limits anything"),
         ({"memory": {}}, "neither max_ratio nor max_gib"),
         ({"latency": [{"component": "brain", "max_ratio": 1.1}]}, "e2e"),
+        ({"success": SUCCESS, "looks": 5}, "looks is 5, but design is fixed"),
+        ({"success": SUCCESS, "looks": 5, "design": "anytime"}, "looks is 5, but design is anytime"),
+        ({"success": SUCCESS, "looks": 10_000, "design": "sequential"}, "less than or equal to 100"),
+        ({"budgets": [{"hz": 10}], "pairs": {"min": 50}}, "pairs is about episodes"),
+        ({"success": SUCCESS, "per_task": {"cliff": 0.5}, "cluster": "task"}, "one cluster shows nothing"),
+        ({"memory": {"max_gib": 4, "hardware": "orin"}}, "memory.hardware belongs to max_ratio"),
+        ({"energy": {}}, "neither max_j nor max_ratio"),
+        ({"energy": {"max_j": 1, "source": "any"}}, "belong to max_ratio"),
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(tmp_path: Path, rules: dict[str, Any], message: str) -> None:
