@@ -31,6 +31,11 @@ BENCHMARK: Condition = "as benchmarked"
 TRIALS: tuple[Condition, ...] = ("sampled placements", "blank instruction", "shuffled instruction")
 """What a claim is put to beside its benchmark."""
 
+LANGUAGE_MARGIN = 0.1
+"""Without its words a policy that loses less than this, as a fraction, is said not to need them."""
+
+Answer = Literal["yes", "no", "undecided"]
+
 Outcome = Literal["survives", "not shown", "reversed", "missing"]
 
 
@@ -86,6 +91,22 @@ class LanguageCheck:
     def needs_words(self, alpha: float) -> bool:
         """Whether it is shown to solve less without its words."""
         return self.p <= alpha
+
+    def answer(self, alpha: float) -> Answer:
+        """Whether it needs its words, as far as these pairs can tell."""
+        if self.needs_words(alpha):
+            return "yes"
+        spared = self.counts.n > 0 and self.difference.low > -LANGUAGE_MARGIN
+        return "no" if spared and self.enough_to_lose else "undecided"
+
+    @property
+    def enough_to_lose(self) -> bool:
+        """Whether it solves so much with its own words that a drop of the margin could show."""
+        return self.counts.both + self.counts.lost > LANGUAGE_MARGIN * self.counts.n
+
+    def needed(self, alpha: float) -> int | None:
+        """Pairs that show a drop of the margin with 80 %; None beyond counting."""
+        return pairs_needed(LANGUAGE_MARGIN, max(self.counts.discordance, LANGUAGE_MARGIN), alpha)
 
 
 @dataclass(frozen=True)
@@ -145,6 +166,12 @@ def audit(sides: Sequence[Side], choice: ClaimChoice | None = None, alpha: float
     by_condition: dict[Condition, list[Side]] = {}
     for side in sides:
         by_condition.setdefault(condition_of(side), []).append(side)
+    if BENCHMARK not in by_condition:
+        listing = "; ".join(f"{one.path}: {condition_of(one)}" for one in {side.path: side for side in sides}.values())
+        raise UsageError(
+            f"None of these ledgers was run as the benchmark is ({listing or 'they hold no episodes'}). There a gain "
+            "is claimed: give the ledger of both policies with the benchmark's own placements and words too."
+        )
     compared = [_claimed(*pair, fixed=choice is not None) for pair in _pairs(by_condition.get(BENCHMARK, []), choice)]
     adjusted = holm([one.overall.p for one in compared])
     claims = [

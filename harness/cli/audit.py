@@ -32,6 +32,10 @@ OPTIONS = {
 """Condition → options of `harness run` that make its ledger."""
 
 
+PLACEHOLDER = "PATH/TO/"
+"""Begin of what stands for the path of a suite's file."""
+
+
 def command(
     ctx: typer.Context,
     ledgers: Annotated[
@@ -78,6 +82,8 @@ def command(
         screen.say("Not run yet; the ledgers of these commands answer it:")
         for line in missing:
             screen.say(f"  {line}")
+        if any(PLACEHOLDER in line for line in missing):
+            screen.say(f"{PLACEHOLDER}…: the suite was given as a file, whose path no ledger keeps; put it there.")
     if chosen is not None:
         raise typer.Exit(_exit_code(found.claims[0]))
 
@@ -125,13 +131,18 @@ def _spec(side: Side) -> str:
 
 
 def _suite(ledger: str) -> str:
-    """Name of the suite that a ledger was run with; a placeholder when it does not say."""
+    """How the suite of a ledger is given to `harness run`; a placeholder where that is not known.
+
+    A ledger holds the suite's text and not the path of its file: a suite that cannot be had by its name was a file.
+    """
     import yaml
 
     from harness.ledger import open_ledger
+    from harness.spec.resolve import names
 
     for text in reversed(open_ledger(ledger).rows("runs")["suite"].to_pylist()):
         data = yaml.safe_load(text or "")
         if isinstance(data, dict) and data.get("name"):
-            return str(data["name"])
+            name = str(data["name"])
+            return name if name in names("suites") else f"{PLACEHOLDER}{name}.yaml"
     return "SUITE"

@@ -11,6 +11,7 @@ from harness.analysis.audit import Audit, ClaimChoice, audit, condition_of
 from harness.analysis.paired.pairing import read_sides
 from harness.cli.app import invoke
 from harness.errors import UsageError
+from harness.ledger import LedgerWriter
 from harness.report.gate.audit import audit_findings
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.protocol import SAMPLED, Protocol
@@ -83,7 +84,48 @@ def test_each_trial_survives_or_does_not_or_is_missing(make_ledger: Any, good: P
     }
     said = " ".join(audit_findings(found))
     assert "good over bad: under blank instruction the gain is not shown" in said
-    assert "bad is not shown to need its words" in said
+    assert "bad (blank instruction) solves as much without its words, within 10 points" in said
+
+
+@pytest.mark.parametrize(
+    ("own", "blank", "answer", "said"),
+    [
+        ("+" * 95 + "-" * 5, "+" * 95 + "-" * 5, "no", "says nothing about language"),
+        ("+" * 95 + "-" * 5, "+" * 40 + "-" * 60, "yes", ""),
+        ("++", "--", "undecided", "undecided over 2 pairs; a drop of 10 points takes about"),
+        ("-" * 100, "-" * 100, "undecided", "solves 0 of 100 with its own words: too little to lose"),
+    ],
+)
+def test_of_language_nothing_is_said_without_the_power_to(
+    make_ledger: Any, bad: Path, own: str, blank: str, answer: str, said: str
+) -> None:
+    ledgers = [
+        bad,
+        make_ledger("own", [own], policy="mine", manifest=OWN),
+        make_ledger("mine-blank", [blank], policy="mine", manifest=BLANK),
+    ]
+    found = audited(ledgers)
+    (check,) = found.language
+    assert check.answer(0.05) == answer
+    sentences = [sentence for sentence in audit_findings(found) if sentence.startswith("mine (")]
+    assert [said in sentence for sentence in sentences] == ([True] if said else [])
+
+
+def test_without_the_benchmark_itself_there_is_no_claim_to_audit(make_ledger: Any) -> None:
+    paths = [make_ledger(name, [GOOD], policy=name, manifest=ELSEWHERE) for name in ("a", "b")]
+    with pytest.raises(UsageError, match=r"None of these ledgers was run as the benchmark is \(.*: sampled placements"):
+        audited(paths)
+    with pytest.raises(UsageError, match="None of these ledgers was run as the benchmark is"):
+        audited(paths, base=PolicyAtNfe("a", None), candidate=PolicyAtNfe("b", None))
+
+
+def test_a_suite_that_was_a_file_is_named_as_one(good: Path, bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, name in ((good, "mine-own"), (bad, "mine-own")):
+        LedgerWriter(path).append("runs", [{"run_id": f"run-{path.name}", "suite": f"name: {name}"}])
+    assert invoke(["audit", str(good), str(bad)]) == 0
+    printed = capsys.readouterr().out
+    assert "harness run PATH/TO/mine-own.yaml -p" in printed
+    assert "whose path no ledger keeps" in printed
 
 
 def test_a_stated_claim_is_audited_as_it_was_stated(good: Path, bad: Path) -> None:

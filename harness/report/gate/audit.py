@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from harness.analysis.audit import Audit, GainClaim, LanguageCheck, Trial
+from harness.analysis.audit import LANGUAGE_MARGIN, Audit, GainClaim, LanguageCheck, Trial
 from harness.analysis.paired.compare import SuccessComparison
 from harness.report.format import NONE, count, percent, points, probability
 from harness.report.markdown import escape_markdown, table_markdown
@@ -30,11 +30,26 @@ def audit_findings(found: Audit) -> Iterator[str]:
             if trial.outcome in ("not shown", "reversed"):
                 yield f"{_named(claim)}: under {trial.condition} the gain is {trial.outcome}."
     for check in found.language:
-        if not check.needs_words(found.alpha):
-            yield (
-                f"{check.side.label} is not shown to need its words ({check.condition}): its score on these tasks says "
-                "nothing about language."
-            )
+        yield from _words(check, found.alpha)
+
+
+def _words(check: LanguageCheck, alpha: float) -> Iterator[str]:
+    name, answer, counts = f"{check.side.label} ({check.condition})", check.answer(alpha), check.counts
+    if answer == "no":
+        yield (
+            f"{name} solves as much without its words, within {100 * LANGUAGE_MARGIN:.0f} points: its score on these "
+            "tasks says nothing about language."
+        )
+    elif answer == "undecided" and not check.enough_to_lose:
+        yield (
+            f"{name} solves {counts.both + counts.lost} of {counts.n} with its own words: too little to lose, so that "
+            "nothing is said about language."
+        )
+    elif answer == "undecided":
+        yield (
+            f"{name}: whether it needs its words is undecided over {count(counts.n)} pairs; a drop of "
+            f"{100 * LANGUAGE_MARGIN:.0f} points takes about {count(check.needed(alpha))} to show."
+        )
 
 
 def audit_json(found: Audit, missing: list[str]) -> dict[str, Any]:
@@ -59,6 +74,7 @@ def audit_json(found: Audit, missing: list[str]) -> dict[str, Any]:
                 **asdict(check.counts),
                 "p": check.p,
                 "needs_words": check.needs_words(found.alpha),
+                "answer": check.answer(found.alpha),
             }
             for check in found.language
         ],
@@ -120,7 +136,10 @@ def _language(found: Audit) -> Table:
         columns=("Policy", "Told", "Pairs", "Own words", "These words", "Difference", "p", "Needs its words"),
         rows=tuple(_check(check, found.alpha) for check in found.language),
         left=2,
-        note="The same tasks, init states and trials, noise drawn anew. p: exact McNemar of a drop.",
+        note=(
+            "The same tasks, init states and trials, noise drawn anew. p: exact McNemar of a drop. no: a drop of "
+            f"{100 * LANGUAGE_MARGIN:.0f} points is excluded (95 % interval); undecided: neither is shown."
+        ),
     )
 
 
@@ -137,7 +156,7 @@ def _check(check: LanguageCheck, alpha: float) -> tuple[str, ...]:
         percent((counts.both + counts.gained) / counts.n),
         f"{points(counts.difference)} ({points(low)} … {points(high)})",
         probability(check.p),
-        "yes" if check.needs_words(alpha) else "not shown",
+        check.answer(alpha),
     )
 
 
