@@ -34,7 +34,7 @@ TRIALS: tuple[Condition, ...] = ("sampled placements", "blank instruction", "shu
 LANGUAGE_MARGIN = 0.1
 """Without its words a policy that loses less than this, as a fraction, is said not to need them."""
 
-Answer = Literal["yes", "no", "undecided"]
+NeedOfWords = Literal["yes", "no", "undecided"]
 
 Outcome = Literal["survives", "not shown", "reversed", "missing"]
 
@@ -92,7 +92,7 @@ class LanguageCheck:
         """Whether it is shown to solve less without its words."""
         return self.p <= alpha
 
-    def answer(self, alpha: float) -> Answer:
+    def answer(self, alpha: float) -> NeedOfWords:
         """Whether it needs its words, as far as these pairs can tell."""
         if self.needs_words(alpha):
             return "yes"

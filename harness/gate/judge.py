@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from harness.analysis.latency.comparison import Samples, read_samples
-from harness.analysis.paired.compare import Choice, Comparison, GroupComparison, SuccessComparison, compare
+from harness.analysis.paired.compare import Choice, Comparison, SuccessComparison, compare
+from harness.analysis.paired.pairing import Side
 from harness.analysis.success.controls import positive_control
 from harness.errors import LedgerError, UsageError
 from harness.gate.device import samples_on_device
 from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
 from harness.gate.pairs import PairTable
+from harness.gate.planned import planned_tasks
 from harness.gate.speed import (
     judge_budget,
     judge_energy,
@@ -33,6 +35,9 @@ from harness.ledger.storage import Location
 from harness.notebook import ShownInNotebooks
 from harness.schedule.early_stopping import STOP_RECORD
 from harness.spec.rules import DEFAULT_RULES, GateRules
+
+WHOLE_LOOK = 0.95
+"""Share of its planned pairs with which a look of a run that was cut off is complete."""
 
 NEVER_TIMED = "Not judged: a positive control looks at no frame, so that no probe times it."
 
@@ -240,16 +245,32 @@ def _judge_pairs_of(success: SuccessComparison, rules: GateRules, variants: int)
     if rules.design != "sequential" or table.rounds is None:
         return judge_success(table, rules, variants=variants, outlook=True)
     taken = int(table.rounds.max()) + 1 if table.n else 0
+    if table.complete is not None:
+        taken = min(taken, table.complete)
     decision = decide_look(table, rules, taken)
     look = decision.look or 1
-    return judge_success(table.until(look), rules, variants=variants, look=look, outlook=True)
+    results = judge_success(table.until(look), rules, variants=variants, look=look, outlook=taken > 0)
+    return results if table.complete is None else [_cut_off(result, table) for result in results]
+
+
+def _cut_off(result: RuleResult, table: PairTable) -> RuleResult:
+    """Say of a rule that the run of its pairs was cut off, and that only whole looks of its plan were weighed."""
+    complete, planned = table.complete or 0, int(np.sum(table.planned))
+    said = (
+        f"The run was cut off: {table.n} of {planned} planned pairs are there, and {complete} of {table.looks} looks "
+        "are complete; others are not weighed, since what ended first is a biased part of a look. Finish it with "
+        "--resume."
+    )
+    if complete == 0:
+        return replace(result, verdict=Verdict.INCONCLUSIVE, reason=said)
+    return replace(result, reason=f"{result.reason} {said}")
 
 
 def tabulate(success: SuccessComparison, rules: GateRules) -> PairTable:
     """The pairs of a comparison, with their clusters and the rounds of their looks, as rules want them."""
     rows = success.pairing.base_rows
     details = success.base.details.take(pa.array(rows))
-    names = [_task_label(task) for task in success.tasks]
+    names = [_task_label(task.suite, task.task_id, task.task) for task in success.tasks]
     numbers = {(task.suite, task.task_id, task.task): number for number, task in enumerate(success.tasks)}
     columns = [details[column].to_pylist() for column in ("suite", "task_id", "task")]
     task = np.array([numbers[key] for key in zip(*columns, strict=True)], dtype=np.int64)
@@ -275,25 +296,44 @@ def _with_rounds(table: PairTable, success: SuccessComparison, rules: GateRules)
     """Give each pair the look at which a gated run weighed it: of its record, or as the run must have planned it."""
     plan = _recorded_plan(success)
     side = success.candidate
-    if plan is None:
-        if side.status == "stopped":
-            return table  # stopped by a harness that recorded no plan: the e-process judges it, as it did then
-        places = zip(*(side.details[column].to_pylist() for column in ("suite", "task_id")), strict=True)
-        tasks = {
-            key: (suite or "", number or 0) for key, (suite, number) in zip(side.keys.to_pylist(), places, strict=True)
-        }
-        plan = key_rounds(tasks, rules.looks)
-    look_of = {key: look for look, members in enumerate(plan) for key in members}
     keys = success.base.keys.take(pa.array(success.pairing.base_rows)).to_pylist()
+    if plan is not None:
+        return _with_recorded_rounds(table, keys, plan)
+    if side.status == "stopped":
+        return table  # stopped by a harness that recorded no plan: the e-process judges it, as it did then
+    tasks = planned_tasks(side, success.base)
+    held = dict(zip(success.base.keys.to_pylist(), _task_names(success.base), strict=True))
+    # As in a gated run: rounds are of the whole plan, and what the base has too is weighed.
+    weighed = [[key for key in members if key in held] for members in key_rounds(tasks, rules.looks)]
+    names = [*table.names, *sorted({held[key] for members in weighed for key in members} - set(table.names))]
+    numbers = {name: number for number, name in enumerate(names)}
+    planned = np.zeros((max(len(weighed), 1), len(names)), dtype=np.int64)
+    for look, members in enumerate(weighed):
+        np.add.at(planned[look], [numbers[held[key]] for key in members], 1)
+    look_of = {key: look for look, members in enumerate(weighed) for key in members}
+    rounds = np.array([look_of[key] for key in keys], dtype=np.int64)
+    there = np.bincount(rounds, minlength=len(planned))
+    short = there < WHOLE_LOOK * planned.sum(axis=1)
+    complete = int(short.argmax()) if short.any() else None
+    return replace(table, names=names, rounds=rounds, planned=planned, complete=complete)
+
+
+def _with_recorded_rounds(table: PairTable, keys: Sequence[str], plan: Sequence[Sequence[str]]) -> PairTable:
+    """Rounds of a run that a gate stopped, whose record has the plan."""
+    look_of = {key: look for look, members in enumerate(plan) for key in members}
     rounds = np.array([look_of[key] for key in keys], dtype=np.int64)
     planned = np.zeros((max(len(plan), 1), len(table.names)), dtype=np.int64)
     np.add.at(planned, (rounds, table.task), 1)
-    if side.status == "stopped":
-        # Episodes to come count in the plan though no row tells their task: rounds hold an equal part of every task.
-        done = int(rounds.max(initial=-1)) + 1
-        for look in range(done, len(plan)):
-            planned[look] = np.round(planned[0] * len(plan[look]) / max(len(plan[0]), 1))
+    # Episodes to come count in the plan though no row tells their task: rounds hold an equal part of every task.
+    done = int(rounds.max(initial=-1)) + 1
+    for look in range(done, len(plan)):
+        planned[look] = np.round(planned[0] * len(plan[look]) / max(len(plan[0]), 1))
     return replace(table, rounds=rounds, planned=planned)
+
+
+def _task_names(side: Side) -> list[str]:
+    columns = (side.details[column].to_pylist() for column in ("suite", "task_id", "task"))
+    return [_task_label(*place) for place in zip(*columns, strict=True)]
 
 
 def _recorded_plan(success: SuccessComparison) -> list[list[str]] | None:
@@ -303,6 +343,6 @@ def _recorded_plan(success: SuccessComparison) -> list[list[str]] | None:
     return plan if isinstance(plan, list) else None
 
 
-def _task_label(group: GroupComparison) -> str:
-    name = group.task or f"task {group.task_id}"
-    return f"{group.suite} task {group.task_id} ({name})" if group.suite and group.task_id is not None else name
+def _task_label(suite: str | None, task_id: int | None, task: str | None) -> str:
+    name = task or f"task {task_id}"
+    return f"{suite} task {task_id} ({name})" if suite and task_id is not None else name

@@ -58,6 +58,8 @@ class PairTable:
     """Planned look at which each pair counts first, from 0; None without a plan of looks."""
     planned: Ints | None = None
     """Pairs that the plan has, by look and task, shape (looks, tasks)."""
+    complete: int | None = None
+    """Looks whose pairs are there, of a run that was cut off; None where all are that are to be weighed."""
     base_scores: Floats | None = None
     """Partial credit of the base, NaN where it is not known; None where nothing is known."""
     candidate_scores: Floats | None = None

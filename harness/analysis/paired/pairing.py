@@ -77,6 +77,8 @@ class Side:
     """Ids of the runs that these episodes come from."""
     scores: Floats | None = None
     """Partial credit of each episode, aligned with `keys`, NaN where it is not known; None when none is."""
+    suites: tuple[str, ...] = ()
+    """Suites of those runs, YAML."""
     contradictory: tuple[str, ...] = ()
     """Keys of episodes that finished more than once with different outcomes; the last outcome is counted."""
 
@@ -252,6 +254,8 @@ def _side(ledger: Ledger, cell: Timed, rows: pa.Table) -> Side:
             "a ledger of its own."
         )
     kept = last_attempts(rows)
+    runs = frozenset(str(run) for run in rows["run_id"].unique().to_pylist() if run)
+    texts = zip(*(ledger.rows("runs")[column].to_pylist() for column in ("run_id", "suite")), strict=True)
     checkpoints = sorted(value for value in rows["checkpoint"].unique().to_pylist() if value)
     return Side(
         path=ledger.path,
@@ -267,7 +271,8 @@ def _side(ledger: Ledger, cell: Timed, rows: pa.Table) -> Side:
         outcomes=pc.index_in(kept["outcome"], value_set=_CODES).to_numpy().astype(np.int8),
         details=kept.select(_DETAILS),
         repeated=rows.num_rows - kept.num_rows,
-        runs=frozenset(str(run) for run in rows["run_id"].unique().to_pylist() if run),
+        runs=runs,
+        suites=tuple(dict.fromkeys(text for run, text in texts if run in runs and text)),
         scores=_scores(kept),
         contradictory=contradictory_keys(rows) if kept.num_rows < rows.num_rows else (),
     )
