@@ -299,6 +299,13 @@ def test_launches_that_differ_are_not_told_apart_by_their_samples(make_ledger: A
     )
 
 
+@pytest.mark.parametrize(("part", "launches"), [("second", 31), ("slowed", 201)])
+def test_a_verdict_on_eager_launches_of_an_h100_says_how_many_would_decide(part: str, launches: int) -> None:
+    sittings = Path(__file__).parents[2] / "reports" / "examples" / "h100-run" / "sittings"
+    result = gate(sittings / "first", sittings / part, GateRules(latency=(LatencyRule(max_ratio=1.03),)))
+    assert f"{launches} launches a side would decide" in reason(result, "latency e2e p50")
+
+
 def test_a_quantile_is_judged_where_the_base_s_own_launches_can_tell_and_reported_elsewhere(make_ledger: Any) -> None:
     rules = GateRules(
         latency=(LatencyRule(max_ratio=1.1), LatencyRule(quantile=0.99, max_ratio=1.25, when="decidable"))

@@ -34,7 +34,7 @@ METHOD: Literal["median_unbiased"] = "median_unbiased"
 """Estimator of a launch's quantile: the usual ones lie low for p99 of few samples, by an amount that depends on how
 many there are. Source: Hyndman and Fan, The American Statistician 50 (1996), type 8."""
 
-MOST_LAUNCHES = 200
+MOST_LAUNCHES = 1_000
 """More launches than that are not asked for."""
 
 WITHIN = "within one process"
@@ -209,10 +209,9 @@ def launches_needed(base: Launches, candidate: Launches, quantile: float, limit:
     old, new = level(base, quantile), level(candidate, quantile)
     distance = abs(np.log(limit) - (new.log - old.log))
     variance = old.variance * old.launches + new.variance * new.launches
-    for count in range(2, MOST_LAUNCHES + 1):
-        if stats.t.isf(alpha, 2 * count - 2) * np.sqrt(variance / count) <= distance:
-            return count
-    return None
+    counts = np.arange(2, MOST_LAUNCHES + 1)
+    enough = counts[stats.t.isf(alpha, 2 * counts - 2) * np.sqrt(variance / counts) <= distance]
+    return int(enough[0]) if enough.size else None
 
 
 def could_pass(base: Launches, quantile: float, limit: float, alpha: float, power: float = 0.9) -> bool:
