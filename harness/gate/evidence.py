@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from harness.analysis.paired.clusters import Clusters, cluster_margin_p, sign_flip_p
+from harness.analysis.paired.clusters import Clusters, cluster_drop_p, cluster_margin_p
 from harness.analysis.paired.group_sequential import (
     PATIENCE,
     chance_to_exclude,
@@ -108,13 +108,13 @@ class FixedEvidence:
     def p_drop(self) -> float:
         """P value of "no real drop"."""
         if self.clusters is not None:
-            return sign_flip_p(-self.clusters.net)
+            return cluster_drop_p(self.clusters)
         return float(mcnemar_exact(self.counts.lost, self.counts.gained, "drop"))
 
     def p_rise(self) -> float:
         """P value of "no real rise"."""
         if self.clusters is not None:
-            return sign_flip_p(self.clusters.net)
+            return cluster_drop_p(self.clusters.mirrored())
         return float(mcnemar_exact(self.counts.lost, self.counts.gained, "rise"))
 
     def p_above(self, bound: float) -> float:

@@ -255,7 +255,7 @@ def _judge_pairs_of(success: SuccessComparison, rules: GateRules, variants: int)
 
 def _cut_off(result: RuleResult, table: PairTable) -> RuleResult:
     """Say of a rule that the run of its pairs was cut off, and that only whole looks of its plan were weighed."""
-    complete, planned = table.complete or 0, int(np.sum(table.planned))
+    complete, planned = table.complete or 0, 0 if table.planned is None else int(table.planned.sum())
     said = (
         f"The run was cut off: {table.n} of {planned} planned pairs are there, and {complete} of {table.looks} looks "
         "are complete; others are not weighed, since what ended first is a biased part of a look. Finish it with "

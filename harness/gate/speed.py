@@ -45,7 +45,7 @@ def require_known_hardware(rules: GateRules, *sides: Sequence[Samples]) -> None:
     measured = {item.hardware for side in sides for item in side if item.hardware is not None}
     singles = [rule for rule in (rules.memory, rules.energy) if rule is not None]
     for rule in (*rules.latency, *rules.budgets, *singles):
-        if rule.hardware in (None, ANY_HARDWARE, *measured):
+        if rule.hardware is None or rule.hardware in (ANY_HARDWARE, *measured):
             continue
         try:
             load_profile(rule.hardware)
@@ -140,9 +140,9 @@ def _energy_ratio(
     sides = [side.energies_j for side in (old, new)]
     if min(map(min, sides)) <= 0:
         return Verdict.INCONCLUSIVE, f"{_where(old, new)}: an energy is 0 J, so there is no ratio"
-    levels = [means_level(side) for side in sides]
-    low, high = limits_between(*levels, alpha, pass_alpha)
-    before, after = (np.exp(one.log) for one in levels)
+    was, now = (means_level(side) for side in sides)
+    low, high = limits_between(was, now, alpha, pass_alpha)
+    before, after = np.exp(was.log), np.exp(now.log)
     sources = " → ".join(dict.fromkeys(str(side.energy_source) for side in (old, new)))
     figures = (
         f"{_where(old, new)}: {before:.3g} → {after:.3g} J a decision ({sources}), ratio {after / before:.3f} "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.intervals import clopper_pearson, clustered_rate_interval
-from harness.analysis.paired.clusters import Clusters, cluster_margin_p, sign_flip_p
+from harness.analysis.paired.clusters import Clusters, cluster_drop_p, cluster_margin_p, sign_flip_p
 from harness.analysis.paired.margin import margin_p
 from harness.analysis.paired.statistics import PairCounts, mcnemar_exact
 
@@ -55,6 +55,26 @@ def test_a_drop_of_the_margin_in_few_clusters_passes_no_more_often_than_alpha(
         counts = PairCounts(number * size - int(lost.sum()), int(lost.sum()), 0, 0)
         passed.append(cluster_margin_p(clusters, counts, -share * drop) <= 0.05)
     assert np.mean(passed) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+@pytest.mark.parametrize(("number", "gaining"), [(10, 0.1), (20, 0.05), (50, 0.02), (100, 0.02)])
+def test_few_large_gains_against_many_small_losses_are_no_drop(number: int, gaining: float) -> None:
+    """Nothing changed on average, and a sample often holds losses alone: sign flips say "a drop" in up to a quarter."""
+    rng = np.random.default_rng(8)
+    drops, signs = [], []
+    for _ in range(500):
+        chance = rng.random(number)
+        net = np.where(chance < gaining, 5, np.where(chance < 6 * gaining, -1, 0))
+        drops.append(cluster_drop_p(Clusters(net, np.full(number, 5))) <= 0.05)
+        signs.append(sign_flip_p(-net) <= 0.05)
+    assert np.mean(signs) > 0.1
+    assert np.mean(drops) <= 0.05
+
+
+def test_a_drop_of_every_init_state_still_shows() -> None:
+    assert cluster_drop_p(Clusters(np.full(20, -1), np.full(20, 5))) <= 0.05
+    assert cluster_drop_p(Clusters(np.full(10, -10), np.full(10, 50))) > 0.05, "two of ten tasks may gain whole"
+    assert cluster_drop_p(Clusters(np.full(10, -20), np.full(10, 50))) <= 0.05
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9])

@@ -31,7 +31,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from harness.analysis.intervals import clopper_pearson, clustered_rate_interval, exact_coverage
 from harness.analysis.latency.ratios import quantile_bounds, quantile_ratio, ratio_bounds
-from harness.analysis.paired.clusters import sign_flip_p
+from harness.analysis.paired.clusters import Clusters, cluster_drop_p, sign_flip_p, unseen_collapse_p
 from harness.analysis.paired.group_sequential import (
     chance_to_exclude,
     chance_to_show_drop,
@@ -41,9 +41,9 @@ from harness.analysis.paired.group_sequential import (
 from harness.analysis.paired.margin import margin_critical, score_statistic
 from harness.analysis.paired.power import drop_power, pairs_needed
 from harness.analysis.paired.sequential import log_evidence_above, log_evidence_below
-from harness.analysis.paired.statistics import difference_bounds, mcnemar_exact, newcombe_bounds
+from harness.analysis.paired.statistics import PairCounts, difference_bounds, mcnemar_exact, newcombe_bounds
 from harness.analysis.series import find_steps
-from harness.gate.evidence import FUTILITY, REACH
+from harness.gate.evidence import FUTILITY, REACH, FixedEvidence
 from harness.gate.pairs import PairTable
 from harness.gate.score import ScoreEvidence
 from harness.gate.stopping import decide_look
@@ -366,13 +366,71 @@ def clusters(quick: bool) -> Iterator[Row]:
             lost = rng.binomial(flips, 0.5 + bias)
             net = flips - 2 * lost
             plain = mcnemar_exact(lost.sum(axis=1), (flips - lost).sum(axis=1), "drop") <= 0.05
-            clustered = [sign_flip_p(-one) <= 0.05 for one in net]
+            clustered = [cluster_drop_p(Clusters(one, np.full(count, size))) <= 0.05 for one in net]
             yield {
                 "sampling unit": f"{count} {unit} x {size}",
                 "effect": spread,
                 "false alarms, pairs": float(plain.mean()),
                 "false alarms, clusters": float(np.mean(clustered)),
             }
+
+
+UNITS = ((10, 50), (20, 5), (40, 10), (100, 5), (500, 5))
+"""(clusters, pairs of each): ten tasks, init states of several trials."""
+
+
+def drawn_nets(law: str, drop: float, count: int, size: int, rng: np.random.Generator) -> Ints:
+    """Gained minus lost pairs of clusters that were drawn from a law whose mean difference is exactly -drop."""
+    chance = rng.random(count)
+    if law == "even":
+        lost = rng.binomial(size, 0.02 + drop, count)
+        return rng.binomial(size - lost, 0.02 / (1 - 0.02 - drop)) - lost
+    if law == "own rates":
+        lost = rng.binomial(size, rng.beta((0.02 + drop) * 4, (0.98 - drop) * 4, count))
+        return rng.binomial(size, rng.beta(0.02 * 4, 0.98 * 4, count)) - lost
+    kind, share, worth = LAWS[law]
+    if kind == "collapse":
+        # Some lose every pair, some gain every pair, so that it comes to the drop.
+        return np.where(chance < share + drop, -size, np.where(chance > 1 - share, size, 0))
+    step = max(round(worth * size), 1)
+    lose = (share + drop) * size / step
+    return np.where(chance < lose, -step, np.where(chance > 1 - share, size, 0))
+
+
+LAWS = {
+    "some collapse whole": ("collapse", 0.0, 1.0),
+    "some collapse, 5 % gain whole": ("collapse", 0.05, 1.0),
+    "2 % gain whole, many lose a fifth": ("trade", 0.02, 0.2),
+    "5 % gain whole, many lose a fifth": ("trade", 0.05, 0.2),
+    "10 % gain whole, many lose a fifth": ("trade", 0.1, 0.2),
+    "10 % gain whole, many lose two fifths": ("trade", 0.1, 0.4),
+}
+"""Name → (kind, share of clusters that gain every pair, share of its pairs that a losing cluster loses)."""
+
+
+def cluster_verdicts(quick: bool) -> Iterator[Row]:
+    """Gates by cluster, margin 3 points: false FAILs without a change on average, false PASSes at the margin, power."""
+    rng = generator(20260312)
+    for law in ("even", "own rates", *LAWS):
+        for drop in (0.0, 0.03, *((0.1, 0.2) if LAWS.get(law, LAWS["some collapse whole"])[1] == 0 else ())):
+            n_nights = (2_000 if drop < 0.1 else 300) // (10 if quick else 1)
+            row: Row = {"law": law, "drop": drop}
+            for count, size in UNITS:
+                found = np.zeros(3)
+                for _ in range(n_nights):
+                    net = drawn_nets(law, drop, count, size, rng)
+                    clusters = Clusters(net, np.full(count, size))
+                    lost, gained = int(-net[net < 0].sum()), int(net[net > 0].sum())
+                    counts = PairCounts(count * size - lost - gained, lost, gained, 0)
+                    evidence = FixedEvidence(counts, clusters)
+                    # The exact test of all pairs takes longest, and is asked only where the others let it decide.
+                    within = unseen_collapse_p(clusters, -0.03) <= 0.05 and evidence.above(-0.03, 0.05)
+                    alone = sign_flip_p(-net) <= 0.05
+                    found += (alone and not within and evidence.drop(0.05), within, alone)
+                name = f"{count} x {size}"
+                row |= {f"FAIL {name}": found[0] / n_nights, f"PASS {name}": found[1] / n_nights}
+                row |= {f"signs alone {name}": found[2] / n_nights} if drop == 0 else {}
+            yield row
 
 
 def errors(quick: bool) -> Iterator[Row]:
@@ -818,6 +876,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "verdicts": verdicts,
     "cliffs": cliffs,
     "clusters": clusters,
+    "cluster_verdicts": cluster_verdicts,
     "errors": errors,
     "anytime": anytime,
     "power": power,

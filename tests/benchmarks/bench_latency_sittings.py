@@ -98,7 +98,8 @@ def judge(out: Path) -> bool:
         result = gate(out / "first", out / candidate, rules)
         (item,) = [one for one in result.comparison.latency if one.candidate.component == "e2e"]
         interval = item.median.interval
-        print(f"first → {candidate}: median ratio {item.median.ratio:.4f} {interval and tuple(round(float(end), 4) for end in interval)}")
+        told = interval and tuple(round(float(end), 4) for end in interval)
+        print(f"first → {candidate}: median ratio {item.median.ratio:.4f} {told}")
         print(f"  {result.verdict}: {result.results[0].reason}")
         told = interval is not None and not item.median.within
         same = candidate == "second"

@@ -67,6 +67,16 @@ def sign_flip_p(net: ArrayLike) -> float:
     return float(min(law[upward:].sum(), 1.0))
 
 
+def cluster_drop_p(clusters: Clusters) -> float:
+    """P value of "clusters like these lose no more than they gain": exact by sign flips, and against unseen gains.
+
+    Sign flips alone take better and worse as equally large. Where a few clusters gain much and many lose a little, a
+    sample often has the losses and none of the gains; so the losses have to be more than what clusters that gain every
+    pair, and were not drawn, could make up for (`unseen_collapse_p`, mirrored).
+    """
+    return max(sign_flip_p(-clusters.net), unseen_collapse_p(clusters.mirrored(), 0.0))
+
+
 def cluster_margin_p(clusters: Clusters, counts: PairCounts, bound: float) -> float:
     """P value of "gained rate - lost rate <= bound" over clusters like these: one-sided t over the clusters.
 

@@ -149,8 +149,10 @@ def _latency(item: LatencyComparison) -> dict[str, Any]:
 
 
 def _samples(samples: Samples) -> dict[str, Any]:
-    names = ("hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "throttled")
-    names += ("energy_j", "energy_source", "memory_bytes")
+    names = (
+        *("hardware", "policy_id", "nfe", "dtype", "compile", "batch_size", "throttled"),
+        *("energy_j", "energy_source", "memory_bytes"),
+    )
     told = {"machine": samples.machine.name, "n": int(samples.latency_ms.size), "launches": len(samples.launches)}
     return {**{name: getattr(samples, name) for name in names}, **told}
 
