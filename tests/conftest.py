@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,10 +151,3 @@ def make_ledger(tmp_path: Path) -> MakeLedger:
         return path
 
     return build
-
-
-@pytest.fixture(autouse=True)
-def products_of_a_fresh_process() -> None:
-    """LeRobot lowers the precision of torch's products for good where it compiles a policy."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_float32_matmul_precision("highest")

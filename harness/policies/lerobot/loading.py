@@ -48,7 +48,7 @@ def build_random(config: Any, family: Family, options: LerobotOptions, label: st
     with torch.random.fork_rng(devices=devices), memory_guard(label, config.device):
         torch.manual_seed(options.seed)
         # On the device itself: a CPU takes minutes to draw billions of values.
-        with without_hub(SMOLVLM_VOCABULARY), device, contextlib.redirect_stdout(io.StringIO()):
+        with without_hub(SMOLVLM_VOCABULARY), device, contextlib.redirect_stdout(io.StringIO()), _products_kept():
             policy = policy_class(family.type)(config)
         open_gates(policy)
         loaded = Loaded(policy, weights=f"random, seed {options.seed}")
@@ -56,6 +56,20 @@ def build_random(config: Any, family: Family, options: LerobotOptions, label: st
             loaded.target_time, loaded.head = snapflow.attach(policy.model), "zero initialisation"
     _finish(policy, family, options)
     return loaded
+
+
+@contextlib.contextmanager
+def _products_kept() -> Iterator[None]:
+    """Restore the precision of float32 products, which LeRobot lowers for the whole process where it compiles a policy.
+
+    What a policy computes at is set around each of its calls (`LeRobotPolicy._numerics`); left lowered, the next policy
+    of the process would be another one than in a process of its own.
+    """
+    before = torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def open_gates(policy: Any) -> None:
@@ -93,7 +107,7 @@ def load_checkpoint(
     said = io.StringIO()
     with memory_guard(label, config.device), contextlib.redirect_stdout(said):
         skip = without_initialisation() if family.tested else contextlib.nullcontext()
-        with torch.random.fork_rng(devices=[]), skip:
+        with torch.random.fork_rng(devices=[]), skip, _products_kept():
             build = policy_class(family.type).from_pretrained
             loaded.policy = build(str(checkpoint.folder), config=config, strict=False)
         if attach:

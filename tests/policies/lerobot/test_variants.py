@@ -15,9 +15,11 @@ from harness.errors import PolicyError, UsageError
 from harness.latency.inputs import synthetic_observations, with_cameras
 from harness.policies.ability import require_able
 from harness.policies.graphs import GraphPool, KeptConstants
+from harness.policies.lerobot.build import build
 from harness.policies.lerobot.families import family_of
 from harness.policies.lerobot.variants import record_parts
 from harness.policies.quantize import Int8Products
+from harness.spec.policy import PolicySpec
 
 GENERATIVE = ("pi05", "pi0", "smolvla")
 
@@ -198,6 +200,22 @@ def test_parts_are_compiled_once_for_every_nfe_and_stay_timed(
     assert seen[0] == seen[1] == seen[2]
     assert spans.seen.count("denoise_step") == 1 + 2 + 4
     assert parts.provenance["compile"] == "default/parts"
+
+
+@pytest.mark.parametrize("weights", ["a checkpoint's", "random"])
+def test_a_compiled_policy_leaves_the_products_of_the_next_one_as_they_were(
+    save: Any, load: Any, narrow: None, weights: str
+) -> None:
+    folder = save("pi05") if weights != "random" else None
+    before = torch.get_float32_matmul_precision()
+    assert before != "high"
+    if folder is not None:
+        compiled = load(folder, compile="default")
+    else:
+        options = {"device": "cpu", "weights": "random", "compile": "default"}
+        compiled = build(PolicySpec(kind="lerobot", path="pi05", options=options))
+    assert compiled.policy.config.compile_model
+    assert torch.get_float32_matmul_precision() == before
 
 
 @pytest.mark.parametrize(
