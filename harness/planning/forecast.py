@@ -16,8 +16,9 @@ from harness.schedule.units import EpisodeUnit
 
 BAND = 0.9
 """Share of runs that the band is meant to cover."""
-MOST, LEAST = 40, 4
-"""Simulated runs of a forecast: as many as the time allows, between these."""
+MOST, LEAST = 40, 3
+"""Simulated runs of a forecast: as many as the time allows, between these. Three hold a rate of success of 0, of 1 and
+one between, where it is not known."""
 WORLDS = 6
 """Runs that are equally near and taken in turn, each as one way the planned run may go."""
 SLICES = 12

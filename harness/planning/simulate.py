@@ -7,6 +7,7 @@ who goes where, `next_batch` when a batch starts. Only time is simulated, by a h
 from __future__ import annotations
 
 import heapq
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,8 @@ class _Server:
         self._clock, self._max_batch, self._max_wait_s = clock, max_batch, max_wait_s
         self._groups: dict[PolicyAtNfe, deque[tuple[float, _Worker]]] = {}
         self._gaps: deque[float] = deque(maxlen=GAPS)
+        self._patience_s: float | None = None
+        """What `patience` says of these gaps; None since the last of them."""
         self._last: float | None = None
         self._computing = False
         self._due: float | None = None
@@ -102,6 +105,7 @@ class _Server:
         now = self._clock.now
         if self._last is not None:
             self._gaps.append(now - self._last)
+            self._patience_s = None
         self._last = now
         self._groups.setdefault(variant, deque()).append((now, worker))
         self.look()
@@ -111,12 +115,14 @@ class _Server:
         if self._computing or not self._groups:
             return
         now = self._clock.now
+        if self._patience_s is None:
+            self._patience_s = patience(self._gaps, self._max_wait_s)
         by_nfe = {variant.nfe: variant for variant in self._groups}
         nfe, wait_s = next_batch(
             {variant.nfe: Waiting(group[0][0], len(group)) for variant, group in self._groups.items()},
             now,
             max_batch=self._max_batch,
-            max_wait_s=patience(tuple(self._gaps), self._max_wait_s),
+            max_wait_s=self._patience_s,
             n_clients=self.clients,
         )
         if wait_s > 1e-9:
@@ -170,6 +176,8 @@ class _Simulation:
             n_workers=len(seats),
             started=EPOCH,
         )
+        self._idle: list[tuple[float, float, _Worker]] = []
+        """(when it asked, how long it waits, who) of workers that were told to ask again."""
         self._servers: dict[str, list[_Server]] = {}
         for slot in slots:
             self._servers.setdefault(slot.policy, []).append(
@@ -266,10 +274,17 @@ class _Simulation:
         if lease.stop:
             return
         if not lease.items:
-            self.at(self.now + lease.wait_s, lambda: self._ask(worker))
+            self._idle.append((self.now, lease.wait_s, worker))
             return
         worker.lease_id, worker.items, worker.results = lease.lease_id, deque(lease.items), []
         self._begin(worker)
+
+    def _wake(self) -> None:
+        """Let idle workers ask when they would have asked next: until a unit comes back, the answer stays the same."""
+        idle, self._idle = self._idle, []
+        for asked, wait_s, worker in idle:
+            again = asked + math.ceil((self.now - asked) / wait_s) * wait_s
+            self.at(max(again, self.now), lambda worker=worker: self._ask(worker))  # type: ignore[misc]
 
     def _begin(self, worker: _Worker) -> None:
         unit = worker.items[0].unit
@@ -315,6 +330,8 @@ class _Simulation:
         # As the real worker does: the report is on its way while the next lease runs.
         written = self._state.settle(worker.name, worker.lease_id, worker.results)
         self._state.confirm(written)
+        if self._idle and self._state.n_queued:
+            self._wake()
         self.outcome.finish_s = max(self.outcome.finish_s, self.now)
         self.at(self.now + worker.draws.idle_s(), lambda: self._ask(worker))
 

@@ -39,7 +39,12 @@ def fill_queue(units: Iterable[EpisodeUnit]) -> WorkQueue:
 
 def put_back(queue: WorkQueue, units: Iterable[EpisodeUnit]) -> WorkQueue:
     """Return units to the queue: those of a lost worker, or those to be retried."""
-    return fill_queue([*(unit for members in queue.by_task.values() for unit in members), *units])
+    returned = fill_queue(units).by_task
+    merged = {
+        task: tuple(sorted([*queue.by_task.get(task, ()), *members], key=_position))
+        for task, members in returned.items()
+    }
+    return WorkQueue({**queue.by_task, **merged}) if merged else queue
 
 
 def set_aside(queue: WorkQueue, may_run: Callable[[EpisodeUnit], bool]) -> tuple[WorkQueue, tuple[EpisodeUnit, ...]]:

@@ -103,7 +103,7 @@ class RunState:
             tuple(unit for unit in members if unit.identity not in self._skipped) for members in (rounds or [units])
         )
         self._queue = fill_queue(())
-        self._n_skipped = len(units) - self._n_queued
+        self._n_skipped = len(units) - self.n_queued
         self._earlier = dict(earlier_attempts or {})
         self._max_attempts, self._lease_limit_s, self._n_workers = max_attempts, lease_limit_s, max(n_workers, 1)
         self._video, self._filmed = video, set(filmed)
@@ -153,9 +153,9 @@ class RunState:
             queue, aside = set_aside(queue, lambda unit: self._nodes.may_run(unit.identity, node))
         chosen, queue = take(queue, worker, self._assignments, self._expected_s, self._lease_size())
         if not chosen:
-            if not aside and (late := choose_straggler(self._under_way(now), node)) is not None:
+            if node and not aside and (late := choose_straggler(self._under_way(now), node)) is not None:
                 return self._lease_again(late, worker, now, started_at, node)
-            return Lease(wait_s=WAIT_S) if self._awaited or self._unwritten or aside else Lease(stop=True)
+            return Lease(wait_s=WAIT_S) if self._any_awaited or self._unwritten or aside else Lease(stop=True)
         queue = put_back(queue, aside) if aside else queue
         n_alone = next((i for i, unit in enumerate(chosen) if unit.identity in self._alone), len(chosen))
         chosen, rest = chosen[: max(n_alone, 1)], chosen[max(n_alone, 1) :]
@@ -259,13 +259,18 @@ class RunState:
         self._decided = self._decided or note
         self._stopped = True
 
+    @property
+    def n_queued(self) -> int:
+        """Units that nobody has leased."""
+        return self._queue.n_units + sum(map(len, self._rounds))
+
     def snapshot(self, now: float) -> RunSnapshot:
         """Where the run stands."""
         awaited = self._awaited
         overdue = {lease.worker for lease in awaited.values() if now - lease.since > self._lease_limit_s}
         return RunSnapshot(
             progress=self._progress(now),
-            finished=not (self._n_queued or awaited or self._unwritten),
+            finished=not (self.n_queued or awaited or self._unwritten),
             overdue=tuple(sorted(overdue)),
             aborted=self._aborted,
             busy=tuple(lease.worker for lease in self._leases.values()),
@@ -282,8 +287,8 @@ class RunState:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     @property
-    def _n_queued(self) -> int:
-        return self._queue.n_units + sum(map(len, self._rounds))
+    def _any_awaited(self) -> bool:
+        return any(not self._copies.superseded(lease.items[0].unit.identity) for lease in self._leases.values())
 
     @property
     def _awaited(self) -> dict[int, _OpenLease]:

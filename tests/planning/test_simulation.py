@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from itertools import count
 
@@ -97,6 +98,17 @@ def test_decisions_of_a_gpu_are_not_taken_for_those_of_a_node_without() -> None:
     bases = {"cpu": find_basis(plan, [run], hardware="cpu", load=1.0)}
     with pytest.raises(UsageError, match="no GPU here"):
         simulate(plan, bases, Setting((node(),), 2), seed=0)
+
+
+def test_ten_thousand_episodes_on_a_hundred_nodes_take_seconds() -> None:
+    """0.9 s of one core of a Xeon; 51 s when each report sorted what is left and each idle worker asked on."""
+    nodes = tuple(node(f"n{i}", cores=16) for i in range(100))
+    began = time.process_time()
+    outcome = run_once(units(10_000, tasks=2), evidence(wall_s=4.0), 1600, nodes)
+    assert time.process_time() - began < 15
+    # Start-up, opening a task or two, and seven rounds of 1,600.
+    assert outcome.workers == 1600
+    assert 5 + 1 + 7 * 4 <= outcome.finish_s <= 5 + 2 + 7 * 4
 
 
 def made(plan: list[EpisodeUnit], runs: list[RunEvidence], **options: object) -> object:

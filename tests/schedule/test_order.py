@@ -48,6 +48,7 @@ def test_taking_and_putting_back_conserves_units(units, n_units, own_task):
     assert contents(rest) + Counter(chosen) == Counter(units)
     assert rest.n_units + len(chosen) == len(units)
     assert put_back(rest, chosen) == queue
+    assert put_back(rest, ()) is rest
     assert bool(chosen) == bool(units)
     assert len({member.task for member in chosen}) <= 1
 
