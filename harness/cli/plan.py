@@ -29,11 +29,23 @@ class _PlanVerbs(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
-            args = [DEFAULT, *args]
+            args = [DEFAULT, *_each_scored(args)]
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return without_flag_types(super().get_params(ctx))
+
+
+def _each_scored(args: list[str]) -> list[str]:
+    """`--score A B` as `--score A --score B`, so that a shell's pattern may name ledgers."""
+    scored, told = False, list[str]()
+    for each in args:
+        if each.startswith("-"):
+            scored = each == "--score"
+        elif scored and told[-1] != "--score":
+            told.append("--score")
+        told.append(each)
+    return told
 
 
 app = typer.Typer(
@@ -57,7 +69,7 @@ def _verbs() -> None:
         "harness plan demo --like reports/examples/demo",
         "harness plan libero_10 --policy flow --deadline 07:00 --choose-from catalogue.yaml",
         "harness plan --describe auto",
-        "harness plan --score reports/monday --score reports/tuesday",
+        "harness plan --score reports/monday reports/tuesday",
     ),
 )
 def suite_command(

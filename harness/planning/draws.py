@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.errors import UsageError
-from harness.planning.evidence import EpisodeSample, RunEvidence, ServedTimes
+from harness.planning.evidence import REAL_TIME, EpisodeSample, RunEvidence, ServedTimes
 from harness.schedule.order import TaskId
+from harness.schedule.plan import TimingKey
 from harness.schedule.units import EpisodeUnit
 from harness.spec.policy import PolicyAtNfe
 from harness.spec.profile import CPU_PROFILE
 
-ONE_RUN, SAME = 0.15, 0.08
-"""Spread of the logarithm of a run's time around the truth, where one run is known that is alike, and where several are
-that each count as one possible world: machines of one name differ by a fifth."""
-OTHER_LOAD, OTHER_SUITE, OTHER_NFE, OTHER_POLICY, OTHER_MACHINE = 0.08, 0.15, 0.1, 0.2, 0.3
+ONE_RUN, PRIOR_RUNS = 0.15, 2
+"""Spread of the logarithm of a run's time between hosts of one profile, as long as no ledger says otherwise, and how
+many runs that word counts for (`between_runs`)."""
+OTHER_LOAD, OTHER_SUITE, OTHER_NFE, OTHER_POLICY, OTHER_MACHINE, OTHER_CLOCK = 0.08, 0.15, 0.1, 0.2, 0.3, 0.3
 """What is added to it, in squares, for what the samples differ in (`OTHER_LOAD` for each factor of two). Set by hand
 from held-out runs (`tests/benchmarks/bench_plan.py`), and rounded up."""
 SHARED_CORE = 0.45
@@ -35,7 +36,12 @@ class PolicySource:
     samples: tuple[EpisodeSample, ...]
     by_task: Mapping[TaskId, tuple[EpisodeSample, ...]]
     lengths: Mapping[TaskId, tuple[EpisodeSample, ...]]
-    """Episodes of tasks that were played elsewhere only: their steps count, not their times."""
+    """Own episodes from elsewhere, of tasks that the samples lack, or of all where the samples are another policy's or
+    under another clock: their steps, decisions and success count, not their times."""
+    pace: Mapping[str, float]
+    """Suite that the samples lack → what a step takes there beside one of theirs."""
+    solved_steps: tuple[int, ...]
+    """Control steps of successes, of this policy wherever it was played, else of the samples."""
     served: ServedTimes | None
     run: RunEvidence
     """Where the samples are from."""
@@ -101,22 +107,31 @@ def find_basis(
             "`harness run seed --policy POLICY --episodes 1 --out reports/calibration`, then plan with "
             "`--from reports/calibration`."
         )
-    wanted: dict[PolicyAtNfe, set[str]] = {}
+    wanted: dict[PolicyAtNfe, _Wanted] = {}
     for unit in units:
-        wanted.setdefault(unit.policy_at_nfe, set()).add(unit.suite)
-    there = _Place(hardware, load, cores)
+        asked = wanted.setdefault(unit.policy_at_nfe, _Wanted())
+        asked.suites.add(unit.suite)
+        asked.timings.add((unit.clock, unit.latency_source))
+    there = _Place(hardware, load, cores, between_runs(usable, hardware))
     policies = {
-        variant: _policy_source(variant, suites, usable, there, light, choice) for variant, suites in wanted.items()
+        variant: _policy_source(variant, asked, usable, there, light, choice) for variant, asked in wanted.items()
     }
     served = any(source.served for source in policies.values())
+    names = {variant.policy_id for variant in policies}
 
-    def apart(run: RunEvidence) -> tuple[bool, bool, float]:
-        return run.hardware != hardware, bool(run.served) != served, there.cores_apart(run)
+    def apart(run: RunEvidence) -> tuple[bool, bool, bool, float]:
+        others = names.isdisjoint(held.policy_id for held in run.episodes)
+        return run.hardware != hardware, bool(run.served) != served, others, there.cores_apart(run)
 
-    near = sorted(usable, key=apart)
-    alike = [run for run in near if apart(run)[:2] == apart(near[0])[:2] and run.startup_s][:6] or near[:1]
+    # Start-up and builds of one run belong together: a machine that keeps nothing yet is slow in both.
+    near = sorted((run for run in usable if run.startup_s), key=apart) or usable
+    alike = [run for run in near if apart(run)[:3] == apart(near[0])[:3]][:6]
     chosen = alike[choice % len(alike)]
-    build = chosen.build_s or tuple(seconds for run in near[:6] for seconds in run.build_s) or (1.5,)
+    sources = [source.run for source in policies.values()]
+    if sources[0].startup_s and apart(sources[0])[:3] == apart(near[0])[:3]:
+        chosen = sources[0]
+    builders = [run for run in near if run.build_s][:6]
+    build = chosen.build_s or (builders[choice % len(builders)].build_s if builders else (1.5,))
     idle = [seconds for run in near[:2] for seconds in run.idle_s] or [0.01]
     return Basis(
         policies,
@@ -129,6 +144,35 @@ def find_basis(
     )
 
 
+def between_runs(runs: Sequence[RunEvidence], hardware: str) -> float:
+    """How much hosts of one profile differ: spread of the logarithm of what a control step's physics takes.
+
+    Over runs with as many cores and workers each, pooled, and drawn towards `ONE_RUN` where there are few.
+    """
+    groups: dict[tuple[int, int], list[float]] = {}
+    for run in runs:
+        samples = [sample for members in run.episodes.values() for sample in members]
+        steps, physics_s = sum(each.steps for each in samples), sum(each.physics_s for each in samples)
+        if run.hardware == hardware and steps and physics_s > 0:
+            groups.setdefault((run.cores, run.workers), []).append(math.log(physics_s / steps))
+    squares = sum((value - np.mean(members)) ** 2 for members in groups.values() for value in members)
+    freedom = sum(len(members) - 1 for members in groups.values())
+    return math.sqrt((PRIOR_RUNS * ONE_RUN**2 + float(squares)) / (PRIOR_RUNS + freedom))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is planned of one policy."""
+
+    suites: set[str] = field(default_factory=set)
+    timings: set[TimingKey] = field(default_factory=set)
+
+    @property
+    def in_real_time(self) -> set[bool]:
+        """Whether its episodes wait for a real clock: some may, and some not."""
+        return {clock == REAL_TIME for clock, _ in self.timings}
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """What is planned to run on."""
@@ -136,6 +180,8 @@ class _Place:
     hardware: str
     load: float
     cores: float | None
+    between: float
+    """See `between_runs`."""
 
     def cores_apart(self, run: RunEvidence) -> float:
         """Factors of two between the cores."""
@@ -147,7 +193,7 @@ class _Place:
 
 def _policy_source(
     variant: PolicyAtNfe,
-    suites: set[str],
+    wanted: _Wanted,
     runs: Sequence[RunEvidence],
     place: _Place,
     light: Callable[[str], bool] | None,
@@ -156,7 +202,7 @@ def _policy_source(
     local = light(variant.policy_id) if light is not None and variant.policy_id else None
     ranked = sorted(
         (
-            (_distance(variant, held, suites, run, place), -index, held)
+            (_distance(variant, held, wanted, run, place), -index, held)
             for index, run in enumerate(runs)
             for held in run.episodes
             if local is None or (held not in run.served) == local
@@ -175,42 +221,89 @@ def _policy_source(
     run = runs[-index]
     ratio = place.load / run.load if run.load > 0 else 1.0
     # Two threads share a core, and beyond one worker a thread all share in turn.
-    samples = _scaled(run.episodes[held], ratio if ratio > 1 and run.load >= 1 else ratio**SHARED_CORE)
+    played = run.episodes[held]
+    alike_clock = [sample for sample in played if sample.in_real_time in wanted.in_real_time]
+    samples = _scaled(alike_clock or played, ratio if ratio > 1 and run.load >= 1 else ratio**SHARED_CORE)
     by_task: dict[TaskId, list[EpisodeSample]] = {}
     for sample in samples:
         by_task.setdefault(sample.task, []).append(sample)
-    elsewhere = suites - {task[0] for task in by_task}
-    spread, notes = _doubts(variant, held, elsewhere, run, place.hardware, ratio, len(alike))
+    elsewhere = wanted.suites - {task[0] for task in by_task}
+    own = held.policy_id == variant.policy_id
+    own_timing = own and wanted.timings <= {sample.timing for sample in played}
+    lengths = _lengths(variant, elsewhere if own_timing else wanted.suites, wanted.timings, runs)
+    known = own_timing or wanted.suites <= {task[0] for task in lengths}
+    pace = _pace(elsewhere, {task[0] for task in by_task}, runs)
+    spread, notes = _doubts(variant, held, known, elsewhere - pace.keys(), run, place, ratio, len(alike))
+    if own and not known:
+        notes.append(
+            f"{variant.label}: not played under this clock and these delays yet; the band is over every rate of "
+            "success from 0 to 100 %"
+        )
+    if not alike_clock:
+        spread = math.hypot(spread, OTHER_CLOCK)
+        notes.append(f"{variant.label}: timed under another kind of clock ({run.ledger}): real time, or none")
     return PolicySource(
         samples,
         {task: tuple(members) for task, members in by_task.items()},
-        _lengths(variant, elsewhere, runs),
+        lengths,
+        pace,
+        _solved_steps(variant, wanted.suites, runs) or tuple(each.steps for each in samples if each.success),
         run.served.get(held),
         run,
-        held.policy_id == variant.policy_id,
+        known,
         spread,
         tuple(notes),
     )
 
 
 def _lengths(
-    variant: PolicyAtNfe, suites: set[str], runs: Sequence[RunEvidence]
+    variant: PolicyAtNfe, suites: set[str], timings: set[TimingKey], runs: Sequence[RunEvidence]
 ) -> dict[TaskId, tuple[EpisodeSample, ...]]:
-    """The policy's episodes of suites that the chosen run has not, from wherever they were played."""
+    """The policy's own episodes of suites, under clocks and delays, from wherever they were played."""
     found: dict[TaskId, list[EpisodeSample]] = {}
-    for run in runs:
-        for held, samples in run.episodes.items():
-            if held.policy_id == variant.policy_id:
-                for sample in samples:
-                    if sample.task[0] in suites:
-                        found.setdefault(sample.task, []).append(sample)
+    played = [
+        (held, samples) for run in runs for held, samples in run.episodes.items() if held.policy_id == variant.policy_id
+    ]
+    exact = [(held, samples) for held, samples in played if held.nfe == variant.nfe]
+    for _, samples in exact or played:
+        for sample in samples:
+            if sample.task[0] in suites and sample.timing in timings:
+                found.setdefault(sample.task, []).append(sample)
     return {task: tuple(members) for task, members in found.items()}
 
 
+def _pace(suites: set[str], held: set[str], runs: Sequence[RunEvidence]) -> dict[str, float]:
+    """Suite that the samples lack → what a step of its physics takes beside one of theirs, median over runs of both."""
+    found: dict[str, list[float]] = {suite: [] for suite in suites}
+    for run in runs:
+        totals: dict[str, list[float]] = {}
+        for sample in (each for members in run.episodes.values() for each in members):
+            total = totals.setdefault(sample.task[0], [0.0, 0.0])
+            total[0] += sample.physics_s
+            total[1] += sample.steps
+        cost = {suite: seconds / steps for suite, (seconds, steps) in totals.items() if steps and seconds > 0}
+        theirs = [cost[suite] for suite in held if suite in cost]
+        for suite in suites & cost.keys() if theirs else ():
+            found[suite].append(cost[suite] / float(np.mean(theirs)))
+    return {suite: float(np.median(ratios)) for suite, ratios in found.items() if ratios}
+
+
+def _solved_steps(variant: PolicyAtNfe, suites: set[str], runs: Sequence[RunEvidence]) -> tuple[int, ...]:
+    """Under another clock a policy may succeed seldom, and then late; successes from everywhere say how long one is."""
+    return tuple(
+        sample.steps
+        for run in runs
+        for held, samples in run.episodes.items()
+        if held.policy_id == variant.policy_id
+        for sample in samples
+        if sample.success and sample.task[0] in suites
+    )
+
+
 def _distance(
-    variant: PolicyAtNfe, held: PolicyAtNfe, suites: set[str], run: RunEvidence, place: _Place
-) -> tuple[int, int, int, float, float]:
-    """How far samples are from what is planned: policy, machine, suite, load, cores, each smaller for nearer."""
+    variant: PolicyAtNfe, held: PolicyAtNfe, wanted: _Wanted, run: RunEvidence, place: _Place
+) -> tuple[int, int, int, int, float, float]:
+    """How far samples are from what is planned: policy, machine, suite, clock, load, cores, each smaller for nearer."""
     if held.policy_id == variant.policy_id and variant.nfe in (None, held.nfe):
         policy = 0
     elif held.policy_id == variant.policy_id:
@@ -222,9 +315,14 @@ def _distance(
     if held in run.served and (run.hardware in NO_GPU) != (place.hardware in NO_GPU):
         # A GPU's decisions say less of a CPU's than those at another NFE.
         policy += 2
-    there = {sample.task[0] for sample in run.episodes[held]}
+    samples = run.episodes[held]
+    if wanted.in_real_time.isdisjoint(sample.in_real_time for sample in samples):
+        # A step of a real clock takes its period, and another policy under that clock says more.
+        policy += 4
     other = int(run.hardware != place.hardware)
-    return policy, other, len(suites - there), place.load_apart(run), place.cores_apart(run)
+    suites = len(wanted.suites - {sample.task[0] for sample in samples})
+    timings = len(wanted.timings - {sample.timing for sample in samples})
+    return policy, other, suites, timings, place.load_apart(run), place.cores_apart(run)
 
 
 def _kind(variant: PolicyAtNfe) -> str:
@@ -234,25 +332,29 @@ def _kind(variant: PolicyAtNfe) -> str:
 def _doubts(
     variant: PolicyAtNfe,
     held: PolicyAtNfe,
+    known: bool,
     elsewhere: set[str],
     run: RunEvidence,
-    hardware: str,
+    place: _Place,
     ratio: float,
     n_alike: int,
 ) -> tuple[float, list[str]]:
-    parts, notes = [ONE_RUN if n_alike == 1 else SAME], []
+    # The planned host is off by as much as the timed one; several that are alike are each one way it may go.
+    parts, notes = [place.between * math.sqrt(2 / n_alike)], []
     if held.policy_id != variant.policy_id:
         parts.append(OTHER_POLICY)
-        notes.append(
-            f"{variant.label}: no episode of it is known; speed is that of {held.label} ({run.ledger}), and the band "
-            "is over every rate of success from 0 to 100 %"
+        lengths = (
+            "lengths of its episodes are from elsewhere"
+            if known
+            else ("no episode of it is known, and the band is over every rate of success from 0 to 100 %")
         )
+        notes.append(f"{variant.label}: speed is that of {held.label} ({run.ledger}); {lengths}")
     elif variant.nfe not in (None, held.nfe):
         parts.append(OTHER_NFE)
         notes.append(f"{variant.label}: timed as {held.label}")
-    if run.hardware != hardware:
+    if run.hardware != place.hardware:
         parts.append(OTHER_MACHINE)
-        notes.append(f"{variant.label}: timed on {run.hardware}, and taken to be as quick on {hardware}")
+        notes.append(f"{variant.label}: timed on {run.hardware}, and taken to be as quick on {place.hardware}")
     if elsewhere:
         parts.append(OTHER_SUITE)
         notes.append(f"{variant.label}: {', '.join(sorted(elsewhere))} was not timed; its other suites stand for it")
@@ -262,8 +364,11 @@ def _doubts(
 
 
 def _scaled(samples: Sequence[EpisodeSample], factor: float) -> tuple[EpisodeSample, ...]:
+    """As long as on a busier node; a step of a real clock takes its period on any."""
     return tuple(
-        EpisodeSample(
+        sample
+        if sample.in_real_time
+        else EpisodeSample(
             sample.task,
             sample.success,
             sample.steps,
@@ -273,6 +378,7 @@ def _scaled(samples: Sequence[EpisodeSample], factor: float) -> tuple[EpisodeSam
             sample.render_s * factor,
             sample.wait_s * factor,
             sample.wall_s * factor,
+            sample.timing,
         )
         for sample in samples
     )
@@ -299,14 +405,16 @@ class Draws:
         own = source.by_task.get(unit.task, ())
         pool = own if len(own) >= MIN_SAMPLES or (own and source.known_success) else source.samples
         sample = self._one(pool)
-        if not own and (there := source.lengths.get(unit.task)):
+        if there := source.lengths.get(unit.task):
             played = self._one(there)
-            sample = _stretched(sample, played.steps, played.success)
+            sample = _stretched(sample, played.steps, played.success, played.decisions)
+        if unit.suite in source.pace:
+            sample = _scaled([sample], source.pace[unit.suite])[0]
         limit = self._basis.max_steps.get(unit.suite)
         if not source.known_success:
             solved = bool(self._rng.random() < self._success)
-            lengths = [each.steps for each in source.samples if each.success]
-            steps = self._one(lengths) if solved and lengths else limit or max(each.steps for each in source.samples)
+            longest = limit or max(each.steps for each in source.samples)
+            steps = self._one(source.solved_steps) if solved and source.solved_steps else longest
             return _stretched(sample, steps, solved)
         if not sample.success and limit and limit != sample.steps:
             return _stretched(sample, limit, False)
@@ -358,18 +466,19 @@ def batch_samples(infer_s: Mapping[int, Sequence[float]], size: int) -> Sequence
     return [value * factor for value in infer_s[nearest]]
 
 
-def _stretched(sample: EpisodeSample, steps: int, success: bool) -> EpisodeSample:
-    """The sample's speed over another number of steps."""
+def _stretched(sample: EpisodeSample, steps: int, success: bool, decisions: int | None = None) -> EpisodeSample:
+    """The sample's speed over another number of steps; decisions in proportion, where nobody says how many."""
     factor = steps / max(sample.steps, 1)
     rest = sample.wall_s - sample.reset_s
     return EpisodeSample(
         sample.task,
         success,
         steps,
-        max(round(sample.decisions * factor), 1),
+        decisions or max(round(sample.decisions * factor), 1),
         sample.reset_s,
         sample.physics_s * factor,
         sample.render_s * factor,
         sample.wait_s * factor,
         sample.reset_s + rest * factor,
+        sample.timing,
     )

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pandas as pd
+import yaml
 
 from harness.ledger.reader import Ledger, read_manifests
 from harness.schedule.order import TaskId
+from harness.schedule.plan import TimingKey
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import SYNCHRONOUS, ClockName
 from harness.strict_json import read_object
 
+REAL_TIME: ClockName = "wall"
+"""The clock that does not wait for anybody."""
 BUILT_S = 0.02
 """A task that opened faster than this was held by its worker already, seconds."""
 
@@ -33,6 +38,13 @@ class EpisodeSample:
     wait_s: float
     """Waiting for the policy, queue and network included."""
     wall_s: float
+    timing: TimingKey = (SYNCHRONOUS, None)
+    """(clock, source of delays) that it ran under."""
+
+    @property
+    def in_real_time(self) -> bool:
+        """Whether it waited for a real clock, so that a control step takes its period however quick the machine is."""
+        return self.timing[0] == REAL_TIME
 
     @property
     def own_s(self) -> float:
@@ -76,7 +88,8 @@ class RunEvidence:
     build_s: tuple[float, ...]
     """Opening a task that the worker did not hold."""
     idle_s: tuple[float, ...]
-    """Between two episodes of a worker."""
+    """Between two episodes of a worker. Gaps longer than an episode are not in it: they stall all workers at once, and
+    drawn for each alone they would come more often than they did."""
     error_rate: float
     episodes: Mapping[PolicyAtNfe, tuple[EpisodeSample, ...]]
     served: Mapping[PolicyAtNfe, ServedTimes] = field(default_factory=dict)
@@ -134,11 +147,18 @@ def _evidence(
     began, ended = rows["started_at"].min(), _end_of(rows)
     wall = _seconds(state["started_at"], state["ended_at"])
     probes = float(phases.loc[phases["phase"] == "probes", "seconds"].sum())
+    if wall is not None and not len(phases) and _has_probe(state["suite"]):
+        # A ledger too old to say what its probes took: they came after the episodes.
+        probes = _seconds(ended, state["ended_at"]) or 0.0
     startup = tuple(float(value) for value in rows["startup_s"].dropna() if value > 0)
     until = _seconds(state["started_at"], began)
     hardware = [str(name) for name in nodes["hardware"].dropna()]
     manifests = read_manifests(state["protocol"])
-    served = _served(decisions, state["policies"])
+    records = read_object(state["policies"], finite=False) if state["policies"] else {}
+    served = _served(decisions, records)
+    known = {variant.policy_id for variant in served}
+    # Of a policy that was served and whose decisions are not here, nobody knows what it waited for.
+    drawn = finished[[known_id in known or not _serving(records, known_id) for known_id in finished["policy_id"]]]
     return RunEvidence(
         run_id,
         path,
@@ -151,9 +171,9 @@ def _evidence(
         startup_s=startup or ((until,) if until is not None else ()),
         end_s=max(_seconds(ended, state["ended_at"]) or 0.0, 0.0) if probes == 0 else 0.0,
         build_s=tuple(float(value) for value in rows["build_s"].dropna() if value > BUILT_S),
-        idle_s=tuple(float(value) for value in rows["idle_s"].dropna()),
+        idle_s=tuple(float(value) for value in rows["idle_s"].dropna() if value <= finished["wall_s"].median()),
         error_rate=1.0 - len(finished) / len(rows),
-        episodes=_samples(finished),
+        episodes=_samples(drawn),
         served=served,
         max_steps={suite: int(m["max_steps"]) for suite, m in manifests.items() if "max_steps" in m},
         protocols=manifests,
@@ -185,19 +205,28 @@ def _samples(rows: pd.DataFrame) -> dict[PolicyAtNfe, tuple[EpisodeSample, ...]]
                 time["render_s"],
                 time["policy_wait_s"],
                 time["wall_s"],
+                (row["clock"] or SYNCHRONOUS, row["latency_source"] or None),
             )
         )
     return {variant: tuple(members) for variant, members in found.items()}
 
 
-def _served(decisions: pd.DataFrame, policies: str | None) -> dict[PolicyAtNfe, ServedTimes]:
+def _has_probe(suite: str | None) -> bool:
+    told = yaml.safe_load(suite) if suite else None
+    return isinstance(told, dict) and told.get("probe") is not None
+
+
+def _serving(records: Mapping[str, Any], policy: str) -> Mapping[str, Any]:
+    return (records.get(policy) or {}).get("serving") or {}
+
+
+def _served(decisions: pd.DataFrame, records: Mapping[str, Any]) -> dict[PolicyAtNfe, ServedTimes]:
     """Batches of the policies that were served; a decision without transport was made in its worker."""
     remote = decisions[decisions["transport_ms"].notna()]
-    records = read_object(policies, finite=False) if policies else {}
     found = {}
     for key, rows in remote.groupby(["policy_id", "nfe"], dropna=False):
         policy, nfe = cast("tuple[str, Any]", key)
-        serving = (records.get(policy) or {}).get("serving") or {}
+        serving = _serving(records, policy)
         batches = {
             int(cast("int", size)): tuple(members["infer_ms"].to_numpy() / 1e3)
             for size, members in rows.groupby("batch_size")

@@ -89,7 +89,8 @@ def units_of(run: RunEvidence) -> tuple[EpisodeUnit, ...]:
 
 def _unit(run: RunEvidence, policy: str, nfe: int | None, sample: EpisodeSample, n: int) -> EpisodeUnit:
     suite, task = sample.task
-    return EpisodeUnit(policy, nfe, suite, task, n, 0, episode_key(run.run_id, suite, task, n, 0), run.run_id)
+    key = episode_key(run.run_id, suite, task, n, 0)
+    return EpisodeUnit(policy, nfe, suite, task, n, 0, key, run.run_id, *sample.timing)
 
 
 def setting_of(run: RunEvidence) -> Setting:

@@ -297,7 +297,8 @@ class _Simulation:
         while len(worker.held) > HELD_TASKS:
             worker.held.popitem(last=False)
         worker.waited_s = 0.0
-        if unit.policy not in self._servers:
+        # Under a real clock decisions are made while time passes anyway.
+        if unit.policy not in self._servers or worker.sample.in_real_time:
             self.at(self.now + worker.build_s + worker.sample.wall_s, lambda: self._end(worker))
             return
         worker.left = worker.sample.decisions

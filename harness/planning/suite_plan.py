@@ -16,12 +16,13 @@ from harness.planning.forecast import Forecast, forecast
 from harness.planning.nodes_file import NodeKind, NodesFile, load_nodes
 from harness.planning.simulate import Setting
 from harness.policies.registry import POLICIES
-from harness.schedule.plan import SuiteCounts, plan_episodes
+from harness.schedule.plan import SuiteCounts, TimingKey, plan_episodes
 from harness.schedule.units import EpisodeUnit
 from harness.spec import Suite, load_suite, parse_policy
 from harness.spec.changes import SuiteChanges
-from harness.spec.policy import PolicySpec
+from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.profile import load_profile
+from harness.spec.timing import SYNCHRONOUS
 from harness.time_source import TimeSource, WallTime
 from harness.worlds.registry import get_world
 
@@ -159,7 +160,14 @@ def plan_units(suite: Suite) -> tuple[EpisodeUnit, ...]:
         for spec in suite.policies
         for value in ((suite.nfe or (None,)) if _has_nfe(spec) else (None,))
     ]
-    return plan_episodes(suite.tasks, counts, variants)
+    timings = {PolicyAtNfe(*variant): _timings(suite) for variant in variants}
+    return plan_episodes(suite.tasks, counts, variants, timings)
+
+
+def _timings(suite: Suite) -> tuple[TimingKey, ...]:
+    """Clocks × sources of delays; which of them a policy cannot do is not known before it is loaded."""
+    sources = [each.source for each in suite.latency] or [None]
+    return tuple((clock, source) for clock in suite.clock for source in ([None] if clock == SYNCHRONOUS else sources))
 
 
 def _has_nfe(spec: PolicySpec) -> bool:

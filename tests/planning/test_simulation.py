@@ -10,14 +10,16 @@ from itertools import count
 import pytest
 
 from harness.errors import UsageError
-from harness.planning.draws import batch_samples, find_basis
+from harness.planning.draws import batch_samples, between_runs, find_basis
 from harness.planning.evidence import EpisodeSample, RunEvidence, ServedTimes
 from harness.planning.forecast import forecast
 from harness.planning.scoring import NO_DATA, PLANNED, hold_out
 from harness.planning.simulate import Setting, SimulatedRun, simulate
+from harness.planning.suite_plan import changed_suite, plan_units
 from harness.schedule.placement import NodeResources
 from harness.schedule.units import EpisodeUnit
 from harness.spec.policy import PolicyAtNfe
+from harness.spec.timing import ClockName
 
 SCRIPTED, FLOW = PolicyAtNfe("scripted", None), PolicyAtNfe("flow", 10)
 FAST = ServedTimes({1: (0.1,) * 9, 2: (0.1,) * 9, 4: (0.1,) * 9}, (0.0,) * 9, 4, 0.01)
@@ -132,6 +134,60 @@ def test_runs_that_are_equally_near_are_each_one_way_it_may_go() -> None:
     narrow = made(units(40), [evidence("a"), evidence("b")])
     wide = made(units(40), [evidence("a", wall_s=1.0), evidence("b", wall_s=4.0)])
     assert wide.high_s / wide.low_s > 1.5 * narrow.high_s / narrow.low_s  # type: ignore[attr-defined]
+
+
+def under(run: RunEvidence, clock: ClockName, source: str | None, **changes: object) -> RunEvidence:
+    """The run's episodes under a clock."""
+    played = {
+        variant: tuple(replace(sample, timing=(clock, source), **changes) for sample in samples)  # type: ignore[arg-type]
+        for variant, samples in run.episodes.items()
+    }
+    return replace(run, episodes=played)
+
+
+def test_a_run_in_real_time_says_nothing_of_one_in_simulated_time() -> None:
+    real, simulated = under(evidence("a", wall_s=14.0), "wall", None), evidence("b")
+    source = find_basis(units(4), [real, simulated], hardware="cpu", load=1.0).policies[SCRIPTED]
+    assert source.run.run_id == "b"
+    waiting = [replace(unit, clock="wall") for unit in units(4)]
+    source = find_basis(waiting, [real, simulated], hardware="cpu", load=1.0).policies[SCRIPTED]
+    assert source.run.run_id == "a"
+    # Four workers a core make nobody's clock slower, and a decision is made while time passes.
+    busy = find_basis(waiting, [real], hardware="cpu", load=4.0).policies[SCRIPTED]
+    assert {sample.wall_s for sample in busy.samples} == {14.0}
+
+
+def test_a_policy_under_new_delays_succeeds_at_an_unknown_rate() -> None:
+    delayed = [replace(unit, clock="asynchronous", latency_source="500 ms") for unit in units(4)]
+    source = find_basis(delayed, [evidence()], hardware="cpu", load=1.0).policies[SCRIPTED]
+    assert not source.known_success
+    assert any("not played under this clock" in note for note in source.notes)
+    played = under(evidence("b"), "asynchronous", "500 ms")
+    assert find_basis(delayed, [evidence(), played], hardware="cpu", load=1.0).policies[SCRIPTED].known_success
+
+
+def test_a_suite_that_was_not_timed_is_as_quick_as_runs_of_both_say() -> None:
+    (samples,) = evidence().episodes.values()
+    other = tuple(replace(sample, task=("t", sample.task[1]), physics_s=1.0) for sample in samples)
+    both = evidence("both", hardware="h100-sxm-80gb", episodes={SCRIPTED: samples + other})
+    plan = [replace(unit, suite="t") for unit in units(20)]
+    alone = made(plan, [evidence()]).finish_s  # type: ignore[attr-defined]
+    assert made(plan, [evidence(), both]).finish_s < alone - 4  # type: ignore[attr-defined]
+
+
+def test_hosts_that_differ_more_make_a_wider_band() -> None:
+    alike = between_runs([evidence(str(i)) for i in range(4)], "cpu")
+    unlike = between_runs([evidence(str(i), wall_s=2.0 * 3**i) for i in range(4)], "cpu")
+    assert alike < 0.15 < 1.0 < unlike
+    assert between_runs([], "cpu") == pytest.approx(0.15)
+
+
+def test_a_plan_holds_every_clock_and_every_source_of_delays() -> None:
+    suite = changed_suite("devices", None, None, None)
+    cells = {(unit.clock, unit.latency_source) for unit in plan_units(suite)}
+    assert cells == {("synchronous", None)} | {
+        (clock, source.source) for clock in ("blocking", "asynchronous", "rtc") for source in suite.latency
+    }
 
 
 def test_each_run_is_forecast_from_the_others_and_none_vanishes() -> None:
