@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import wraps
-from threading import Thread
 from typing import Any
 
 from harness.analysis.summary import Summary
 from harness.cluster.run import RunResult
 from harness.cluster.run import run as run_suite
-from harness.cores import usable_cores
 from harness.delays import sources_of_suite
-from harness.latency.node import hardware_of_node
+from harness.expectation import begin
 from harness.ledger import read
-from harness.planning.nodes_file import NodeKind, NodesFile
-from harness.planning.stored import expect_run, not_planned
-from harness.planning.suite_plan import changed_suite
 from harness.report.parquet import write_summary
 from harness.spec import Suite, load_suite, parse_policy
-from harness.spec.profile import CPU_PROFILE
-from harness.time_source import TimeSource, WallTime
 
 
 def _with_summary[**Arguments](execute: Callable[Arguments, RunResult]) -> Callable[Arguments, RunResult]:
@@ -64,29 +56,10 @@ def _with_plan[**Arguments](execute: Callable[Arguments, RunResult]) -> Callable
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> RunResult:
         given: dict[str, Any] = {"suite": args[0], **kwargs} if args else dict(kwargs)
         if given.get("expected") is None:
-            expected: Future[Mapping[str, Any]] = Future()
-            Thread(target=_expect, args=(given, expected), name="plan", daemon=True).start()
-            kwargs["expected"] = expected
+            kwargs["expected"] = begin(given)
         return execute(*args, **kwargs)
 
     return run
-
-
-def _expect(given: Mapping[str, Any], expected: Future[Mapping[str, Any]]) -> None:
-    time: TimeSource = given.get("clock") or WallTime()
-    part = next((name for name in ("resume", "only", "only_clocks", "address") if given.get(name)), None)
-    if part is not None:
-        expected.set_result(not_planned(time, f"what a run with {part} is about is not known before it begins"))
-        return
-    try:
-        suite = changed_suite(given["suite"], given.get("policies"), given.get("nfe"), None)
-        hardware = hardware_of_node() or CPU_PROFILE
-        kind = NodeKind(profile=hardware, cores=usable_cores(), gpus=int(hardware != CPU_PROFILE))
-        nodes = NodesFile(nodes=(kind,))
-        expected.set_result(expect_run(suite, str(given["out"]), nodes=nodes, workers=given.get("workers"), time=time))
-    except Exception as error:
-        # The run itself says what is wrong with what it was asked.
-        expected.set_result(not_planned(time, f"{type(error).__name__}: {error}"))
 
 
 run = _with_summary(_with_sources(_with_plan(run_suite)))

@@ -50,10 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "nightly": {"errors", "notify", "schedule", "spec", "ledger", "analysis", "gate", "report"},
     "delays": {"errors", "spec", "clocks", "ledger", "analysis"},
     "delay_search": {"errors", "spec", "schedule", "clocks", "ledger", "analysis", "cluster"},
-    "evaluation": {
-        "time_source", "cores", "spec", "clocks", "latency", "ledger", "delays", "cluster", "analysis", "planning",
-        "report",
-    },
+    "expectation": {"time_source", "cores", "spec", "latency", "planning"},
+    "evaluation": {"spec", "clocks", "ledger", "delays", "expectation", "cluster", "analysis", "report"},
     "archive": {"errors", "strict_json", "spec", "ledger", "worlds", "analysis"},
     "agreement": {"errors", "time_source", "spec", "schedule", "worlds", "policies", "rollout", "analysis"},
     "watch": {
@@ -67,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "time_source", "cores", "interrupts", "screen", "notify", "trackers", "spec", "schedule", "sim",
         "ledger", "policies", "rollout", "latency", "serve", "clocks", "delays", "cluster", "analysis", "gate",
         "report", "evaluation", "nightly", "watch", "doctor", "delay_search", "agreement", "planning",
-        "archive",
+        "archive", "expectation",
         "worlds",
     },
 }  # fmt: skip

@@ -180,7 +180,10 @@ def command(
         _naming(resume_command, target, screen),
     ):
         from harness.cluster.run import run
+        from harness.expectation import begin
 
+        about = {"suite": loaded, "policies": policies, "nfe": values, "out": target, "workers": workers}
+        expected = begin({**about, "resume": resume, "address": address})
         result = run(
             loaded,
             policies=policies,
@@ -197,6 +200,7 @@ def command(
             early_stopping=gated.early_stopping if gated else None,
             record=recording.target,
             sources=sources,
+            expected=expected,
         )
     found = gated.judge() if gated is not None and not result.interrupted else None
     summary = _show(ctx, result, screen, html, found)

@@ -3,7 +3,8 @@
 `python tests/benchmarks/bench_plan.py [--ledger DIR …] [--only score|speed]`. The run that is forecast is left out of
 what durations and the spread between hosts are drawn from, and so is nothing else: another run of the same night on the
 same machine stays in. The model in `harness/planning` was mended with these runs in view, so the coverage is not that
-of unseen runs. Then the speed: a plan of 10,000 episodes on 100 nodes, as `harness plan` makes it, in seconds of one core.
+of unseen runs. Then the speed: a plan of 10,000 episodes on 100 nodes, as `harness plan` makes it, in seconds of one
+core.
 """
 
 from __future__ import annotations

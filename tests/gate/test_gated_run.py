@@ -17,6 +17,8 @@ from harness.cluster.ray_session import RaySession
 from harness.errors import UsageError
 from harness.gate import Verdict, gate
 from harness.gate.early_stopping import read_stop_record
+from harness.ledger import Ledger
+from harness.ledger.schema import PLAN_STATUSES
 from harness.spec.rules import GateRules, SuccessRule, load_rules
 
 pytestmark = pytest.mark.usefixtures("gate_cluster")
@@ -72,6 +74,13 @@ def collapsed(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Gated:
     folder = tmp_path_factory.mktemp("runs")
     (folder / "gated.yaml").write_text(SUITE.replace("POLICY", FAILING))
     return Gated(folder / "out", run(folder / "gated.yaml", whole, folder / "out"), "")
+
+
+def test_every_run_stores_one_plan_of_itself_or_why_there_is_none(whole: Path, equal: Gated) -> None:
+    for out in (whole, equal.out):
+        ledger = Ledger(str(out))
+        assert list(ledger.plans["run_id"]) == list(ledger.runs["run_id"].unique())
+        assert set(ledger.plans["status"]) <= set(PLAN_STATUSES)
 
 
 def run(suite: Path, base: Path, out: Path, *options: str) -> int:
