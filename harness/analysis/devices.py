@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.analysis.intervals import clopper_pearson
 from harness.analysis.paired.statistics import PairCounts, difference_bounds, holm, mcnemar_exact
@@ -78,6 +77,8 @@ def rank_changes(cells: pd.DataFrame) -> list[str]:
     Args:
         cells: From `device_cells`.
     """
+    from scipy.stats import fisher_exact  # half a second, for those who ask
+
     said = []
     for (policy, suite), group in cells[cells["n"] > 0].groupby(["policy_id", "suite"], dropna=False):
         plain = group[group["clock"] == SYNCHRONOUS].set_index("nfe")["rate"].dropna()
@@ -90,7 +91,7 @@ def rank_changes(cells: pd.DataFrame) -> list[str]:
                     before, after = plain[one] - plain[other], rates[one] - rates[other]
                     if before * after < 0 or (before == 0) != (after == 0):
                         counts = cell.set_index("nfe").loc[[one, other], ["successes", "n"]].to_numpy(dtype=np.int64)
-                        p = stats.fisher_exact([(solved, n - solved) for solved, n in counts]).pvalue
+                        p = fisher_exact([(solved, n - solved) for solved, n in counts]).pvalue
                         said.append(
                             f"{policy} on {suite}: NFE {one} against NFE {other} is {100 * before:+.1f} points in the "
                             f"synchronous run and {100 * after:+.1f} under {clock}, {source} (p {p:.2g}, Fisher's "

@@ -8,11 +8,13 @@ Clopper-Pearson 95.1 %; it is 3 to 14 % wider than Wilson. `tests/benchmarks/ben
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+
+from harness.analysis.laws import beta_isf, beta_ppf, binomial_isf, binomial_pmf, binomial_ppf, t_isf
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,8 +54,8 @@ def clopper_pearson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95
         raise ValueError("a count of successes lies outside 0 … n")
     tail = (1 - confidence) / 2
     # Where a shape parameter is 0 the bound is known (0 or 1) and the placeholder 1 keeps the quantile finite.
-    low = np.where(k > 0, stats.beta.ppf(tail, np.where(k > 0, k, 1), total - k + 1), 0.0)
-    high = np.where(k < total, stats.beta.isf(tail, k + 1, np.where(k < total, total - k, 1)), 1.0)
+    low = np.where(k > 0, beta_ppf(tail, np.where(k > 0, k, 1), total - k + 1), 0.0)
+    high = np.where(k < total, beta_isf(tail, k + 1, np.where(k < total, total - k, 1)), 1.0)
     return low, high
 
 
@@ -93,7 +95,7 @@ def clustered_rate_interval(successes: ArrayLike, n: ArrayLike, confidence: floa
     spread = count / (count - 1) * float((weights * (won - mixed * tried) ** 2).sum()) / mass**2
     inflation = max(1.0, spread * mass / (mixed * (1 - mixed)))
     tail = (1 - confidence) / 2
-    fewer = (stats.t.isf(tail, total - 1) / stats.t.isf(tail, clusters - 1)) ** 2
+    fewer = (float(t_isf(tail, total - 1)) / float(t_isf(tail, clusters - 1))) ** 2
     effective = float(min(total, fewer * total / inflation))
     low, high = clopper_pearson(rate * effective, effective, confidence)
     return Interval(float(low), float(high))
@@ -111,7 +113,7 @@ def exact_coverage(low: ArrayLike, high: ArrayLike, p: float) -> float:
     counts = np.arange(lows.size)
     # Bounds that equal p up to rounding contain it: at p = 1 the upper bound is exactly 1.
     inside = (lows <= p + 1e-12) & (highs >= p - 1e-12)
-    return float(stats.binom.pmf(counts, lows.size - 1, p)[inside].sum())
+    return float(binomial_pmf(counts, lows.size - 1, p)[inside].sum())
 
 
 def quantile_interval(samples: ArrayLike, quantile: float, confidence: float = 0.95) -> Interval:
@@ -135,6 +137,7 @@ def quantile_interval(samples: ArrayLike, quantile: float, confidence: float = 0
     )
 
 
+@lru_cache(maxsize=4096)
 def order_statistic_ranks(n: int, quantile: float, confidence: float) -> tuple[int, int]:
     """Ranks (from 1) of the order statistics that bound a quantile; 0 and n + 1 mean that there is no bound.
 
@@ -144,11 +147,4 @@ def order_statistic_ranks(n: int, quantile: float, confidence: float) -> tuple[i
     if not 0 < quantile < 1:
         raise ValueError(f"quantile is {quantile}; it has to lie between 0 and 1")
     tail = (1 - confidence) / 2
-    law: Any = stats.binom(n, quantile)
-    low = int(law.ppf(tail))
-    while low >= 1 and law.cdf(low - 1) > tail:
-        low -= 1
-    high = int(law.isf(tail)) + 1
-    while high <= n and law.sf(high - 1) > tail:
-        high += 1
-    return low, high
+    return int(binomial_ppf(tail, n, quantile)), int(binomial_isf(tail, n, quantile)) + 1

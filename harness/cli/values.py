@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from harness.errors import UsageError, unknown_name
-from harness.spec import PolicySpec, parse_policy
-from harness.spec.policy import OptionValue
-from harness.spec.suite import Quantization
+from harness.spec.policy import OptionValue, PolicySpec, parse_policy
+
+if TYPE_CHECKING:
+    from harness.spec.suite import Quantization
 
 
 def require_ledgers(*paths: str | None) -> None:
@@ -48,7 +49,9 @@ def parse_quantize(text: str) -> tuple[Quantization, ...]:
     Raises:
         UsageError: An unknown one, answered with the nearest known one, or one given twice.
     """
-    known: tuple[Quantization, ...] = get_args(Quantization)
+    from harness.spec import suite
+
+    known: tuple[Quantization, ...] = get_args(suite.Quantization)
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in known:

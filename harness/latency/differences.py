@@ -19,12 +19,6 @@ DECISIONS = 4
 
 NOISE_KEY = "0" * 64
 
-LEAST_COSINE = 0.999
-"""A variant whose least cosine to its reference is below this is marked."""
-
-LARGEST_SHARE = 0.1
-"""So is one whose root mean square difference exceeds this share of what another observation changes."""
-
 Answers = NDArray[np.float32]
 """Action chunks of `DECISIONS` decisions, shape (decisions, batch, T, 7)."""
 
@@ -78,14 +72,6 @@ def compare(reference: Answers, candidate: Answers) -> Difference:
         rms=_rms(right - left),
         observation_rms=_rms(np.stack(between)) if between else float("nan"),
     )
-
-
-def is_far(cosine: float, rms: float, observation_rms: float) -> bool:
-    """Whether answers differ by so much that their latency is another policy's; also when nothing finite is known."""
-    alike = cosine >= LEAST_COSINE
-    # Observations that change nothing leave the cosine to judge.
-    near = not observation_rms > 0 or rms <= LARGEST_SHARE * observation_rms
-    return not (alike and near)
 
 
 def _rms(values: NDArray[np.float64]) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.latency.child import Configuration
-from harness.latency.differences import Answers, Difference, compare, is_far
+from harness.latency.differences import Answers, Difference, compare
 from harness.latency.inputs import probe_observations
 from harness.latency.isolated import answers_of, run_isolated
 from harness.latency.launches import ProbeProgress, SampleNumbers
@@ -24,6 +24,7 @@ from harness.ledger import LedgerWriter
 from harness.ledger.provenance import git_revision
 from harness.ledger.schema import Row
 from harness.policies.registry import make_policy
+from harness.spec.likeness import is_far
 from harness.spec.manifest import canonical_json, manifest_sha256
 from harness.spec.policy import PolicyAtNfe, PolicySpec
 from harness.spec.suite import ProbePlan, Suite

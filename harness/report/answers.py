@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.analysis.latency.percentiles import CONFIGURATION
-from harness.analysis.latency.scaling import ScalingClaim
 from harness.analysis.summary import Summary
 from harness.report.format import (
     count,
@@ -23,6 +22,9 @@ from harness.report.format import (
 )
 from harness.report.names import VariantNames
 from harness.report.tables.table import records
+
+if TYPE_CHECKING:
+    from harness.analysis.latency.scaling import ScalingClaim
 
 Mark = Literal["yes", "no", "open"]
 

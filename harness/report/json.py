@@ -7,12 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from harness.analysis.aggregates import arrow_table
-from harness.analysis.latency.scaling import ScalingClaim
 from harness.analysis.summary import Summary
 from harness.ledger import Ledger
 from harness.report.answers import verdict
@@ -20,6 +19,9 @@ from harness.report.contents import AGGREGATES
 from harness.report.names import variant_names
 from harness.report.opening import opening
 from harness.report.tables.table import Table
+
+if TYPE_CHECKING:
+    from harness.analysis.latency.scaling import ScalingClaim
 
 
 def render_report_json(content: Ledger | Summary, published: Sequence[Table] | None = None) -> str:

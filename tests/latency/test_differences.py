@@ -7,7 +7,8 @@ import pytest
 from probe_stubs import Sleepy
 
 from harness.latency import synthetic_observations
-from harness.latency.differences import DECISIONS, answer, compare, is_far
+from harness.latency.differences import DECISIONS, answer, compare
+from harness.spec.likeness import is_far
 
 RANDOM = np.random.default_rng(0)
 REFERENCE = RANDOM.standard_normal((4, 1, 5, 7)).astype(np.float32)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from harness.analysis.latency.energy import energy_of
 from harness.analysis.latency.percentiles import CONFIGURATION
-from harness.analysis.latency.roofline import same_as
-from harness.latency.differences import is_far as answers_are_far
+from harness.spec.likeness import is_far as answers_are_far
 
 _KEYS = [*CONFIGURATION, "nfe"]
 
@@ -35,14 +34,14 @@ def decision_checks(latency: pd.DataFrame, differences: pd.DataFrame) -> pd.Data
         end-to-end time just before; NaN without components); `shared` (whether any sample was); and, where it was
         compared, `reference`, `cosine`, `max_abs`, `share` (of what another observation changes) and `far`.
     """
-    whole = latency[latency["component"] == "e2e"]
     compared = _compared(differences)
     rows = [
         dict(zip(_KEYS, key, strict=True))
-        | _check(group)
-        | {"parts": parts_of_whole(_at(latency, key))}
+        | _check(whole)
+        | {"parts": parts_of_whole(group)}
         | compared.get(_plain(key), {})
-        for key, group in whole.groupby(_KEYS, dropna=False, sort=True)
+        for key, group in latency.groupby(_KEYS, dropna=False, sort=True)
+        if len(whole := group[group["component"] == "e2e"])
     ]
     table = pd.DataFrame(rows, columns=_COLUMNS)
     return table.assign(nfe=table["nfe"].astype("Int32"))
@@ -67,13 +66,6 @@ def parts_of_whole(latency: pd.DataFrame) -> float:
     pairs = inside.assign(sample=inside["sample"] - 1).merge(whole, on=[*place, "sample"])
     pairs = pairs[pairs["latency_ms"] > 0]
     return float((pairs["inside_ms"] / pairs["latency_ms"]).median()) if len(pairs) else float("nan")
-
-
-def _at(latency: pd.DataFrame, key: tuple[object, ...]) -> pd.DataFrame:
-    chosen = pd.Series(True, index=latency.index)
-    for name, value in zip(_KEYS, key, strict=True):
-        chosen &= same_as(latency[name], value)
-    return latency[chosen]
 
 
 def _check(group: pd.DataFrame) -> dict[str, object]:

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.analysis.intervals import Floats, Interval
 from harness.analysis.latency.ratios import QuantileRatio, quantile_bounds, quantile_ratio
+from harness.analysis.laws import normal_sf, t_isf, t_sf
 
 Launches = Sequence[Floats]
 """Raw samples of each launch, in the order in which they were taken, ms."""
@@ -51,6 +51,8 @@ def by_launch(samples: pd.DataFrame) -> list[Floats]:
     Args:
         samples: Rows of `latency`, in the order in which they were taken.
     """
+    if all(len(samples[name].unique()) == 1 for name in LAUNCH):
+        return [samples["latency_ms"].to_numpy(dtype=float)]
     launches = samples.groupby(LAUNCH, dropna=False, sort=True)["latency_ms"]
     return [group.to_numpy(dtype=float) for _, group in launches]
 
@@ -94,7 +96,7 @@ def level(launches: Launches, quantile: float) -> Level:
         enough = min(samples.size for samples in launches) >= least_samples(quantile)
         return found if enough else replace(found, variance=np.nan)
     # Bounds at one standard error, as a normal law has them.
-    low, high = quantile_bounds(launches[0], quantile, float(stats.norm.sf(1)))
+    low, high = quantile_bounds(launches[0], quantile, float(normal_sf(1)))
     known = np.isfinite([low, high]).all() and low > 0
     within = (np.log(high / low) / 2) ** 2 if known else np.nan
     return Level(float(logs[0]), float(within) + assumed_spread(quantile) ** 2, np.inf, 1)
@@ -161,7 +163,7 @@ def _limits(log: float, variance: float, free: float, alpha_low: float, alpha_hi
     if not np.isfinite([log, variance]).all():
         return Interval(-np.inf, np.inf)
     error = np.sqrt(variance)
-    low, high = log - stats.t.isf(alpha_low, free) * error, log + stats.t.isf(alpha_high, free) * error
+    low, high = log - t_isf(alpha_low, free) * error, log + t_isf(alpha_high, free) * error
     return Interval(float(np.exp(low)), float(np.exp(high)))
 
 
@@ -187,7 +189,7 @@ def compare_quantile(
     tail = (1 - confidence) / 2
     bounds = ratio_limits(base, candidate, quantile, tail, tail)
     error = np.sqrt(old.variance + new.variance)
-    p = 2 * float(stats.t.sf(abs(new.log - old.log) / error, freedom(old, new))) if error > 0 else np.nan
+    p = 2 * float(t_sf(abs(new.log - old.log) / error, freedom(old, new))) if error > 0 else np.nan
     return QuantileRatio(
         quantile=quantile,
         base=float(np.exp(old.log)),
@@ -210,7 +212,7 @@ def launches_needed(base: Launches, candidate: Launches, quantile: float, limit:
     distance = abs(np.log(limit) - (new.log - old.log))
     variance = old.variance * old.launches + new.variance * new.launches
     counts = np.arange(2, MOST_LAUNCHES + 1)
-    enough = counts[stats.t.isf(alpha, 2 * counts - 2) * np.sqrt(variance / counts) <= distance]
+    enough = counts[t_isf(alpha, 2 * counts - 2) * np.sqrt(variance / counts) <= distance]
     return int(enough[0]) if enough.size else None
 
 
@@ -228,5 +230,5 @@ def could_pass(base: Launches, quantile: float, limit: float, alpha: float, powe
     if own.launches < 2 or not np.isfinite(own.variance):
         return False
     free = 2 * own.launches - 2
-    needed = stats.t.isf(alpha, free) + stats.t.isf(1 - power, free)
+    needed = t_isf(alpha, free) + t_isf(1 - power, free)
     return bool(needed * np.sqrt(2 * own.variance) <= np.log(limit))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from harness.analysis.latency.launches import LAUNCH
 from harness.analysis.latency.percentiles import CONFIGURATION, FIXED_COMPONENTS, sum_components
+from harness.analysis.laws import t_isf
 from harness.analysis.success.rates import CONFIDENCE
 
 RESAMPLES = 2000
@@ -89,7 +89,7 @@ def _fit(group: pd.DataFrame, rng: np.random.Generator) -> dict[str, object] | N
     step, prefix = _line(nfe, medians[None, :])[0]
     lines = _launch_lines(e2e, nfe)
     if len(lines) > 1:
-        half = stats.t.isf((1 - CONFIDENCE) / 2, len(lines) - 1) * lines.std(axis=0, ddof=1) / np.sqrt(len(lines))
+        half = t_isf((1 - CONFIDENCE) / 2, len(lines) - 1) * lines.std(axis=0, ddof=1) / np.sqrt(len(lines))
         (step_low, prefix_low), (step_high, prefix_high) = lines.mean(axis=0) - half, lines.mean(axis=0) + half
     else:
         draws = _line(nfe, np.stack([_median_draws(samples, rng) for samples in by_nfe.values()], axis=1))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis.latency.percentiles import CONFIGURATION
@@ -138,13 +139,13 @@ def roofline(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) -
     """
     keys = [*CONFIGURATION, "nfe", "component"]
     timed = latency[latency["component"].isin(COMPONENTS)]
-    rows = []
+    rows, counted = [], counts.to_dict("records")
     for key, group in timed.groupby(keys, dropna=False, sort=True):
         configuration = dict(zip(keys, key, strict=True))
         rates = node_rates(nodes, group)
         wall = float(group["latency_ms"].median())
         row = configuration | {"n": len(group), "wall": wall}
-        rows.append(row | _judged(demand_of(find_counts(counts, configuration), rates), rates.rates, wall))
+        rows.append(row | _judged(demand_of(find_counts(counted, configuration), rates), rates.rates, wall))
     table = pd.DataFrame(rows, columns=COLUMNS)
     rank = table["component"].map({name: place for place, name in enumerate(COMPONENTS)})
     ordered = table.assign(_rank=rank, nfe=table["nfe"].astype("Int32")).sort_values(
@@ -200,29 +201,31 @@ class NodeRates(NamedTuple):
     """Whether they have an accelerator: launches are kernels then, else operators."""
 
 
-def find_counts(counts: pd.DataFrame, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
+def find_counts(counts: Sequence[Mapping[Any, Any]], configuration: Mapping[str, Any]) -> dict[str, Any] | None:
     """The row of `counts` for a component of a configuration: its own, else one that does the same work.
 
     What a component computes depends neither on the device nor on the compiler, so another row of the same policy,
     dtype and batch serves; its kernels and busy time, which do, are left out then.
+
+    Args:
+        counts: Rows of `Ledger.counts`.
+        configuration: Values of `CONFIGURATION`, `nfe` and `component`.
     """
-    same = counts[counts["component"] == configuration["component"]]
-    for name in ("dtype", "batch_size"):
-        same = same[same_as(same[name], configuration[name])]
-    same = same[same["policy_id"].map(work_of) == work_of(configuration["policy_id"])]
-    if configuration["component"] == "e2e":
-        same = same[same_as(same["nfe"], configuration["nfe"])]
-    own = same
-    for name in ("hardware", "policy_id", "compile", "nfe"):
-        own = own[same_as(own[name], configuration[name])]
-    device = dict(own.iloc[-1][list(ON_DEVICE)]) if len(own) else dict.fromkeys(ON_DEVICE)
-    worked = next((rows for rows in (own, same) if rows["flops"].notna().any()), None)
-    if worked is None:
+    work = work_of(configuration["policy_id"])
+    alike = ["component", "dtype", "batch_size", *(["nfe"] if configuration["component"] == "e2e" else [])]
+    same = [row for row in counts if _same(row, configuration, alike) and work_of(row["policy_id"]) == work]
+    own = [row for row in same if _same(row, configuration, ("hardware", "policy_id", "compile", "nfe"))]
+    device = {name: own[-1][name] for name in ON_DEVICE} if own else dict.fromkeys(ON_DEVICE)
+    worked = [row for row in same if pd.notna(row["flops"])]
+    if not worked:
         return None
-    row = dict(worked[worked["flops"].notna()].iloc[-1]) | device
-    alike = all(_is(row[name], configuration[name]) for name in ("policy_id", "compile"))
+    row = dict(next((row for row in reversed(own) if pd.notna(row["flops"])), worked[-1])) | device
     # A compiler fuses operators and a graph launches them at once: theirs are not the launches of another variant.
-    return row if alike else row | {"operators": None}
+    return row if _same(row, configuration, ("policy_id", "compile")) else row | {"operators": None}
+
+
+def _same(row: Mapping[Any, Any], configuration: Mapping[str, Any], names: Sequence[str]) -> bool:
+    return all(_is(row[name], configuration[name]) for name in names)
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -256,8 +259,9 @@ def demand_of(row: Mapping[str, Any] | None, node: NodeRates) -> Counted | None:
 
 def node_rates(nodes: pd.DataFrame, samples: pd.DataFrame) -> NodeRates:
     """Rates of the nodes that took some samples: for each figure the best that any of them measured."""
-    pairs = samples[["run_id", "node_id"]].drop_duplicates()
-    own = nodes.merge(pairs, on=["run_id", "node_id"])
+    pairs = set(zip(samples["run_id"], samples["node_id"], strict=True))
+    found = [pair in pairs for pair in zip(nodes["run_id"], nodes["node_id"], strict=True)]
+    own = nodes.loc[np.array(found, dtype=bool)]
     accelerated = bool(own["accelerator"].notna().any()) and not (samples["hardware"] == "cpu").all()
     return NodeRates(rates_of(own, accelerated), accelerated)
 

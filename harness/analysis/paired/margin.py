@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
 
 from harness.analysis.intervals import Floats
+from harness.analysis.laws import binomial_cdf, binomial_pmf, normal_sf
 from harness.analysis.paired.statistics import PairCounts, difference_bounds
 
 EXACT_PAIRS = 5_000
@@ -59,10 +59,8 @@ def margin_size(critical: float, n: int, bound: float) -> float:
     q_gained = q_lost + bound
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(q_gained < 1, np.minimum(q_lost / np.maximum(1 - q_gained, 1e-300), 1.0), 0.0)
-    reached = np.where(most >= n - gains, 1.0, special.bdtr(np.clip(most, 0, n - gains), n - gains, share))
-    reached = np.where(most < 0, 0.0, reached)
-    law: Any = stats.binom
-    return float(np.max(np.sum(law.pmf(gains, n, np.clip(q_gained, 0, 1)) * reached, axis=1)))
+    reached = binomial_cdf(most, n - gains, share)
+    return float(np.max(np.sum(binomial_pmf(gains, n, np.clip(q_gained, 0, 1)) * reached, axis=1)))
 
 
 @lru_cache(maxsize=65536)
@@ -84,7 +82,7 @@ def margin_p(counts: PairCounts, bound: float) -> float:
         corrected = counts.gained - counts.lost - counts.n * bound - 1
         raw = counts.gained - counts.lost - counts.n * bound
         z = float(score_statistic(counts.lost, counts.gained, counts.n, bound))
-        return float(stats.norm.sf(z * corrected / raw)) if raw > 0 else float(stats.norm.sf(z))
+        return float(normal_sf(z * corrected / raw)) if raw > 0 else float(normal_sf(z))
     critical = float(score_statistic(counts.lost, counts.gained, counts.n, bound))
     return margin_size(critical, counts.n, bound)
 
@@ -119,8 +117,10 @@ def exact_lower_bound(counts: PairCounts, alpha: float) -> float:
         low = max(2 * low - high, -1 + 1e-9)
     if gap(high) < 0:
         return high
+    from scipy.optimize import brentq
+
     # The inverted test steps: stay on the rejected side.
-    return float(optimize.brentq(gap, low, high, xtol=1e-5)) - 1e-5
+    return float(brentq(gap, low, high, xtol=1e-5)) - 1e-5
 
 
 def _most_losses(gains: Any, critical: float, n: int, bound: float) -> Any:

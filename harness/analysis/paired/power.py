@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+
+from harness.analysis.laws import binomial_isf, binomial_pmf, binomial_ppf, binomial_sf
 
 MAX_PAIRS = 10_000_000
 """Beyond this many episodes no number is searched for."""
@@ -30,12 +31,11 @@ def drop_power(n: int, drop: float, discordance: float, alpha: float = 0.05, *, 
         raise ValueError(f"a drop of {drop} needs a discordance of at least {drop} and at most 1, not {discordance}")
     if n <= 0 or discordance == 0:
         return 0.0
-    pairs: stats.rv_frozen = stats.binom(n, discordance)
-    counts = np.arange(int(pairs.ppf(1e-9)), int(pairs.isf(1e-9)) + 1)
+    counts = np.arange(int(binomial_ppf(1e-9, n, discordance)), int(binomial_isf(1e-9, n, discordance)) + 1)
     theta = (discordance + drop) / (2 * discordance)
     # Smallest number of losses that rejects: P(Binomial(m, 1/2) >= losses) <= alpha / sides.
-    critical = stats.binom.isf(alpha / sides, counts, 0.5) + 1
-    return float((pairs.pmf(counts) * stats.binom.sf(critical - 1, counts, theta)).sum())
+    critical = binomial_isf(alpha / sides, counts, 0.5) + 1
+    return float((binomial_pmf(counts, n, discordance) * binomial_sf(critical - 1, counts, theta)).sum())
 
 
 def minimum_detectable_drop(

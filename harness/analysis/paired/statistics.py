@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from harness.analysis.intervals import Floats, Interval
+from harness.analysis.laws import binomial_cdf, binomial_sf, normal_isf
 
 Alternative = Literal["drop", "rise", "two-sided"]
 
@@ -80,11 +80,11 @@ def mcnemar_exact(lost: ArrayLike, gained: ArrayLike, alternative: Alternative =
     losses, gains = np.asarray(lost), np.asarray(gained)
     total = losses + gains
     if alternative == "drop":
-        p = stats.binom.sf(losses - 1, total, 0.5)
+        p = binomial_sf(losses - 1, total, 0.5)
     elif alternative == "rise":
-        p = stats.binom.sf(gains - 1, total, 0.5)
+        p = binomial_sf(gains - 1, total, 0.5)
     else:
-        p = 2 * stats.binom.cdf(np.minimum(losses, gains), total, 0.5)
+        p = 2 * binomial_cdf(np.minimum(losses, gains), total, 0.5)
     return np.minimum(np.asarray(p, dtype=np.float64), 1.0)
 
 
@@ -113,7 +113,7 @@ def difference_bounds(
     losses, gains, total = np.broadcast_arrays(
         np.asarray(lost, dtype=float), np.asarray(gained, dtype=float), np.asarray(n, dtype=float)
     )
-    z = float(stats.norm.isf((1 - confidence) / 2))
+    z = float(normal_isf((1 - confidence) / 2))
     low = _score_bound(losses, gains, total, z, correction)
     return low, -_score_bound(gains, losses, total, z, correction)
 
@@ -141,7 +141,7 @@ def newcombe_bounds(
     Source: Newcombe, Statistics in Medicine 17 (1998) 2635-2650, method 10.
     """
     a, x, g, total = (np.asarray(value, dtype=float) for value in np.broadcast_arrays(both, lost, gained, n))
-    z2 = float(stats.norm.isf((1 - confidence) / 2)) ** 2
+    z2 = float(normal_isf((1 - confidence) / 2)) ** 2
 
     def wilson(k: Floats) -> tuple[Floats, Floats, Floats]:
         half = np.sqrt(z2 * (k * (total - k) / total + z2 / 4))

@@ -124,12 +124,12 @@ def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) ->
 
     Components where they were timed; for a policy whose graph hides them, whole decisions at each NFE.
     """
-    found = []
+    found, counted = [], counts.to_dict("records")
     for key, group in latency.groupby(CONFIGURATION, dropna=False, sort=True):
         configuration = dict(zip(CONFIGURATION, key, strict=True))
         node = node_rates(nodes, group)
-        parts = tuple(_component_parts(configuration, group, counts, node)) or tuple(
-            _whole_parts(configuration, group, counts, node)
+        parts = tuple(_component_parts(configuration, group, counted, node)) or tuple(
+            _whole_parts(configuration, group, counted, node)
         )
         e2e = group[group["component"] == WHOLE].groupby("nfe", dropna=False)["latency_ms"].median()
         if not parts or not len(e2e) or not node.rates.copy_gb_s:
@@ -145,7 +145,7 @@ def sources(latency: pd.DataFrame, counts: pd.DataFrame, nodes: pd.DataFrame) ->
 
 
 def _component_parts(
-    configuration: Mapping[str, Any], group: pd.DataFrame, counts: pd.DataFrame, node: NodeRates
+    configuration: Mapping[str, Any], group: pd.DataFrame, counts: Sequence[Mapping[Any, Any]], node: NodeRates
 ) -> Iterator[MeasuredCall]:
     for component in ON_DEVICE:
         timed = group[group["component"] == component]
@@ -161,7 +161,7 @@ def _component_parts(
 
 
 def _whole_parts(
-    configuration: Mapping[str, Any], group: pd.DataFrame, counts: pd.DataFrame, node: NodeRates
+    configuration: Mapping[str, Any], group: pd.DataFrame, counts: Sequence[Mapping[Any, Any]], node: NodeRates
 ) -> Iterator[MeasuredCall]:
     whole = group[group["component"] == WHOLE]
     for nfe, samples in whole.groupby("nfe", dropna=False):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.analysis.summary import Summary
-from harness.latency.differences import LARGEST_SHARE, LEAST_COSINE
 from harness.report.format import NONE, count, known, number, percent, text
 from harness.report.names import configuration_names, identity_of
 from harness.report.tables.table import Table, records
+from harness.spec.likeness import LARGEST_SHARE, LEAST_COSINE
 
 FAR = "DIFFERS"
 """Mark of a variant whose answers are not its reference's."""
