@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from harness.cluster.rows import decision_rows, duplicate_rows, episode_rows
+from harness.cluster.rows import decision_rows, duplicate_rows, episode_rows, motion_rows
 from harness.errors import HarnessError, LedgerError
 from harness.ledger import LedgerWriter
 from harness.ledger.storage import Location
@@ -147,6 +147,9 @@ class Controller:
             # Decisions first: a crash in between leaves decisions of an episode that will run again, not an episode
             # that lacks them.
             self._writer.append("decisions", decision_rows(self._run_id, results))
+            moved = motion_rows(self._run_id, results)
+            if moved.num_rows:
+                self._writer.append("motion", moved)
             self._writer.append("episodes", episode_rows(self._run_id, results, self._infos))
         except Exception as error:
             # Whatever it is, no later episode can be written either; the driver stops the run and says why.

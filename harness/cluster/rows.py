@@ -119,6 +119,22 @@ def decision_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
     return _table("decisions", columns)
 
 
+def motion_rows(run_id: str, results: Sequence[EpisodeResult]) -> pa.Table:
+    """Rows of the table `motion`: of the results that hold theirs."""
+    told = [(result, result.motion) for result in results if result.motion is not None]
+    columns: dict[str, list[object]] = {
+        "run_id": [run_id] * len(told),
+        "policy_id": [result.unit.policy for result, _ in told],
+        "attempt": [result.attempt for result, _ in told],
+        **{
+            name: [getattr(result.unit, name) for result, _ in told]
+            for name in ("episode_key", "nfe", "clock", "latency_source")
+        },
+        **{name: [getattr(motion, name) for _, motion in told] for name in ("x_m", "y_m", "z_m", "gripper")},
+    }
+    return _table("motion", columns)
+
+
 def _table(name: str, columns: Mapping[str, Sequence[object]]) -> pa.Table:
     schema = TABLES[name]
     return pa.table([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)

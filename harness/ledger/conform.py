@@ -118,6 +118,9 @@ def _acceptor(kind: pa.DataType) -> Callable[[Any], bool]:
     if pa.types.is_map(kind):
         key, item = _acceptor(kind.key_type), _acceptor(kind.item_type)
         return lambda value: isinstance(value, Mapping) and all(key(k) and item(v) for k, v in value.items())
+    if pa.types.is_list(kind):
+        member = _acceptor(kind.value_type)
+        return lambda value: isinstance(value, list) and all(map(member, value))
     raise AssertionError(f"the schema uses a type without a check: {kind}")
 
 

@@ -150,6 +150,11 @@ class Ledger(ShownInNotebooks):
         return _to_pandas(self.rows("usage"))
 
     @cached_property
+    def motion(self) -> pd.DataFrame:
+        """One row per attempt of a run with videos: where the end effector went, and what the gripper was told."""
+        return _to_pandas(self.rows("motion"))
+
+    @cached_property
     def duplicates(self) -> pd.DataFrame:
         """One row per episode that ended a second time, on another node: its rows count nowhere."""
         return _to_pandas(self.rows("duplicates"))

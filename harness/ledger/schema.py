@@ -18,7 +18,7 @@ from harness.spec.stages import STAGES
 #               nodes.renderers; episodes.latency_source, stale_steps, hold_steps, jerk_m_s3, energy_j and
 #               overruns,
 #               decisions.delay_ms, clock and latency_source, runs.timing; episodes.canary. Null in parts of before.
-#               Tables added since: usage, phases, duplicates, canaries. Empty in ledgers of before.
+#               Tables added since: usage, phases, duplicates, canaries, motion. Empty in ledgers of before.
 SCHEMA_VERSION = 1
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -60,6 +60,7 @@ class Column:
 TEXT, WHOLE, LONG, REAL, TRUTH = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
 TEXTS = pa.map_(pa.string(), pa.string())
 NUMBERS = pa.map_(pa.string(), pa.float64())
+SERIES = pa.list_(pa.float32())
 
 # Columns that mean the same in every table that has them.
 _RUN = Column("run_id", TEXT, "The run or probe that wrote the row; `runs` has a row for it.")
@@ -152,6 +153,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("delay_ms", REAL, "What `delay_steps` comes from, network and age of the frame included.", "ms"),
         _CLOCK,
         _SOURCE,
+    ),
+    "motion": (
+        _RUN, _KEY, _POLICY, _NFE, _CLOCK, _SOURCE,
+        Column("attempt", WHOLE, "Attempt of the episode that the row belongs to, as in `episodes`."),
+        Column("x_m", SERIES, "End effector after every control step, in the world's frame.", "m"),
+        Column("y_m", SERIES, "The same, y.", "m"),
+        Column("z_m", SERIES, "The same, z: upwards.", "m"),
+        Column("gripper", SERIES, "What the gripper was told, as the world takes it (LIBERO: -1 opens, 1 closes)."),
     ),
     "latency": (
         *_MEASURED,

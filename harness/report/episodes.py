@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from harness.analysis.episode_list import TIMES, episode_decisions
+from harness.analysis.episode_list import MOTION, TIMES, episode_decisions, episode_motion
 from harness.analysis.summary import Summary
 from harness.report.format import known, task_name, text
 from harness.report.names import VariantNames
@@ -25,7 +25,7 @@ VideoAddress = Callable[[str], str | None]
 
 
 def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -> dict[str, Any]:
-    """What the page's script reads: columns of the list, decisions of what failed, and how to replay.
+    """What the page's script reads: columns of the list, decisions and motion of what failed, and how to replay.
 
     Args:
         summary: Of the ledger.
@@ -56,6 +56,10 @@ def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -
         "flipped": [int(row["flipped"]) for row in rows],
         "control": [int(row["control"]) for row in rows],
         "video": [address(row["video"]) if known(row["video"]) else None for row in rows],
+        "motion": {
+            place: [[round(value, 3) for value in motion[name]] for name in MOTION]
+            for place, motion in episode_motion(summary.ledger, listed).items()
+        },
         "flights": {
             place: _decision_columns(rows) for place, rows in episode_decisions(summary.ledger, listed).items()
         },

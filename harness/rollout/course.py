@@ -17,7 +17,7 @@ from harness.rollout.actions import CheckedChunk, check_actions
 from harness.rollout.decide import Decided, Decider
 from harness.rollout.faults import EpisodeTimeout, PolicyTimeout
 from harness.schedule.keys import decision_noise
-from harness.schedule.result import DecisionLog
+from harness.schedule.result import DecisionLog, Motion
 from harness.schedule.units import EpisodeUnit
 from harness.spec.observation import Observation, PolicyInfo, PreviousChunk
 from harness.spec.protocol import Protocol
@@ -87,6 +87,7 @@ class Course:
         self.clock, self.limits, self.recorder = clock, limits, recorder
         self.max_steps = protocol.max_steps_of(unit.suite)
         self.interval, self.space = replan_interval(protocol, info), sim.action_space
+        self.grippers = [place for place, name in enumerate(self.space.components) if name == "gripper"][:1]
         self.deadline = clock.seconds() + limits.episode_s
         self.steps, self.clipped, self.policy_wait_s = 0, 0, 0.0
         self.timings = SimTimings()
@@ -97,6 +98,7 @@ class Course:
         self.joules: float | None = None if timing.source is None or timing.clock.real else 0.0
         self.overruns: int | None = None
         self.track: list[NDArray[np.float64]] = []
+        self.gripper: list[float] = []
         self.old: CheckedChunk | None = None
         self.old_from = 0
         self.command: NDArray[np.float32] | None = None
@@ -116,6 +118,13 @@ class Course:
     def end(self) -> None:
         """Let the policy forget the episode."""
         self.decider.end_episode(self.unit.episode_key)
+
+    def motion(self) -> Motion | None:
+        """Where the end effector went; None in a world without one."""
+        if not self.track:
+            return None
+        x, y, z = (column.tolist() for column in np.asarray(self.track).T)
+        return Motion(x, y, z, self.gripper)
 
     def begin(self) -> Observation:
         """Reset, and observe."""
@@ -208,6 +217,7 @@ class Course:
         self.trajectory.update(np.ascontiguousarray(self.sim.qpos, dtype=np.float64))
         if (position := getattr(self.sim, "eef_position", None)) is not None:
             self.track.append(position)
+            self.gripper += [float(action[place]) for place in self.grippers]
         if self.recorder is not None:
             self.recorder.append(action)
         if result.observation is not None:

@@ -82,6 +82,7 @@ def run_episode(
         stale_steps=course.stale,
         hold_steps=course.held,
         jerk_m_s3=jerk(course.track, protocol.control_hz),
+        motion=course.motion() if recorder is not None else None,
         energy_j=course.joules if len(course.log) else None,
         overruns=course.overruns,
     )

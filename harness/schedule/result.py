@@ -30,6 +30,17 @@ class DecisionLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """Where the end effector went, one number per control step."""
+
+    x_m: list[float]
+    y_m: list[float]
+    z_m: list[float]
+    gripper: list[float]
+    """What the gripper was told; empty in a world without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeResult:
     """One attempt at one unit."""
 
@@ -84,6 +95,8 @@ class EpisodeResult:
     """The device's energy over the decisions, J; None where nobody measured it."""
     overruns: int | None = None
     """Control steps that took longer than their period, so that the next began late; None in virtual time."""
+    motion: Motion | None = None
+    """None where nobody asked, or the world has no end effector."""
     canary: str | None = None
     """How the machines that it ran on compared with the reference (`CANARY_LABELS`); None where nobody asked."""
     retried: bool = False

@@ -48,7 +48,7 @@ def build_ledger(tmp_path: Path) -> Callable[..., Path]:
         status: str = "finished",
         task_names: tuple[str, ...] = TASKS,
         error_message: str = "node 10.0.0.7 was lost: heartbeat missed for 30 s",
-        tables: tuple[str, ...] = ("runs", "nodes", "episodes", "decisions", "latency", "usage", "phases"),
+        tables: tuple[str, ...] = ("runs", "nodes", "episodes", "decisions", "motion", "latency", "usage", "phases"),
         videos: bool = False,
     ) -> Path:
         root = tmp_path / "ledger"
@@ -59,6 +59,7 @@ def build_ledger(tmp_path: Path) -> Callable[..., Path]:
             "nodes": [_node("n1", "cpu"), _node("n2", "h100-sxm-80gb")],
             "episodes": list(_episodes(rates, task_names, error_message, videos, rng)),
             "decisions": list(_decisions(rng)),
+            "motion": list(_motion(len(task_names))),
             "latency": [
                 row
                 for hardware, scale in (("cpu", 1.0), ("h100-sxm-80gb", 0.3))
@@ -188,6 +189,23 @@ def _decisions(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
                 "batch_size": int(rng.integers(1, 3)),
                 "delay_steps": 0,
                 "hardware": "cpu",
+            }
+
+
+def _motion(tasks: int) -> Iterator[dict[str, Any]]:
+    for nfe in (1, 10):
+        for number in range(2 * tasks):
+            turn = np.linspace(0, 2 + nfe / 10, 140)
+            yield {
+                "run_id": "20260301-demo-1f",
+                "episode_key": f"{number:064x}",
+                "policy_id": "flow",
+                "nfe": nfe,
+                "attempt": 2 if number == 3 else 1,
+                "x_m": (0.1 * np.cos(turn)).tolist(),
+                "y_m": (0.1 * np.sin(turn) + 0.01 * number).tolist(),
+                "z_m": (1.1 - 0.1 * turn).tolist(),
+                "gripper": [-1.0] * 70 + [1.0] * 70,
             }
 
 

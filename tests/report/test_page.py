@@ -112,6 +112,28 @@ def test_an_episode_opens_with_its_decisions_and_the_command_that_repeats_it(tab
     assert tab.complaints == []
 
 
+def test_a_flip_shows_both_motions_beside_each_other(tab: Any, page: Path) -> None:
+    tab.open(page)
+    tab.run("document.querySelector('[data-kind=flips]').click()")
+    tab.wait("document.querySelector('#episode-list .tabulator-row button') !== null")
+    tab.run("document.querySelector('#episode-list .tabulator-row button').click()")
+    for chart, lines in (("seen-from-above", 2), ("over-time", 4)):
+        drawn = f"[...document.querySelectorAll('#episode .{chart} .scatterlayer .js-line')]"
+        tab.wait(f"{drawn}.length === {lines}")
+        assert all(length > 20 for length in tab.run(f"{drawn}.map((line) => line.getTotalLength())")), chart
+    assert tab.run("document.querySelector('#episode .no-motion').hidden") is True
+    assert tab.complaints == []
+
+
+def test_an_episode_without_motion_says_why(tab: Any, build_ledger: BuildLedger, tmp_path: Path) -> None:
+    path = build_ledger(tables=("runs", "nodes", "episodes"))
+    tab.open(Path(write_html(read(path), tmp_path / "report.html", command="c")))
+    tab.wait("document.querySelector('#episode-list .tabulator-row button') !== null")
+    tab.run("document.querySelector('#episode-list .tabulator-row button').click()")
+    hidden = [tab.run(f"document.querySelector('#episode .{name}').hidden") for name in ("no-motion", "motion")]
+    assert hidden == [False, True]
+
+
 def film(path: Path, level: int) -> None:
     imageio = pytest.importorskip("imageio.v2")
     pytest.importorskip("imageio_ffmpeg")
@@ -150,6 +172,8 @@ def test_both_videos_of_a_flip_stand_side_by_side_and_play_as_one(
     tab.run("new Promise((done) => setTimeout(done, 200))")
     tab.run(f"{films}[1].play()")
     tab.wait(f"{films}.every((film) => film.played.length > 0 && film.currentTime > 1.5)")
+    tab.run("document.querySelector('#episode .last-frame').click()")
+    tab.wait(f"{films}.every((film) => film.paused && !film.seeking && film.currentTime >= film.duration - 0.01)")
     assert tab.complaints == []
 
 

@@ -35,6 +35,30 @@ def test_recording_changes_nothing(play):
     assert plain.trajectory_sha256 == filmed.trajectory_sha256
 
 
+class ArmSim(StubSim):
+    """The stub with an arm that is where its counter is."""
+
+    @property
+    def eef_position(self):
+        return np.array([self.qpos[0], 1.0, 2.0])
+
+
+def test_what_may_be_filmed_keeps_its_motion_and_nothing_else_does(play):
+    def arm():
+        return ArmSim("stub", 0, SimConfig())
+
+    actions = []
+    told, untold, armless = (
+        play(RandomPolicy(), sim=sim, recorder=recorder)
+        for sim, recorder in ((arm(), actions), (arm(), None), (None, []))
+    )
+    assert (untold.motion, armless.motion) == (None, None)
+    assert told.trajectory_sha256 == untold.trajectory_sha256
+    assert len(told.motion.x_m) == told.steps > 1
+    assert (told.motion.y_m[-1], told.motion.z_m[-1]) == (1, 2)
+    assert told.motion.gripper == [float(action[6]) for action in actions]
+
+
 def test_a_replay_that_goes_another_way_is_refused(play):
     actions = []
     result = play(RandomPolicy(), recorder=actions)

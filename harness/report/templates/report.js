@@ -4,6 +4,8 @@ const page = JSON.parse(document.getElementById("page-data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const paper = matchMedia("print");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Where nothing hovers, plotly would show its buttons always, over the titles.
+const bar = matchMedia("(hover: hover)").matches ? "hover" : false;
 const drawn = new Map();
 
 function merged(own, more) {
@@ -38,7 +40,7 @@ function look(figure, width) {
 
 async function draw(element, figure) {
   const [data, layout] = look(figure, element.clientWidth || 800);
-  await Plotly.react(element, data, layout, { responsive: true, displaylogo: false, showSendToCloud: false });
+  await Plotly.react(element, data, layout, { responsive: true, displaylogo: false, displayModeBar: bar });
   drawn.set(element, figure);
 }
 
@@ -159,6 +161,9 @@ function video(src, label) {
 // Two videos of one episode play as one: what is done to either is done to the other.
 function together(films) {
   let leading = false;
+  const alone = (change) => { leading = true; films.forEach(change); setTimeout(() => { leading = false; }, 300); };
+  dialog.querySelector(".last-frame").onclick = () => alone((film) => { film.pause(); film.currentTime = film.duration || 0; });
+  dialog.querySelector(".from-start").onclick = () => alone((film) => { film.currentTime = 0; film.play().catch(() => {}); });
   const follow = (from, change) => {
     if (leading) return;
     leading = true;
@@ -171,6 +176,39 @@ function together(films) {
     film.addEventListener("seeked", () => follow(film, (other) => { other.currentTime = film.currentTime; }));
     film.addEventListener("ratechange", () => follow(film, (other) => { other.playbackRate = film.playbackRate; }));
   }
+}
+
+// Paths of an episode, of the others on it as well: seen from above, and height with gripper over control steps.
+function drawMotion(places) {
+  const told = places.filter((place) => list.motion[place]);
+  dialog.querySelector(".no-motion").hidden = told.length > 0;
+  dialog.querySelector(".motion").hidden = told.length === 0;
+  if (!told.length) return;
+  const below = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 };
+  const name = (place) => `${cell("policy", place)}: ${cell("outcome", place)}`;
+  const above = told.flatMap((place, at) => {
+    const [x, y] = list.motion[place];
+    return [
+      { name: name(place), x, y, mode: "lines", meta: { colour: at } },
+      { name: "end", x: x.slice(-1), y: y.slice(-1), mode: "markers", marker: { size: 11, symbol: "x" }, showlegend: false, meta: { colour: at } },
+    ];
+  });
+  draw(dialog.querySelector(".seen-from-above"), { data: above, layout: {
+    height: 360, title: { text: "end effector from above; × its end", font: { size: 13 } }, margin: { t: 36 }, showlegend: told.length > 1, legend: below,
+    xaxis: { title: { text: "x, m" } }, yaxis: { title: { text: "y, m" }, scaleanchor: "x" },
+  } });
+  const time = told.flatMap((place, at) => {
+    const [, , z, gripper] = list.motion[place];
+    return [
+      { name: `height: ${name(place)}`, y: z, mode: "lines", meta: { colour: at } },
+      ...(gripper.length ? [{ name: `gripper: ${name(place)}`, y: gripper, mode: "lines", line: { shape: "hv", dash: "dot" }, yaxis: "y2", meta: { colour: at } }] : []),
+    ];
+  });
+  draw(dialog.querySelector(".over-time"), { data: time, layout: {
+    height: 360, title: { text: "height, and what the gripper was told", font: { size: 13 } }, margin: { t: 36, b: 120 }, legend: below,
+    xaxis: { title: { text: "control step" } }, yaxis: { title: { text: "z, m" } },
+    yaxis2: { title: { text: "gripper" }, overlaying: "y", side: "right", showgrid: false, tickmode: "auto" },
+  } });
 }
 
 function showEpisode(row) {
@@ -188,22 +226,24 @@ function showEpisode(row) {
   const films = dialog.querySelector(".pair");
   const shown = [row.id, ...row.others].filter((place) => list.video[place]);
   films.replaceChildren(...shown.map((place) => video(list.video[place], `${cell("policy", place)}: ${cell("outcome", place)}`)));
+  dialog.querySelector(".film-buttons").hidden = shown.length === 0;
   together([...films.querySelectorAll("video")]);
   const flights = list.flights[row.id], chart = dialog.querySelector(".timeline");
   dialog.querySelector(".no-decisions").hidden = Boolean(flights);
   chart.hidden = !flights;
   dialog.querySelector(".replay").textContent = cell("replay", row.id).replace("KEY", list.key[row.id]);
   if (!dialog.open) dialog.showModal();
+  drawMotion([row.id, ...row.others]);
   if (!flights) return;
   const steps = row.steps, n = flights[0].length, every = n ? Math.max(1, Math.round(steps / n)) : 1;
   const x = flights[0].map((_, at) => at);
   const data = ["queue", "inference", "transport"].map((name, part) => ({
     type: "bar", name: `${name}, ms`, x, y: flights[part], meta: { colour: part },
   })).filter((trace, part) => flights[part].some((value) => value));
-  data.push({ name: "delay, control steps", x, y: flights[3], mode: "lines+markers", yaxis: "y2", meta: { colour: 3 } });
+  if (flights[3].some((value) => value)) data.push({ name: "delay, control steps", x, y: flights[3], mode: "lines+markers", yaxis: "y2", meta: { colour: 3 } });
   draw(chart, { data, layout: {
     barmode: "stack", height: 300, xaxis: { title: { text: `decision (about every ${every} control steps)` } },
-    yaxis: { title: { text: "ms" } }, yaxis2: { title: { text: "steps" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false },
+    yaxis: { title: { text: "ms" } }, yaxis2: { title: { text: "steps" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false, tickmode: "auto" },
   } });
 }
 
