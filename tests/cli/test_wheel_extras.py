@@ -54,7 +54,9 @@ def test_a_fresh_environment_with_one_extra_does_what_the_table_says(extra: str,
     wanted = f"vla-harness[{extra}] @ file://{wheel}" if extra else f"vla-harness @ file://{wheel}"
     install = [uv(), "pip", "install", "--quiet", "--python", python, "-c", ROOT / "requirements.lock", wanted]
     subprocess.run(install, check=True, timeout=1200)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # A busy machine takes longer than Ray's own minute to start its processes.
+    environment = {"RAY_raylet_start_wait_time_s": "600", **kept}
     (tmp_path / "mine.yaml").write_text(STUB)
     for line, code in EXTRAS[extra]:
         done = subprocess.run(
