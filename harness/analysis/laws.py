@@ -73,20 +73,20 @@ def binomial_pmf(k: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Floats:
 
 def binomial_ppf(p: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Ints:
     """Least k with P(K <= k) >= p, for p and the rate in (0, 1)."""
-    trials = np.asarray(n, dtype=np.int64)
-    near = np.nan_to_num(np.ceil(special.bdtrik(p, np.maximum(trials, 1), rate)))
+    trials, tail = np.asarray(n, dtype=np.int64), np.asarray(p, dtype=float)
+    near = np.nan_to_num(np.ceil(special.bdtrik(tail, np.maximum(trials, 1), rate)))
     k = np.clip(near, 0, trials) + 1
     # The inverse is exact to rounding: the step is at it or beside it.
     for _ in range(3):
-        k = np.where((k > 0) & (binomial_cdf(k - 1, trials, rate) >= p), k - 1, k)
+        k = np.where((k > 0) & (binomial_cdf(k - 1, trials, rate) >= tail), k - 1, k)
     return np.asarray(k, dtype=np.int64)
 
 
 def binomial_isf(p: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Ints:
     """Least k with P(K > k) <= p, for p and the rate in (0, 1)."""
-    trials = np.asarray(n, dtype=np.int64)
-    near = np.nan_to_num(np.ceil(special.bdtrik(1 - np.asarray(p, dtype=float), np.maximum(trials, 1), rate)))
+    trials, tail = np.asarray(n, dtype=np.int64), np.asarray(p, dtype=float)
+    near = np.nan_to_num(np.ceil(special.bdtrik(1 - tail, np.maximum(trials, 1), rate)))
     k = np.clip(near, 0, trials) + 1
     for _ in range(3):
-        k = np.where((k > 0) & (binomial_sf(k - 1, trials, rate) <= p), k - 1, k)
+        k = np.where((k > 0) & (binomial_sf(k - 1, trials, rate) <= tail), k - 1, k)
     return np.asarray(k, dtype=np.int64)

@@ -66,6 +66,9 @@ def command(
     notify: Annotated[
         str | None, typer.Option(help="Command with {verdict} {report} {summary}, or a webhook's address.")
     ] = None,
+    html: Annotated[
+        str, typer.Option(help="Write the night's report with the history of nights as one HTML file; path or URI.")
+    ] = "",
     log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Run the nightly suite and judge it: exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, whatever becomes of --notify.
@@ -156,11 +159,18 @@ def command(
         raise
     for line in ended.lines:
         screen.say(line)
-    if log_to:
+    if log_to or html:
         from harness.analysis.summary import Summary
+        from harness.cli.report import read_nights, report_command
         from harness.ledger import read
+        from harness.report import write_html
 
-        tell_trackers(log_to, Summary(read(out)), out, screen)
+        summary = Summary(read(out))
+        tell_trackers(log_to or [], summary, out, screen)
+        if html:
+            again = report_command([out], html, history=root)
+            write_html(summary, html, command=again, over_time=read_nights(root))
+            screen.say(f"HTML: {html}")
     for line in _pruned(root, keep):
         screen.say(line)
     write_texts([(json_target(ctx), lambda: _json(out, ended))])

@@ -12,11 +12,13 @@ from harness.cli.examples import examples
 from harness.cli.output import write_texts
 from harness.cli.values import require_ledgers
 from harness.cli.verb import json_target
+from harness.errors import UsageError
 from harness.screen import Screen
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
     from harness.ledger import Ledger
+    from harness.report.over_time import OverTime
     from harness.report.tables.table import Table
 
 EXAMPLES = examples(
@@ -25,6 +27,7 @@ EXAMPLES = examples(
     "harness report reports/a100 reports/spark --markdown -",
     "harness report reports/demo --figures figures  # SVG, PNG and the CSV behind each",
     "harness report reports/h100 --published",
+    "harness report reports/nightly/20260301-021700 --html night.html --history reports/nightly",
     "harness report reports/base reports/plus --libero-plus ~/LIBERO-plus --html robustness.html",
     "harness report reports/a100 reports/spark --parquet reports/both  # success, latency, … with intervals",
     "harness report reports/night --eval-info eval_info.json --policy lerobot:lerobot/pi05-libero --nfe 10",
@@ -46,10 +49,15 @@ def command(
     libero_plus: Annotated[
         Path | None, typer.Option(help="Checkout of LIBERO-Plus: variants of its tasks are shown by its categories.")
     ] = None,
+    history: Annotated[
+        str, typer.Option(help="Directory of nights: the HTML page shows them over time, with changes of level.")
+    ] = "",
     published: Annotated[bool, typer.Option("--published", help="Set published success and latencies beside.")] = False,
 ) -> None:
     """Print success with intervals, where the time went, latency by component, and provenance."""
     require_ledgers(*ledgers)
+    if history and not html:
+        raise UsageError("--history shows nights on the page: say where it goes with --html FILE.")
     from harness.analysis.summary import Summary
     from harness.ledger import read
     from harness.report import render_terminal
@@ -70,7 +78,8 @@ def command(
     if html:
         from harness.report import write_html
 
-        write_html(summary, html, command=report_command(ledgers, html, published=published), published=others)
+        again = report_command(ledgers, html, published=published, history=history)
+        write_html(summary, html, command=again, published=others, over_time=_over_time(ledgers, history))
     if parquet:
         from harness.report import write_parquet
 
@@ -104,11 +113,39 @@ def _categories(libero_plus: Path | None) -> dict[str, str]:
     return {variant.name: variant.category for variant in read_plus(libero_plus).variants}
 
 
+def _over_time(ledgers: list[str], history: str) -> list[OverTime]:
+    """Learning curves of ledgers that a watch writes, and nights."""
+    from harness.watch.backlog.journal import Journal, fold
+
+    found: list[OverTime] = []
+    for ledger in ledgers:
+        entries = list(fold(Journal(ledger).read()).entries.values())
+        if entries:
+            from harness.watch.learning_curve.curve import read_curve
+            from harness.watch.learning_curve.render import curve_over_time
+
+            found.append(curve_over_time(read_curve(ledger, entries)))
+    return found + (read_nights(history) if history else [])
+
+
+def read_nights(root: str) -> list[OverTime]:
+    """Nights of a directory as sections of the page.
+
+    Raises:
+        LedgerError: There is no such directory.
+    """
+    import numpy as np
+
+    from harness.gate.nights import list_ledgers, read_series
+    from harness.report.gate.history import nights_over_time
+
+    return nights_over_time(read_series(list_ledgers(root), np.random.default_rng(0)))
+
+
 def _published(ledger: Ledger) -> list[Table]:
     """Published success and decisions of the ledger's models."""
     from harness.analysis.predict.published import MODELS, beside, load_published
     from harness.analysis.success.published import beside_success, load_published_success
-    from harness.errors import UsageError
     from harness.report.tables.predict import published_table
     from harness.report.tables.success import published_success_table
 
@@ -141,6 +178,7 @@ def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | 
     Screen(stderr=True).say(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)")
 
 
-def report_command(ledgers: list[str], html: str, *, published: bool = False) -> str:
+def report_command(ledgers: list[str], html: str, *, published: bool = False, history: str = "") -> str:
     """The command that makes this report again."""
-    return shlex.join(["harness", "report", *ledgers, *(["--published"] if published else []), "--html", str(html)])
+    options = [*(["--published"] if published else []), *(["--history", history] if history else [])]
+    return shlex.join(["harness", "report", *ledgers, *options, "--html", str(html)])

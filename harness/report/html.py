@@ -36,6 +36,7 @@ from harness.report.format import (
 )
 from harness.report.names import VariantNames, configuration_name, variant_names
 from harness.report.opening import opening
+from harness.report.over_time import OverTime
 from harness.report.tables.latency import LATENCY_NOTE, latency_configurations
 from harness.report.tables.robustness import robustness_plots
 from harness.report.tables.success import SUCCESS_NOTE
@@ -85,6 +86,7 @@ def render_page(
     directory: Path | None = None,
     judged: Mapping[str, Any] | None = None,
     published: Sequence[Table] = (),
+    over_time: Sequence[OverTime] = (),
 ) -> str:
     """Render the page of a ledger, or of two that were compared.
 
@@ -94,6 +96,7 @@ def render_page(
         directory: Where the page will lie; None links no video.
         judged: What a comparison or gate says, for the top of the page: `title`, `verdict`, `answers`, `tables`.
         published: What others have published of these policies, beside what was measured.
+        over_time: Learning curves and nights.
     """
     ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
     address = video_address(ledger.paths, directory)
@@ -101,6 +104,7 @@ def render_page(
     busy = busy_charts(summary)
     phases = phase_chart(summary)
     charts = [*(chart for group in groups for chart in group["charts"]), *busy, *([phases] if phases else [])]
+    charts += [chart for each in over_time for chart in each.charts]
     has_episodes = bool(len(ledger.episodes))
     return page_template("report.html.j2").render(
         opening=opening(summary),
@@ -124,6 +128,7 @@ def render_page(
         success_note=SUCCESS_NOTE,
         sections=sections,
         published=published,
+        over_time=over_time,
         videos=_videos(ledger, address),
         provenance=[table for name in PROVENANCE for table in sections.get(name, ())],
         suites=dict.fromkeys(ledger.runs["suite"].dropna()),
@@ -165,7 +170,12 @@ def _worst(summary: Summary, names: VariantNames) -> list[dict[str, Any]]:
 
 
 def write_html(
-    content: Ledger | Summary, path: str | Path, *, command: str, published: Sequence[Table] = ()
+    content: Ledger | Summary,
+    path: str | Path,
+    *,
+    command: str,
+    published: Sequence[Table] = (),
+    over_time: Sequence[OverTime] = (),
 ) -> str | Path:
     """Write the page; videos are linked relative to it.
 
@@ -174,6 +184,7 @@ def write_html(
         path: File, or `pyarrow.fs` URI of one; there no video is linked.
         command: The command that makes this report again.
         published: See `render_page`.
+        over_time: See `render_page`.
 
     Returns:
         Where it lies: a path, or the URI.
@@ -183,7 +194,10 @@ def write_html(
     """
     summary = Summary.of(content)
     return write_page(
-        path, lambda directory: render_page(summary, command=command, directory=directory, published=published)
+        path,
+        lambda directory: render_page(
+            summary, command=command, directory=directory, published=published, over_time=over_time
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from harness.gate.baseline import Baseline
 from harness.gate.nights import Night, Series
 from harness.report.format import NONE, count, moment, number, percent, text
 from harness.report.gate.tables import interval_text
+from harness.report.over_time import Mark, OverTime, marks_chart
 from harness.report.tables.table import Table
 
 FORMATS = ("svg", "png", "pdf")
@@ -61,6 +62,38 @@ def series_table(series: Series) -> Table:
             "Success: Clopper-Pearson."
         ),
     )
+
+
+def nights_over_time(found: Sequence[Series]) -> list[OverTime]:
+    """Sections of the page: each series with its steps as dashed lines."""
+    return [_over_time(series, place) for place, series in enumerate(found)]
+
+
+def _over_time(series: Series, place: int) -> OverTime:
+    ticks = [_tick(night) for night in series.nights]
+    rates = [
+        Mark(at, 100 * night.successes / night.n, *(100 * end for end in rate_interval(night.successes, night.n)))
+        for at, night in enumerate(series.nights)
+        if night.n
+    ]
+    told = {step.position - 0.5: _change(100 * step.before, 100 * step.after, "%") for step in series.success_steps}
+    axes = ("night", "success, %")
+    charts = [
+        marks_chart(
+            f"nights{place}", "Success night by night", {series.key.label: rates}, axes, steps=told, categories=ticks
+        )
+    ]
+    timed = [Mark(at, float(series.nights[at].latency_ms or 0)) for at in series.latency_nights]
+    if timed:
+        changed = {series.latency_nights[step.position] - 0.5: _latency_change(step) for step in series.latency_steps}
+        axes = ("night", "end-to-end latency, ms")
+        name, title = f"nights-latency{place}", "Median end-to-end latency night by night"
+        charts.append(marks_chart(name, title, {series.key.label: timed}, axes, steps=changed, categories=ticks))
+    changes = len(series.success_steps) + len(series.latency_steps)
+    sentence = f"{count(len(series.nights))} nights, " + (
+        f"{changes} change{'s' if changes > 1 else ''} of level (dashed)." if changes else "no change of level found."
+    )
+    return OverTime(f"Nights: {series.key.label}", sentence, tuple(charts), series_table(series))
 
 
 def plot_series(found: Sequence[Series], path: Path) -> None:
@@ -136,7 +169,11 @@ def _percent_step(step: Step) -> str:
 
 
 def _ratio_step(step: Step) -> str:
-    return f"latency {_change(float(np.exp(step.before)), float(np.exp(step.after)), 'ms')} (p = {step.p:.2g})"
+    return f"latency {_latency_change(step)} (p = {step.p:.2g})"
+
+
+def _latency_change(step: Step) -> str:
+    return _change(float(np.exp(step.before)), float(np.exp(step.after)), "ms")
 
 
 def _change(before: float, after: float, unit: str) -> str:

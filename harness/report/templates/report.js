@@ -25,6 +25,7 @@ function look(figure, width) {
     const dash = dashes[Math.floor(at / colours.length) % dashes.length];
     return merged({ type: "scatter", marker: { color: colour }, line: { color: colour, dash } }, trace);
   });
+  const shapes = (figure.layout.shapes || []).map((shape) => merged({ line: { color: css("--alarm") } }, shape));
   const axis = { gridcolor: css("--line"), linecolor: css("--line"), zerolinecolor: css("--line"), automargin: true };
   const narrow = width < 620;
   const layout = merged({
@@ -33,6 +34,7 @@ function look(figure, width) {
     yaxis: axis, showlegend: figure.data.length > 1,
     legend: narrow || figure.data.length > 24 ? { orientation: "h", y: -0.22 } : { x: 1.02, y: 1 },
   }, figure.layout);
+  if (shapes.length) layout.shapes = shapes;
   if (layout.yaxis2) layout.yaxis2 = merged(axis, layout.yaxis2);
   if (narrow && layout.yaxis.automargin && layout.yaxis.autorange === "reversed") layout.font.size = 10;
   return [data, layout];

@@ -14,6 +14,7 @@ import harness
 from harness.ledger.storage import Location
 from harness.report.format import NONE, count, known, number, number_interval, percent, percent_interval
 from harness.report.html import page_template
+from harness.report.over_time import Mark, OverTime, marks_chart
 from harness.report.plots import success_curve
 from harness.report.tables.table import Table
 from harness.watch.backlog.journal import FOLDER, CheckpointStatus
@@ -107,6 +108,32 @@ _TRAINING = (
 )
 
 
+def curve_over_time(curve: Curve) -> OverTime:
+    """The curve as a section of a report's page."""
+    scored = [point for point in curve.points if point.n]
+    by_step = _marks(scored, "step")
+    charts = [marks_chart("learning-curve", "Success over training steps", by_step, ("training step", "success, %"))]
+    paid = [point for point in scored if point.gpu_hours is not None]
+    if len(paid) > 1:
+        title, axes = "Success over the cost of training", ("training, GPU-hours", "success, %")
+        charts.append(marks_chart("training-cost", title, _marks(paid, "gpu_hours"), axes))
+    return OverTime("Learning curve", best_sentence(curve), tuple(charts if scored else ()), curve_table(curve))
+
+
+def _marks(points: Sequence[Point], against: str) -> dict[str, list[Mark]]:
+    return {
+        _lineage_name(lineage): [
+            Mark(x, 100 * rate, 100 * low, 100 * high, whole)
+            for x, rate, low, high, whole in _triples(points, lineage, against)
+        ]
+        for lineage in sorted({point.lineage for point in points})
+    }
+
+
+def _lineage_name(lineage: int) -> str:
+    return "training" if lineage == 1 else f"restart {lineage - 1}"
+
+
 def write_parquet(curve: Curve, ledger: str) -> str:
     """Write the curve as a table beside the ledger's; returns its path.
 
@@ -151,7 +178,7 @@ def _plot(curve: Curve) -> str:
     lineages = sorted({point.lineage for point in scored})
     told = "; ".join(f"step {point.step}: {percent(point.rate)}" for point in scored)
     return success_curve(
-        [("training" if lineage == 1 else f"restart {lineage - 1}", _triples(scored, lineage)) for lineage in lineages],
+        [(_lineage_name(lineage), _triples(scored, lineage)) for lineage in lineages],
         name="curve",
         description=f"Success over training steps. {told}.",
     )
@@ -164,7 +191,7 @@ def _cost_plot(curve: Curve) -> str:
         return ""
     told = "; ".join(f"{number(point.gpu_hours)} GPU-hours: {percent(point.rate)}" for point in scored)
     series = [
-        (f"restart {lineage - 1}" if lineage > 1 else "training", _triples(scored, lineage, "gpu_hours"))
+        (_lineage_name(lineage), _triples(scored, lineage, "gpu_hours"))
         for lineage in sorted({point.lineage for point in scored})
     ]
     description = f"Success over the cost of training. {told}."
