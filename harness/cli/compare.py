@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
-from harness.cli.values import require_ledgers
+from harness.cli.values import parse_size, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
@@ -42,6 +42,13 @@ def command(
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
+    embed_videos: Annotated[
+        str,
+        typer.Option(
+            help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
+            show_default="linked where they lie",
+        ),
+    ] = "",
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
     ] = "same",
@@ -90,7 +97,9 @@ def command(
         if html:
             from harness.report.gate.html import write_comparison_html
 
-            write_comparison_html(found, html, command=repeated_command())
+            write_comparison_html(
+                found, html, command=repeated_command(), embed=parse_size(embed_videos, "--embed-videos")
+            )
             screen.say(f"HTML: {html}")
         if found.no_pairs:
             Screen(stderr=True).say(found.no_pairs)

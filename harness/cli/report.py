@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
-from harness.cli.values import require_ledgers
+from harness.cli.values import parse_size, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -38,6 +38,13 @@ def command(
     ctx: typer.Context,
     ledgers: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Directories or URIs of ledgers.")],
     html: Annotated[str, typer.Option(help="Write one self-contained HTML file; path or URI.")] = "",
+    embed_videos: Annotated[
+        str,
+        typer.Option(
+            help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
+            show_default="linked where they lie",
+        ),
+    ] = "",
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     parquet: Annotated[
         str, typer.Option(help="Write the aggregates, pooled over the ledgers, into this folder or URI.")
@@ -58,6 +65,7 @@ def command(
     require_ledgers(*ledgers)
     if history and not html:
         raise UsageError("--history shows nights on the page: say where it goes with --html FILE.")
+    embed = parse_size(embed_videos, "--embed-videos")
     from harness.analysis.summary import Summary
     from harness.ledger import read
     from harness.report import render_terminal
@@ -78,8 +86,9 @@ def command(
     if html:
         from harness.report import write_html
 
-        again = report_command(ledgers, html, published=published, history=history)
-        write_html(summary, html, command=again, published=others, over_time=_over_time(ledgers, history))
+        again = report_command(ledgers, html, published=published, history=history, embed=embed_videos)
+        moved = _over_time(ledgers, history)
+        write_html(summary, html, command=again, published=others, over_time=moved, embed=embed)
     if parquet:
         from harness.report import write_parquet
 
@@ -178,7 +187,12 @@ def _write_eval_info(ledger: Ledger, path: Path, policy: str | None, nfe: int | 
     Screen(stderr=True).say(f"eval_info.json: {path} ({written} episodes; infrastructure errors have no place in it)")
 
 
-def report_command(ledgers: list[str], html: str, *, published: bool = False, history: str = "") -> str:
+def report_command(
+    ledgers: list[str], html: str, *, published: bool = False, history: str = "", embed: str = ""
+) -> str:
     """The command that makes this report again."""
-    options = [*(["--published"] if published else []), *(["--history", history] if history else [])]
+    options = ["--published"] if published else []
+    options += [
+        part for name, value in (("--history", history), ("--embed-videos", embed)) if value for part in (name, value)
+    ]
     return shlex.join(["harness", "report", *ledgers, *options, "--html", str(html)])

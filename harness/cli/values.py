@@ -43,6 +43,23 @@ def parse_nfe(text: str) -> tuple[int, ...]:
     return values
 
 
+_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
+
+
+def parse_size(text: str, option: str) -> int | None:
+    """Parse "20MB" into bytes; None for an empty text.
+
+    Raises:
+        UsageError: Neither a number of bytes nor one with kB, MB or GB.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]b)?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{option} is {text!r}; write a size such as 500kB, 20MB or 1GB.")
+    return int(float(found[1]) * _UNITS.get(found[2], 1))
+
+
 def parse_quantize(text: str) -> tuple[Quantization, ...]:
     """Parse "none,int8" into values of the axis.
 

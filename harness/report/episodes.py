@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
 from harness.analysis.episode_list import MOTION, TIMES, episode_decisions, episode_motion
 from harness.analysis.summary import Summary
+from harness.report.films import Films
 from harness.report.format import known, task_name, text
 from harness.report.names import VariantNames
 from harness.report.tables.table import records
@@ -20,17 +18,14 @@ from harness.report.tables.table import records
 KEY_LENGTH = 16
 """Digits of an episode key in the page: `harness replay` takes the beginning of one."""
 
-VideoAddress = Callable[[str], str | None]
-"""Video as a ledger names it → its address in the page; None where there is none."""
 
-
-def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -> dict[str, Any]:
+def episode_data(summary: Summary, names: VariantNames, films: Films) -> dict[str, Any]:
     """What the page's script reads: columns of the list, decisions and motion of what failed, and how to replay.
 
     Args:
         summary: Of the ledger.
         names: Names of the policies.
-        address: Where a video lies, seen from the page.
+        films: Where videos lie, seen from the page.
     """
     listed = summary.episode_list
     rows = records(listed)
@@ -55,7 +50,7 @@ def episode_data(summary: Summary, names: VariantNames, address: VideoAddress) -
         "key": _short_keys([str(row["episode_key"]) if known(row["episode_key"]) else "" for row in rows]),
         "flipped": [int(row["flipped"]) for row in rows],
         "control": [int(row["control"]) for row in rows],
-        "video": [address(row["video"]) if known(row["video"]) else None for row in rows],
+        "video": [films.addresses.get(str(row["video"])) for row in rows],
         "motion": {
             place: [[round(value, 3) for value in motion[name]] for name in MOTION]
             for place, motion in episode_motion(summary.ledger, listed).items()
@@ -104,21 +99,3 @@ def _decision_columns(rows: pd.DataFrame) -> list[list[float | None]]:
         [round(float(value), 2) if known(value) else None for value in rows[name]] for name in TIMES
     ]
     return [*times, list(_whole(rows["delay_steps"]))]
-
-
-def video_address(paths: Sequence[str], directory: Path | None) -> VideoAddress:
-    """How videos are linked from a page in `directory`; None links none."""
-
-    def address(name: str) -> str | None:
-        if directory is None:
-            return None
-        file = next((found for root in paths if (found := _inside(root, name)) is not None), None)
-        return quote(Path(os.path.relpath(file.absolute(), directory)).as_posix()) if file is not None else None
-
-    return address
-
-
-def _inside(root: str, name: str) -> Path | None:
-    """A file of a ledger; None where there is none, or the name leads out of it: ledgers come from strangers too."""
-    file = Path(root, name)
-    return file if file.is_file() and Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)) else None

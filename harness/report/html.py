@@ -21,7 +21,8 @@ from harness.report.answers import AnswerLine, latency_lines, success_lines, wor
 from harness.report.charts import busy_charts, latency_charts, phase_chart
 from harness.report.contents import PROVENANCE, contents
 from harness.report.device_plots import device_plots
-from harness.report.episodes import VideoAddress, episode_data, video_address
+from harness.report.episodes import episode_data
+from harness.report.films import Films, carried_films, linked_films
 from harness.report.format import (
     count,
     duration,
@@ -76,14 +77,15 @@ def render_html(content: Ledger | Summary, *, command: str, directory: Path | No
     Returns:
         HTML; everything that comes from the ledger is escaped.
     """
-    return render_page(Summary.of(content), command=command, directory=directory)
+    summary = Summary.of(content)
+    return render_page(summary, command=command, films=linked_films(summary, directory))
 
 
 def render_page(
     summary: Summary,
     *,
     command: str,
-    directory: Path | None = None,
+    films: Films | None = None,
     judged: Mapping[str, Any] | None = None,
     published: Sequence[Table] = (),
     over_time: Sequence[OverTime] = (),
@@ -93,13 +95,13 @@ def render_page(
     Args:
         summary: Of the ledger, or of two read as one.
         command: The command that makes this page again.
-        directory: Where the page will lie; None links no video.
+        films: Where its videos are; None for a page without.
         judged: What a comparison or gate says, for the top of the page: `title`, `verdict`, `answers`, `tables`.
         published: What others have published of these policies, beside what was measured.
         over_time: Learning curves and nights.
     """
     ledger, names, sections = summary.ledger, variant_names(summary), contents(summary)
-    address = video_address(ledger.paths, directory)
+    films = films or Films()
     groups = _latency(summary, sections.get("latency", []))
     busy = busy_charts(summary)
     phases = phase_chart(summary)
@@ -129,7 +131,7 @@ def render_page(
         sections=sections,
         published=published,
         over_time=over_time,
-        videos=_videos(ledger, address),
+        videos=_videos(ledger, films),
         provenance=[table for name in PROVENANCE for table in sections.get(name, ())],
         suites=dict.fromkeys(ledger.runs["suite"].dropna()),
         has_episodes=has_episodes,
@@ -139,8 +141,9 @@ def render_page(
         data=_script_data(
             {
                 "charts": {chart.name: chart.figure for chart in charts},
-                "episodes": episode_data(summary, names, address),
+                "episodes": episode_data(summary, names, films),
                 "judged": judged is not None,
+                "films": films.embedded,
             }
         ),
     )
@@ -176,15 +179,17 @@ def write_html(
     command: str,
     published: Sequence[Table] = (),
     over_time: Sequence[OverTime] = (),
+    embed: int | None = None,
 ) -> str | Path:
-    """Write the page; videos are linked relative to it.
+    """Write the page.
 
     Args:
         content: From `harness.read`, or its summary.
-        path: File, or `pyarrow.fs` URI of one; there no video is linked.
+        path: File, or `pyarrow.fs` URI of one.
         command: The command that makes this report again.
         published: See `render_page`.
         over_time: See `render_page`.
+        embed: See `write_page`.
 
     Returns:
         Where it lies: a path, or the URI.
@@ -195,22 +200,36 @@ def write_html(
     summary = Summary.of(content)
     return write_page(
         path,
-        lambda directory: render_page(
-            summary, command=command, directory=directory, published=published, over_time=over_time
-        ),
+        summary,
+        lambda films: render_page(summary, command=command, films=films, published=published, over_time=over_time),
+        embed,
     )
 
 
-def write_page(path: str | Path, render: Callable[[Path | None], str]) -> str | Path:
-    """Write a page that is given the folder that it will lie in; None at a URI.
+def write_page(
+    path: str | Path, summary: Summary, render: Callable[[Films], str], embed: int | None = None
+) -> str | Path:
+    """Write a page.
+
+    Args:
+        path: File, or `pyarrow.fs` URI of one: no video is linked from there.
+        summary: Whose videos it shows.
+        render: Makes the page's text.
+        embed: Bytes of videos that the page carries inside, those of failures first; what exceeds them is copied into a
+            folder beside the page. None links videos where they lie.
 
     Raises:
         UsageError: The file cannot be written; names it.
     """
     target = str(path)
     remote = "://" in target
-    page = render(None if remote else Path(target).absolute().parent)
+    here = None if remote else Path(target).absolute()
     try:
+        if embed is None:
+            films = linked_films(summary, here.parent if here else None)
+        else:
+            films = carried_films(summary, here, embed)
+        page = render(films)
         if remote:
             folder, _, name = target.rpartition("/")
             location = replace(Location.of(folder), noun="folder", option="--html")
@@ -357,12 +376,12 @@ def _stack(name: str, parts: list[tuple[str, float]], label: str, write: Any, sc
     }
 
 
-def _videos(ledger: Ledger, address: VideoAddress) -> list[dict[str, str]]:
-    """Videos that exist, failures first, with addresses relative to the page."""
+def _videos(ledger: Ledger, films: Films) -> list[dict[str, str]]:
+    """Videos that exist, failures first."""
     found = []
     with_video = ledger.episodes.dropna(subset=["video"])
     for row in records(with_video.sort_values("outcome", key=lambda outcome: outcome == "success", kind="stable")):
-        source = address(row["video"])
+        source = films.addresses.get(str(row["video"]))
         if source is None:
             continue
         place = (text(row["suite"]), f"task {count(row['task_id'])}", f"init state {count(row['init_state_id'])}")

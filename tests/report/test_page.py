@@ -177,6 +177,30 @@ def test_both_videos_of_a_flip_stand_side_by_side_and_play_as_one(
     assert tab.complaints == []
 
 
+def test_videos_travel_inside_the_page_up_to_a_size_and_the_others_beside_it(
+    tab: Any, build_ledger: BuildLedger, tmp_path: Path
+) -> None:
+    path = build_ledger()
+    filmed(path, "flow", 1)
+    filmed(path, "flow", 10)
+    page = tmp_path / "out" / "report.html"
+    sizes = [file.stat().st_size for file in sorted((path / "videos").iterdir())]
+    write_html(read(path), page, command="c", embed=max(sizes))
+    copies = list((page.parent / "report-videos").rglob("*.mp4"))
+    assert len(copies) == 1
+    path.rename(tmp_path / "gone")
+    tab.open(page)
+    tab.run("document.querySelector('[data-kind=flips]').click()")
+    tab.wait("document.querySelector('#episode-list .tabulator-row button') !== null")
+    tab.run("document.querySelector('#episode-list .tabulator-row button').click()")
+    films = "[...document.querySelectorAll('#episode .pair video')]"
+    tab.wait(f"{films}.length === 2 && {films}.every((film) => film.readyState >= 2)")
+    addresses = tab.run(f"{films}.map((film) => film.src)")
+    assert sorted(address.split(":")[0] for address in addresses) == ["data", "file"]
+    tab.wait("[...document.querySelectorAll('#videos video')].every((film) => film.readyState >= 1)")
+    assert tab.complaints == []
+
+
 def test_two_ledgers_make_one_page_with_the_flips_of_both(tab: Any, build_ledger: BuildLedger, tmp_path: Path) -> None:
     path = str(build_ledger())
     found = compare(path, path, choice=Choice("flow", 10, "flow", 1))

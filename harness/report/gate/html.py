@@ -18,18 +18,19 @@ from harness.report.names import variant_names
 from harness.report.tables.table import Table
 
 
-def write_comparison_html(found: Comparison, path: str | Path, *, command: str) -> str | Path:
+def write_comparison_html(found: Comparison, path: str | Path, *, command: str, embed: int | None = None) -> str | Path:
     """Write the page of a comparison.
 
     Args:
         found: From `harness.compare`.
         path: File, or URI of one.
         command: The command that makes this page again.
+        embed: See `harness.report.html.write_page`.
     """
-    return _write(found, path, command, {"title": "The answer", "verdict": "", "answers": []})
+    return _write(found, path, command, embed, {"title": "The answer", "verdict": "", "answers": []})
 
 
-def write_gate_html(result: GateResult, path: str | Path, *, command: str) -> str | Path:
+def write_gate_html(result: GateResult, path: str | Path, *, command: str, embed: int | None = None) -> str | Path:
     """Write the page of a gate: verdict and reasons, then the comparison behind them."""
     top = {
         "title": f"Gate {result.rules.name}:",
@@ -39,13 +40,13 @@ def write_gate_html(result: GateResult, path: str | Path, *, command: str) -> st
             for rule in result.results
         ],
     }
-    return _write(result.comparison, path, command, top)
+    return _write(result.comparison, path, command, embed, top)
 
 
 _MARKS: dict[str, Mark] = {"PASS": "yes", "FAIL": "no"}
 
 
-def _write(found: Comparison, path: str | Path, command: str, top: dict[str, Any]) -> str | Path:
+def _write(found: Comparison, path: str | Path, command: str, embed: int | None, top: dict[str, Any]) -> str | Path:
     sides = (
         {(one.base.policy_id, one.base.nfe) for one in found.success},
         {(one.candidate.policy_id, one.candidate.nfe) for one in found.success},
@@ -56,7 +57,9 @@ def _write(found: Comparison, path: str | Path, command: str, top: dict[str, Any
         "answers": [*top["answers"], *comparison_lines(found), *worst_lines(summary, variant_names(summary))],
         "tables": _tables(found),
     }
-    return write_page(path, lambda directory: render_page(summary, command=command, directory=directory, judged=judged))
+    return write_page(
+        path, summary, lambda films: render_page(summary, command=command, films=films, judged=judged), embed
+    )
 
 
 def _tables(found: Comparison) -> list[Table]:

@@ -7,6 +7,7 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 // Where nothing hovers, plotly would show its buttons always, over the titles.
 const bar = matchMedia("(hover: hover)").matches ? "hover" : false;
 const drawn = new Map();
+const filmSource = (address) => page.films[address] || address;
 
 function merged(own, more) {
   const result = { ...own };
@@ -68,6 +69,8 @@ for (const box of document.querySelectorAll("input[data-filters]")) {
     }
   });
 }
+
+for (const element of document.querySelectorAll("video[data-film]")) element.src = filmSource(element.dataset.film);
 
 const list = page.episodes;
 const cell = (name, place) => list.texts[name].values[list.texts[name].codes[place]];
@@ -152,7 +155,7 @@ function fact(body, name, value) {
 
 function video(src, label) {
   const figure = document.createElement("figure"), film = document.createElement("video"), words = document.createElement("figcaption");
-  Object.assign(film, { controls: true, muted: true, preload: "metadata", src });
+  Object.assign(film, { controls: true, muted: true, preload: "metadata", src: filmSource(src) });
   film.setAttribute("playsinline", "");
   film.setAttribute("aria-label", `Video of ${label}`);
   words.textContent = label;
