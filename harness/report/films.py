@@ -43,7 +43,9 @@ def carried_films(summary: Summary, page: Path | None, limit: int) -> Films:
         page: The page's file; None where it is no local one: what exceeds the limit is left out then.
         limit: Bytes of all embedded videos.
     """
-    addresses, embedded, left = {}, {}, limit
+    addresses: dict[str, str] = {}
+    embedded: dict[str, str] = {}
+    left = limit
     for name, file in _files(summary):
         size = file.stat().st_size
         if size <= left:

@@ -71,11 +71,8 @@ def nights_over_time(found: Sequence[Series]) -> list[OverTime]:
 
 def _over_time(series: Series, place: int) -> OverTime:
     ticks = [_tick(night) for night in series.nights]
-    rates = [
-        Mark(at, 100 * night.successes / night.n, *(100 * end for end in rate_interval(night.successes, night.n)))
-        for at, night in enumerate(series.nights)
-        if night.n
-    ]
+    scored = [(at, night, rate_interval(night.successes, night.n)) for at, night in enumerate(series.nights) if night.n]
+    rates = [Mark(at, 100 * night.successes / night.n, 100 * low, 100 * high) for at, night, (low, high) in scored]
     told = {step.position - 0.5: _change(100 * step.before, 100 * step.after, "%") for step in series.success_steps}
     axes = ("night", "success, %")
     charts = [
