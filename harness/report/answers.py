@@ -20,7 +20,7 @@ from harness.report.format import (
     task_name,
     text,
 )
-from harness.report.names import VariantNames
+from harness.report.names import VariantNames, decision_names
 from harness.report.tables.table import records
 
 if TYPE_CHECKING:
@@ -93,17 +93,19 @@ def latency_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
     rows = records(summary.latency_answers)
     for hardware in dict.fromkeys(text(row["hardware"]) for row in rows):
         own = [row for row in rows if text(row["hardware"]) == hardware]
+        (name, *others), shared = decision_names(own)
         first, rest = own[0], own[1:]
         told = "; ".join(
-            f"{_decision_name(row)} {_milliseconds(row)}, {number(row['ratio'])}×"
+            f"{other} {_milliseconds(row)}, {number(row['ratio'])}×"
             + ("" if row["decided"] else " (intervals overlap or are missing)")
-            for row in rest[:MAX_ANSWERS]
+            for other, row in list(zip(others, rest, strict=True))[:MAX_ANSWERS]
         )
+        more = f"; {len(rest) - MAX_ANSWERS} more below" if len(rest) > MAX_ANSWERS else ""
         lines.append(
             AnswerLine(
                 "yes" if rest[0]["decided"] else "open",
-                f"Fastest decision on {hardware}: {_decision_name(first)}, {_milliseconds(first)}.",
-                f"{told}{f'; {len(rest) - MAX_ANSWERS} more below' if len(rest) > MAX_ANSWERS else ''}.",
+                f"Fastest decision on {hardware}: {name}, {_milliseconds(first)}.",
+                f"{told}{more}.{f' All: {shared}.' if shared else ''}",
             )
         )
     return lines or _served_lines(summary, names)
@@ -118,13 +120,6 @@ def _served_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
         f"{names.of(row)} on {text(row['hardware'])} {number(row['infer_median'])} ms" for row in rows[:MAX_ANSWERS]
     )
     return [AnswerLine("open", "Latency was not probed.", f"Median inference in closed loop, batches shared: {told}.")]
-
-
-def _decision_name(row: Mapping[str, Any]) -> str:
-    parts = [text(row["policy_id"]), f"NFE {int(row['nfe'])}" if known(row["nfe"]) else ""]
-    parts += [str(row[name]) for name in ("compile",) if known(row[name]) and row[name] != "eager"]
-    parts += [f"batch {int(row['batch_size'])}"] if known(row["batch_size"]) and row["batch_size"] != 1 else []
-    return ", ".join(filter(None, parts))
 
 
 def _milliseconds(row: Mapping[str, Any]) -> str:

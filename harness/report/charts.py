@@ -183,7 +183,7 @@ def _over_time(samples: Sequence[LaunchSamples], place: int) -> Chart | None:
             "xaxis": _axis("seconds since the first sample" if timed else "sample"),
             "yaxis": _axis("end-to-end latency, ms", 0),
         }
-        | ({"yaxis2": {"overlaying": "y", "side": "right", "showgrid": False}} if beside else {}),
+        | ({"yaxis2": _axis("MHz, °C or W", overlaying="y", side="right", showgrid=False)} if beside else {}),
     )
 
 

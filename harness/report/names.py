@@ -18,6 +18,9 @@ from harness.spec.timing import SYNCHRONOUS
 LONGEST = 32
 """A name of more characters is replaced by a letter, which the key explains."""
 
+LONGEST_IN_SENTENCE = 48
+"""Names of decisions that are longer than this are told by what differs."""
+
 NAIVE = "naive 1-step"
 """A checkpoint of many denoising steps at NFE 1, without a head for it: what a distilled student has to beat."""
 
@@ -45,11 +48,12 @@ class ShortNames:
         return (*shared, *(f"{letter}: {name}" for letter, name in self.letters.items()))
 
 
-def shorten(parts: Mapping[tuple[Any, ...], Parts]) -> ShortNames:
+def shorten(parts: Mapping[tuple[Any, ...], Parts], longest: int = LONGEST) -> ShortNames:
     """Name things by what differs between them.
 
     Args:
         parts: Identity of each thing → what makes up its name.
+        longest: Names of more characters get letters.
     """
     kinds = list(dict.fromkeys(kind for found in parts.values() for kind in found))
     common = [kind for kind in kinds if len({found.get(kind) for found in parts.values()}) == 1]
@@ -61,10 +65,10 @@ def shorten(parts: Mapping[tuple[Any, ...], Parts]) -> ShortNames:
     }
     first = next(iter(parts.values()), {})
     shared = ", ".join(first[kind] for kind in common)
-    if max(map(len, names.values()), default=0) <= LONGEST:
+    if max(map(len, names.values()), default=0) <= longest:
         return ShortNames(names, shared)
     free = (letter for letter in map(_letter, count()) if letter not in names.values())
-    letters = {name: next(free) for name in dict.fromkeys(names.values()) if len(name) > LONGEST}
+    letters = {name: next(free) for name in dict.fromkeys(names.values()) if len(name) > longest}
     short = {identity: letters.get(name, name) for identity, name in names.items()}
     return ShortNames(short, shared, {letter: name for name, letter in letters.items()})
 
@@ -109,6 +113,28 @@ def _policy_parts(policy: str, left_out: Sequence[str] = ()) -> dict[str, str]:
     path, _, query = policy.partition("?")
     options = (option for option in query.split("&") if option)
     return {"policy": path} | {name: option for option in options if (name := option.partition("=")[0]) not in left_out}
+
+
+def decision_names(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """Names of decisions of one device for a sentence, and what all have in common where they are long.
+
+    Args:
+        rows: Configuration and NFE of each.
+    """
+    full = [", ".join(filter(None, _decision_parts(row).values())) for row in rows]
+    if max(map(len, full), default=0) <= LONGEST_IN_SENTENCE or len(rows) < 2:
+        return full, ""
+    policies = [_policy_parts(text(row["policy_id"])) for row in rows]
+    told = [own | {**_decision_parts(row), "policy": own["policy"]} for own, row in zip(policies, rows, strict=True)]
+    short = shorten({(place,): {k: v for k, v in each.items() if v} for place, each in enumerate(told)}, longest=10_000)
+    return [short.names[(place,)] for place in range(len(rows))], short.shared
+
+
+def _decision_parts(row: Mapping[str, Any]) -> dict[str, str]:
+    compiled = str(row["compile"]) if known(row["compile"]) and row["compile"] != "eager" else ""
+    batch = f"batch {int(row['batch_size'])}" if known(row["batch_size"]) and row["batch_size"] != 1 else ""
+    nfe = f"NFE {int(row['nfe'])}" if known(row["nfe"]) else ""
+    return {"policy": text(row["policy_id"]), "nfe": nfe, "column compile": compiled, "batch": batch}
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,7 @@ def _latency(hardware: str, scale: float, rng: np.random.Generator) -> Iterator[
             "batch_size": 1,
             "memory_bytes": 3 * 2**30,
             "throttled": False if hardware == "cpu" else None,
+            **({} if hardware == "cpu" else {"sm_clock_mhz": 1980.0, "temperature_c": 41.0, "power_w": 310.5}),
         }
         for sample in range(400 if nfe == 1 else 80):
             jitter = float(rng.exponential(0.4))

@@ -33,10 +33,11 @@ function look(figure, width) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: narrow ? 420 : 380, hovermode: "closest",
     font: { family: "inherit", color: css("--ink"), size: 13 }, margin: { l: 56, r: 16, t: 12, b: 52 }, xaxis: axis,
     yaxis: axis, showlegend: figure.data.length > 1,
-    legend: narrow || figure.data.length > 24 ? { orientation: "h", y: -0.22 } : { x: 1.02, y: 1 },
+    legend: narrow || figure.data.length > 24 ? { orientation: "h", y: -0.22 } : { x: figure.layout.yaxis2 ? 1.1 : 1.02, y: 1 },
   }, figure.layout);
   if (shapes.length) layout.shapes = shapes;
-  if (layout.yaxis2) layout.yaxis2 = merged(axis, layout.yaxis2);
+  // A line of its own has no place while nothing is drawn on this axis, and ticks like those of the other are odd numbers.
+  if (layout.yaxis2) layout.yaxis2 = merged({ ...axis, linecolor: undefined, tickmode: "auto" }, layout.yaxis2);
   if (narrow && layout.yaxis.automargin && layout.yaxis.autorange === "reversed") layout.font.size = 10;
   return [data, layout];
 }
@@ -212,7 +213,7 @@ function drawMotion(places) {
   draw(dialog.querySelector(".over-time"), { data: time, layout: {
     height: 360, title: { text: "height, and what the gripper was told", font: { size: 13 } }, margin: { t: 36, b: 120 }, legend: below,
     xaxis: { title: { text: "control step" } }, yaxis: { title: { text: "z, m" } },
-    yaxis2: { title: { text: "gripper" }, overlaying: "y", side: "right", showgrid: false, tickmode: "auto" },
+    yaxis2: { title: { text: "gripper" }, overlaying: "y", side: "right", showgrid: false },
   } });
 }
 
@@ -248,7 +249,7 @@ function showEpisode(row) {
   if (flights[3].some((value) => value)) data.push({ name: "delay, control steps", x, y: flights[3], mode: "lines+markers", yaxis: "y2", meta: { colour: 3 } });
   draw(chart, { data, layout: {
     barmode: "stack", height: 300, xaxis: { title: { text: `decision (about every ${every} control steps)` } },
-    yaxis: { title: { text: "ms" } }, yaxis2: { title: { text: "steps" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false, tickmode: "auto" },
+    yaxis: { title: { text: "ms" } }, yaxis2: { title: { text: "steps" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false },
   } });
 }
 
