@@ -128,23 +128,28 @@ def _milliseconds(row: Mapping[str, Any]) -> str:
 
 
 def worst_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
-    """On which task a contestant fails worst."""
-    rows = records(summary.worst_tasks)
-    lines = []
-    for name in dict.fromkeys(names.of(row) for row in rows):
-        row = next(row for row in rows if names.of(row) == name)
-        place = f"task {count(row['task_id'])} of {text(row['suite'])}"
-        lines.append(
-            AnswerLine(
-                "no",
-                f"{name} fails worst on {place}: {task_name(row['task'])}.",
-                f"{count(row['successes'])} of {count(row['n'])} solved, 95 % interval "
-                f"{percent_interval(row['low'], row['high'])}"
-                + (f", {count(row['errors'])} errors apart" if row["errors"] else "")
-                + ".",
-            )
-        )
-    return lines[:MAX_ANSWERS]
+    """On which task each contestant fails worst; those that share it in one line."""
+    places: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    seen = set()
+    for row in records(summary.worst_tasks):
+        if (name := names.of(row)) not in seen:
+            seen.add(name)
+            places.setdefault((text(row["suite"]), row["task_id"], row["task"]), []).append(row)
+    return [_worst_line(place, rows, names) for place, rows in list(places.items())[:MAX_ANSWERS]]
+
+
+def _worst_line(place: tuple[Any, ...], rows: Sequence[Mapping[str, Any]], names: VariantNames) -> AnswerLine:
+    suite, task_id, task = place
+    who = names.of(rows[0]) if len(rows) == 1 else f"{count(len(rows))} policies"
+    told = "; ".join(
+        (f"{names.of(row)}: " if len(rows) > 1 else "")
+        + f"{count(row['successes'])} of {count(row['n'])} solved, 95 % interval "
+        + percent_interval(row["low"], row["high"])
+        + (f", {count(row['errors'])} errors apart" if row["errors"] else "")
+        for row in rows
+    )
+    verb = "fails" if len(rows) == 1 else "fail"
+    return AnswerLine("no", f"{who} {verb} worst on task {count(task_id)} of {suite}: {task_name(task)}.", f"{told}.")
 
 
 def verdict(summary: Summary, names: VariantNames) -> str:

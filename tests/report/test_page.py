@@ -16,10 +16,13 @@ from harness.analysis.paired.compare import Choice, compare
 from harness.ledger import read
 from harness.report import write_html
 from harness.report.gate.html import write_comparison_html
+from harness.report.over_time import Mark, OverTime, marks_chart
+from harness.report.tables.table import Table
 
 browser = pytest.importorskip("browser")
 
 BuildLedger = Callable[..., Path]
+EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
@@ -34,7 +37,10 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def page(build_ledger: BuildLedger, tmp_path: Path) -> Path:
     path = build_ledger(task_names=(HOSTILE, "b", "c", "d"), error_message=HOSTILE)
-    return Path(write_html(read(path), tmp_path / "report.html", command="c"))
+    marks = {"training": [Mark(100, 40, 20, 60), Mark(200, 75, 50, 90, whole=False)]}
+    chart = marks_chart("curve", "Success over steps", marks, ("step", "success, %"), steps={150: "40 → 75 %"})
+    curve = OverTime("Learning curve", "Best: 200.", (chart,), Table("Checkpoints", ("name", "n"), (("100", "20"),)))
+    return Path(write_html(read(path), tmp_path / "report.html", command="c", over_time=[curve]))
 
 
 def visible_rows(tab: Any) -> list[dict[str, Any]]:
@@ -48,7 +54,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for_or_complained_of(tab: Any
         "[...document.querySelectorAll('[data-chart]')].map((one) => [one.dataset.chart, "
         "one.querySelectorAll('.trace, .point, .bars').length, one.clientHeight])"
     )
-    assert {name for name, _, _ in drawn} >= {"nfe0", "ecdf-e2e0", "ecdf-parts0", "time0", "busy0", "phases"}
+    assert {name for name, _, _ in drawn} >= {"nfe0", "ecdf-e2e0", "ecdf-parts0", "time0", "busy0", "phases", "curve"}
     assert [name for name, traces, height in drawn if not traces or height < 200] == []
     assert tab.complaints == []
     assert [url for url in tab.requests if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -213,19 +219,36 @@ def test_two_ledgers_make_one_page_with_the_flips_of_both(tab: Any, build_ledger
     assert "points of success" in tab.run("document.getElementById('answer').innerText")
 
 
+def test_8000_episodes_are_less_than_3_mb_and_open_at_once(tab: Any, tmp_path: Path) -> None:
+    ledger = read(EXAMPLES / "learned" / "ledger")
+    assert len(ledger.episodes) == 8000
+    page = Path(write_html(ledger, tmp_path / "report.html", command="c"))
+    assert page.stat().st_size < 3e6
+    tab.send("Performance.enable")
+    tab.open(page)
+    spent = {each["name"]: each["value"] for each in tab.send("Performance.getMetrics")["metrics"]}
+    # 0.6 s on a free core; the bound of 2 s leaves none for a busy machine.
+    assert spent["TaskDuration"] < 6
+    assert tab.complaints == []
+
+
 @pytest.mark.parametrize("width", [400, 1280, 3840])
 def test_no_width_overflows(tab: Any, page: Path, width: int) -> None:
     tab.open(page, width)
     assert tab.run("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation(tab: Any, page: Path, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "shown"), [("light", "the page"), ("dark", "the page"), ("dark", "an episode")])
+def test_axe_finds_no_serious_violation(tab: Any, page: Path, scheme: str, shown: str) -> None:
     package = pytest.importorskip("axe_core_python")
     (script,) = Path(package.__file__).parent.rglob("axe.min.js")
     tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     tab.open(page)
     tab.run(script.read_text(encoding="utf-8") + "; 0")
+    if shown == "an episode":
+        tab.wait("document.querySelector('#episode-list .tabulator-row button') !== null")
+        tab.run("document.querySelector('#episode-list .tabulator-row button').click()")
+        tab.wait("document.querySelector('#episode .seen-from-above .js-line') !== null")
     found = tab.run(
         "axe.run(document, {resultTypes: ['violations']}).then((all) => all.violations"
         ".filter((one) => ['serious', 'critical'].includes(one.impact))"
