@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.analysis.paired.compare import Choice, compare
+from harness.cli.app import invoke
+from harness.gate import gate
 from harness.ledger import read
 from harness.report import write_html
 from harness.report.gate.html import write_comparison_html
 from harness.report.over_time import Mark, OverTime, marks_chart
 from harness.report.tables.table import Table
+from harness.spec.rules import load_rules
 
 browser = pytest.importorskip("browser")
 
@@ -217,6 +220,25 @@ def test_two_ledgers_make_one_page_with_the_flips_of_both(tab: Any, build_ledger
     assert len(rows) == 2 * (counts.lost + counts.gained) > 0
     assert {row["policy"] for row in rows} == {"flow [base] @ NFE 10", "flow [candidate] @ NFE 1"}
     assert "points of success" in tab.run("document.getElementById('answer').innerText")
+
+
+def test_a_gates_page_begins_with_its_verdict_and_its_reasons(
+    tab: Any, build_ledger: BuildLedger, tmp_path: Path
+) -> None:
+    path, page = str(build_ledger()), tmp_path / "gate.html"
+    argv = ["gate", path, path, "--base-policy", "flow", "--base-nfe", "10", "--policy", "flow", "--nfe", "1"]
+    code = invoke([*argv, "--html", str(page), "--quiet"])
+    result = gate(path, path, load_rules(None), choice=Choice("flow", 10, "flow", 1))
+    assert code == result.verdict.exit_code
+    tab.open(page)
+    assert tab.run("document.querySelector('main section').id") == "answer"
+    assert tab.run("document.querySelector('#answer .verdict').innerText") == result.verdict.value
+    lines = tab.run("[...document.querySelectorAll('#answer .answers li')].map((line) => line.innerText)")
+    for line, rule in zip(lines, result.results, strict=False):
+        assert line.startswith(f"{rule.rule}: {rule.shown}.")
+        assert rule.reason[:40] in line
+    assert len(lines) > len(result.results)
+    assert tab.complaints == []
 
 
 def test_8000_episodes_are_less_than_3_mb_and_open_at_once(tab: Any, tmp_path: Path) -> None:
