@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
-from harness.analysis.intervals import rate_interval
+import typer
+
 from harness.errors import UsageError
-from harness.schedule.progress import Progress
+from harness.screen import Screen
+
+if TYPE_CHECKING:
+    from harness.schedule.progress import Progress
 
 PREFIX = "vla_harness"
+
+MetricsPort = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Serve the run's progress to Prometheus on this loopback port.")
+]
+"""The option of the verbs that run episodes."""
 
 
 class MetricText(NamedTuple):
@@ -42,6 +52,8 @@ Values = Iterator[tuple[str, Mapping[str, str], float]]
 
 def values(progress: Progress) -> Values:
     """(metric, labels, value) of a run's present state; what is not known yet is left out."""
+    from harness.analysis.intervals import rate_interval
+
     for variant, counts in progress.per_policy.items():
         labels, scored = {"policy": variant.label}, counts.done - counts.errors
         yield f"{PREFIX}_episodes_planned", labels, counts.planned
@@ -129,3 +141,16 @@ class MetricsServer:
         # Ray takes ASCII alone.
         tags = {label: text.encode("ascii", "backslashreplace").decode() for label, text in labels.items()}
         self._ray[name].set(value, tags=tags)
+
+
+@contextmanager
+def published_progress(
+    port: int | None, show: Callable[[Progress], None], screen: Screen
+) -> Iterator[Callable[[Progress], None]]:
+    """What is shown the progress: with `--metrics`, Prometheus too."""
+    if port is None:
+        yield show
+        return
+    with MetricsServer(port, show) as server:
+        screen.say(f"Metrics: {server.address}")
+        yield server

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.examples import examples
+from harness.cli.metrics import MetricsPort, published_progress
 from harness.cli.output import write_texts
 from harness.cli.tracking import tell_trackers
 from harness.cli.values import parse_nfe, parse_policies, parse_profile
@@ -66,6 +67,7 @@ def command(
     notify: Annotated[
         str | None, typer.Option(help="Command with {verdict} {report} {summary}, or a webhook's address.")
     ] = None,
+    metrics: MetricsPort = None,
     html: Annotated[
         str, typer.Option(help="Write the night's report with the history of nights as one HTML file; path or URI.")
     ] = "",
@@ -131,7 +133,7 @@ def command(
     if Location.of(out).exists():
         screen.say(f"Continuing the night that was cut off: {out}")
     try:
-        with ProgressDisplay(screen) as display:
+        with ProgressDisplay(screen) as display, published_progress(metrics, display, screen) as shown:
             result = run(
                 planned,
                 policies=[spec],
@@ -141,7 +143,7 @@ def command(
                 address=address,
                 resume=True,
                 admission=None if rebase else partial(admit_night, night),
-                on_progress=display,
+                on_progress=shown,
                 on_message=screen.say,
             )
         if result.interrupted:

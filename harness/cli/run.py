@@ -14,6 +14,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.gated_run import prepare_gate
+from harness.cli.metrics import MetricsPort, published_progress
 from harness.cli.output import write_texts
 from harness.cli.recording import Failures, record_request, report_recorded
 from harness.cli.timing import TimingOptions, look_up
@@ -133,9 +134,7 @@ def command(
     record_noise: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Noise on executed actions; the recorded ones are without.")
     ] = 0.0,
-    metrics: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve the run's progress to Prometheus on this loopback port.")
-    ] = None,
+    metrics: MetricsPort = None,
     log_to: Annotated[list[str] | None, typer.Option(help=TRACKERS)] = None,
 ) -> None:
     """Run a suite: LIBERO rollouts fanned out over Ray, then its latency probes, then a report.
@@ -176,7 +175,7 @@ def command(
     resume_command = _resume_command(suite, policy, nfe, quantize, on, target, workers, address, video) + options
     with (
         ProgressDisplay(screen) as display,
-        _published(metrics, display, screen) as shown,
+        published_progress(metrics, display, screen) as shown,
         _naming(resume_command, target, screen),
     ):
         from harness.cluster.run import run
@@ -209,21 +208,6 @@ def command(
     if gated is not None and found is not None:
         gated.conclude(result, found, screen)
     _conclude(result, screen, resume_command)
-
-
-@contextmanager
-def _published(
-    port: int | None, show: Callable[[Progress], None], screen: Screen
-) -> Iterator[Callable[[Progress], None]]:
-    """What is shown the progress: with --metrics, Prometheus too."""
-    if port is None:
-        yield show
-        return
-    from harness.cli.metrics import MetricsServer
-
-    with MetricsServer(port, show) as server:
-        screen.say(f"Metrics: {server.address}")
-        yield server
 
 
 class _Ahead:

@@ -120,9 +120,11 @@ def test_the_command_runs_the_shipped_suite_scaled_by_episodes(
     monkeypatch.setattr("harness.cli.nightly.WallTime", lambda: SimpleNamespace(now=lambda: next(times)))
     argv = ["nightly", "-p", "flow", "--root", str(tmp_path / "nightly"), "--episodes", "5"]
     page = tmp_path / "night.html"
-    assert [invoke(argv), invoke([*argv, "--html", str(page)])] == [0, 0]
+    assert [invoke(argv), invoke([*argv, "--html", str(page), "--metrics", "0"])] == [0, 0]
     assert "<h2>Nights: " in page.read_text(encoding="utf-8")
-    assert "PASS" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "PASS" in said
+    assert "Metrics: http://127.0.0.1:" in said
     assert {tasks.init_states for suite in ran for tasks in suite.tasks} == {5}
     assert ran[0].probe == load_suite("nightly").probe
 
