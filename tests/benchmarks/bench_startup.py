@@ -1,10 +1,14 @@
-"""From a command to its first episode: `python tests/benchmarks/bench_startup.py [--policy scripted] [--runs 2]`.
+"""From a command to its first episode, and to its report.
 
-Two parts, each against its own base in the same sitting, with the CPU's name and the load beside it:
+`python tests/benchmarks/bench_startup.py [--only report] [--policy scripted] [--runs 2]`
+
+Three parts, each against its own base in the same sitting, with the CPU's name and the load beside it:
 
 - opening a LIBERO task in a fresh process, built against kept on disk (wall and CPU seconds, resident memory);
 - whole `harness run` commands of a small suite: process start → `runs.started_at` → first `episodes.started_at` →
-  end. The first finds nothing kept on disk, the others what every later run finds.
+  end. The first finds nothing kept on disk, the others what every later run finds;
+- `harness report` of the shipped ledgers of 80 and 500 episodes, against importing pandas, pyarrow and scipy.special:
+  the least of five, CPU and wall seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ sim.reset(0, observe=sys.argv[2] == "frame")
 print(json.dumps({"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
                   "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))
 """
+EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 SUITE = """
 name: startup
 description: Four episodes.
@@ -83,6 +88,32 @@ def command(policy: str, cache: str, folder: Path) -> dict[str, float]:
     }
 
 
+def least(argv: list[str], times: int = 5) -> tuple[float, float]:
+    """Least CPU and wall seconds of a command."""
+    spent = []
+    for _ in range(times):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+        wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall))
+    return min(cpu for cpu, _ in spent), min(wall for _, wall in spent)
+
+
+def reports(folder: Path) -> None:
+    """Print what reports take."""
+    base, _ = least([sys.executable, "-c", "import pandas, pyarrow.parquet, scipy.special"])
+    page = ["--html", str(folder / "report.html")]
+    for name, argv in (
+        ("80 episodes, 753 timed decisions", [str(EXAMPLES / "demo")]),
+        ("80 episodes, as HTML too", [str(EXAMPLES / "demo"), *page]),
+        ("500 episodes", [str(EXAMPLES / "scripted" / "libero_spatial")]),
+        ("500 episodes, as HTML too", [str(EXAMPLES / "scripted" / "libero_spatial"), *page]),
+    ):
+        cpu, wall = least(["harness", "report", *argv])
+        ratio = f"{cpu / base:.1f} × its imports ({base:.2f} s)"
+        print(f"harness report ({name}): CPU {cpu:.2f} s, wall {wall:.2f} s; {ratio}")
+
+
 def timedelta_of(seconds: float) -> object:
     """Seconds as pandas adds them to times."""
     import pandas as pd
@@ -95,17 +126,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--policy", default="scripted")
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--only", choices=("open", "run"))
+    parser.add_argument("--only", choices=("open", "run", "report"))
     options = parser.parse_args()
     print(f"{cpu_model()}, load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
     with tempfile.TemporaryDirectory() as folder:
         cache = str(Path(folder) / "cache")
-        if options.only != "run":
+        if options.only in (None, "report"):
+            reports(Path(folder))
+        if options.only in (None, "open"):
             for look in ("blind", "frame"):
                 built, kept = open_task(0, look, ""), [open_task(0, look, cache) for _ in range(2)][-1]
                 shown = ", ".join(f"{name} {built[name]:.2f} → {kept[name]:.2f}" for name in built)
                 print(f"open a task ({look}): {shown}; CPU ratio {built['cpu_s'] / kept['cpu_s']:.1f}")
-        if options.only != "open":
+        if options.only in (None, "run"):
             for number in range(options.runs):
                 times = command(options.policy, cache, Path(folder))
                 state = "again" if number else "first"
