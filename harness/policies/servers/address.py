@@ -117,7 +117,7 @@ def insist[Opened](
         attempt += 1
 
 
-class Link(Protocol):
+class Closable(Protocol):
     """A connection that can be closed."""
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Link(Protocol):
         ...
 
 
-def ask_first[Opened: Link, Answer](
+def ask_first[Opened: Closable, Answer](
     open_link: Callable[[], Opened], ask: Callable[[Opened], Answer], address: Address, *, who: str, remedy: str
 ) -> tuple[Opened, Answer]:
     """Open a link and learn over it what is needed before the first decision; it is closed when that fails.
