@@ -46,3 +46,9 @@ def distance_by_step(found: Decisions) -> pd.DataFrame:
     motion = np.sqrt((gap[..., :6] ** 2).mean(axis=(0, 2)))
     gripper = (np.sign(found.student[..., 6]) != np.sign(found.teacher[..., 6])).mean(axis=0)
     return pd.DataFrame({"step": np.arange(motion.size), "motion": motion, "gripper": gripper})
+
+
+def distance_overall(found: Decisions) -> tuple[float, float]:
+    """(motion, gripper) as `distance_by_step` tells them, over all decisions and chunk steps: what was calibrated."""
+    steps = distance_by_step(found)
+    return float(np.sqrt((steps["motion"] ** 2).mean())), float(steps["gripper"].mean())
