@@ -333,6 +333,8 @@ DEVICES = Aggregate(
         Column("hold_s", REAL, "Mean time that the robot held in an episode.", "s"),
         Column("jerk_m_s3", REAL, "Median over episodes of the end effector's RMS jerk.", "m/s³"),
         Column("joules_per_success", REAL, "Energy of all decisions over the number of successes.", "J"),
+        Column("joules_low", REAL, "95 % bound of `joules_per_success`, over episodes.", "J"),
+        Column("joules_high", REAL, "95 % bound of `joules_per_success`, over episodes.", "J"),
     ),
     _devices,
 )

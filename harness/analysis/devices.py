@@ -32,7 +32,8 @@ COLUMNS = [
         "gained",
     ),
     *("difference", "difference_low", "difference_high", "p", "p_holm", "delay_steps", "delay_steps_max", "delay_ms"),
-    *("completion_s", "stale_share", "control_hz", "hold_s", "jerk_m_s3", "joules_per_success", "reason"),
+    *("completion_s", "stale_share", "control_hz", "hold_s", "jerk_m_s3"),
+    *("joules_per_success", "joules_low", "joules_high", "reason"),
 ]
 
 
@@ -50,8 +51,9 @@ def device_cells(episodes: pd.DataFrame, decisions: pd.DataFrame, runs: pd.DataF
         `p` exact McNemar, `p_holm` adjusted over the table. `delay_steps`: median over decisions. `completion_s`:
         median simulated time of successes. `stale_share`: steps that executed an old chunk during a decision.
         `control_hz`: actions of the policy executed a second of simulated time. `hold_s`: mean time that an episode
-        held. `jerk_m_s3`: median over episodes. `joules_per_success`: all energy over the number of successes. A cell
-        that was left out has only `reason` and its least `delay_steps`.
+        held. `jerk_m_s3`: median over episodes. `joules_per_success`: all energy over the number of successes,
+        `joules_low` and `joules_high` its 95 % bounds over episodes (a ratio of two means, Student's t). A cell that
+        was left out has only `reason` and its least `delay_steps`.
     """
     facts, left_out = _recorded(runs)
     timed = episodes["clock"] != SYNCHRONOUS
@@ -173,6 +175,7 @@ def _moved(group: pd.DataFrame) -> dict[str, float]:
     held, seconds = known["hold_steps"].to_numpy(dtype=float), known["sim_s"].to_numpy(dtype=float)
     measured = len(solved) > 0 and bool(known["energy_j"].notna().all())
     joules = float(known["energy_j"].sum() / len(solved)) if measured else float("nan")
+    half = _ratio_half(known["energy_j"], known["outcome"] == "success") if measured else float("nan")
     return {
         "completion_s": float(solved["sim_s"].median()) if len(solved) else float("nan"),
         "stale_share": float(known["stale_steps"].sum() / steps.sum()),
@@ -180,7 +183,19 @@ def _moved(group: pd.DataFrame) -> dict[str, float]:
         "hold_s": float((held / steps * seconds).mean()),
         "jerk_m_s3": float(known["jerk_m_s3"].median()) if known["jerk_m_s3"].notna().any() else float("nan"),
         "joules_per_success": joules,
+        "joules_low": max(joules - half, 0.0) if measured else float("nan"),
+        "joules_high": joules + half,
     }
+
+
+def _ratio_half(above: pd.Series[Any], below: pd.Series[Any]) -> float:
+    """Half the interval of a sum over a sum, by each episode's residual (Cochran, Sampling Techniques, chapter 6)."""
+    one, other = above.to_numpy(dtype=float), below.to_numpy(dtype=float)
+    n = len(one)
+    if n < 2:
+        return float("nan")
+    residuals = one - one.sum() / other.sum() * other
+    return float(t_isf((1 - CONFIDENCE) / 2, n - 1) * residuals.std(ddof=1) * np.sqrt(n) / other.sum())
 
 
 def _bounded(table: pd.DataFrame) -> pd.DataFrame:

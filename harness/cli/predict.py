@@ -211,13 +211,14 @@ def _described(
             target = target_for_description(profile, described)
             for nfe in wanted or described.nfe:
                 seen = None if ledger is None else _median_of_built(ledger, described.name, profile.name, nfe)
-                yield Predicted(described.name, GRAPH, predict_architecture(described, target, nfe), seen)
+                alone = predict_architecture(described, target, nfe)
+                yield Predicted(described.name, GRAPH, alone, seen, described=True)
                 for source in given:
                     like = predict_architecture_like(
                         described, source, target_for(profile, source, _profile_of(source), described.formats), nfe
                     )
                     if like is not None:
-                        yield Predicted(described.name, f"like {source.name}", like)
+                        yield Predicted(described.name, f"like {source.name}", like, described=True)
 
 
 def _profile_of(source: MeasuredSource) -> HardwareProfile | None:

@@ -166,10 +166,11 @@ def plan_units(suite: Suite) -> tuple[EpisodeUnit, ...]:
 
 def _timings(suite: Suite) -> tuple[TimingKey, ...]:
     """Clocks × sources of delays; which of them a policy cannot do is not known before it is loaded."""
-    sources: list[str | None] = [each.source for each in suite.latency] or [None]
-    undelayed: list[str | None] = [None]
+    sources: list[str | None] = [each.source for each in suite.latency]
     return tuple(
-        (clock, source) for clock in suite.clock for source in (undelayed if clock == SYNCHRONOUS else sources)
+        (clock, source)
+        for clock in suite.clock
+        for source in ([None] if clock == SYNCHRONOUS or not sources else sources)
     )
 
 

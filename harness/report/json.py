@@ -32,6 +32,8 @@ def render_report_json(content: Ledger | Summary, published: Sequence[Table] | N
 def report_dict(content: Ledger | Summary, published: Sequence[Table] | None = None) -> dict[str, Any]:
     """A report: `verdict` in one line, `title`, `sentence`, `notices`, `aggregates`: what `summary/*.parquet` holds.
 
+    `tiers` sets cost beside success, with `place` on the Pareto front and the paired evidence of what is dominated.
+
     `published` are the tables that set it beside what others published, as they are printed; null where nobody asked.
 
     Each aggregate has `columns` (name, unit and description) and `rows`, a list of flat objects.
@@ -54,6 +56,7 @@ def report_dict(content: Ledger | Summary, published: Sequence[Table] | None = N
         "sentence": said.sentence,
         "notices": notices,
         "aggregates": aggregates,
+        "tiers": summary.tiers.to_dict("records"),
         "published": None if published is None else [asdict(table) for table in published],
     }
 

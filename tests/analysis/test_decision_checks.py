@@ -66,6 +66,19 @@ def test_energy_is_a_mean_and_compile_time_and_company_are_told(ledger: Any) -> 
     (row,) = decision_checks(found.latency, found.differences).to_dict("records")
     assert (row["energy_j"], row["compile_s"], row["shared"]) == (1.5, 4.5, True)
     assert check_table(Summary(found)).rows[0][-1] == "not alone"
+    assert pd.isna(row["energy_low"])
+
+
+def test_the_interval_of_energy_is_over_launches(ledger: Any) -> None:
+    rows = [
+        sample(n, 10.0, energy_j=2.0 + launch + (n % 2) / 10, launch=launch) for launch in range(3) for n in range(4)
+    ]
+    found = ledger(rows, [])
+    (row,) = decision_checks(found.latency, found.differences).to_dict("records")
+    # Means of three launches 1 J apart, t of two degrees of freedom: 4.303 / √3.
+    assert row["energy_high"] - row["energy_low"] == pytest.approx(2 * 4.3027 / 3**0.5, rel=1e-3)
+    assert row["energy_low"] < row["energy_j"] < row["energy_high"]
+    assert "–" in check_table(Summary(found)).rows[0][5]
 
 
 def test_a_variant_stands_beside_its_difference_and_a_wrong_one_is_marked(ledger: Any) -> None:

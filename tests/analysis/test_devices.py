@@ -86,6 +86,10 @@ def test_motion_and_energy(cells):
     assert row["hold_s"] == pytest.approx(0.5)
     assert (row["completion_s"], row["jerk_m_s3"], row["delay_steps"], row["delay_ms"]) == (5, 5, 3, 140)
     assert row["joules_per_success"] == pytest.approx(60 / 4)
+    # Ten episodes of 6 J, four solved: residuals 6 and 6 − 15, t of 9 degrees of freedom.
+    half = 2.2622 * (((6 * 6**2 + 4 * 9**2) / 9) ** 0.5) * 10**0.5 / 4
+    assert row["joules_high"] - 15 == pytest.approx(half, rel=1e-3)
+    assert row["joules_low"] == pytest.approx(max(15 - half, 0), rel=1e-3)
     plain = row_of(cells, 10, "synchronous")
     assert (plain["control_hz"], plain["stale_share"]) == (20, 0)
     assert pd.isna(plain["joules_per_success"])

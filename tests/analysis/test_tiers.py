@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def test_a_slower_policy_that_solves_fewer_of_the_same_episodes_is_dominated(
     out = capsys.readouterr().out
     assert "## Tiers: cost and success" in out
     assert "dominated: fast +20.0 points" in out
+    assert invoke(["report", *paths, "--json", "-"]) == 0
+    told = {row["policy_id"]: row for row in json.loads(capsys.readouterr().out)["tiers"]}
+    assert {name: row["place"] for name, row in told.items()} == found["place"].to_dict()
+    assert (told["slow"]["dominated_by"], told["slow"]["pairs"]) == ("fast", 200)
+    assert told["fast"]["dominated_by"] is None
 
 
 def test_a_slower_policy_that_solves_more_is_on_the_front(make_ledger: MakeLedger, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_predict_from_a_description_needs_no_ledger(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert re.search(r"student-650m-int8 +one graph +jetson-orin-nano-8gb +\w+ +yes +10", out)
     assert re.search(r"pi05 +one graph +jetson-orin-nano-8gb +\w+ +NO +10", out)
+    assert len(re.findall(r"no anchor *$", out, flags=re.MULTILINE)) == 3
+    assert "student-650m, student-650m-int8, pi05: no anchor" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(("allowed", "code", "verdict"), [(0.5, 0, "passes"), (0.001, 1, "FAILS")])

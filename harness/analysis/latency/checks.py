@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.analysis.latency.energy import energy_of
+from harness.analysis.latency.energy import energy_bounds, energy_of
 from harness.analysis.latency.percentiles import CONFIGURATION
 from harness.spec.likeness import is_far as answers_are_far
 
@@ -15,7 +15,8 @@ _KEYS = [*CONFIGURATION, "nfe"]
 
 _COLUMNS = [
     *_KEYS,
-    *("variant", "n", "median", "cool_n", "cool_median", "energy_j", "compile_s", "parts", "shared"),
+    *("variant", "n", "median", "cool_n", "cool_median", "energy_j", "energy_low", "energy_high"),
+    *("compile_s", "parts", "shared"),
     *("reference", "cosine", "max_abs", "share", "far"),
 ]
 
@@ -30,9 +31,10 @@ def decision_checks(latency: pd.DataFrame, differences: pd.DataFrame) -> pd.Data
     Returns:
         One row per (hardware, policy_id, dtype, compile, batch_size, nfe): `variant`; `n` and `median` (ms) over all
         end-to-end samples; `cool_n` and `cool_median` over those that are not known to be throttled; `energy_j` (mean
-        energy of one decision, joules); `compile_s`; `parts` (median over decisions of the sum of components over the
-        end-to-end time just before; NaN without components); `shared` (whether any sample was); and, where it was
-        compared, `reference`, `cosine`, `max_abs`, `share` (of what another observation changes) and `far`.
+        energy of one decision, joules), `energy_low` and `energy_high` (95 %, over launches; NaN with one);
+        `compile_s`; `parts` (median over decisions of the sum of components over the end-to-end time just before; NaN
+        without components); `shared` (whether any sample was); and, where it was compared, `reference`, `cosine`,
+        `max_abs`, `share` (of what another observation changes) and `far`.
     """
     compared = _compared(differences)
     rows = [
@@ -72,6 +74,7 @@ def _check(group: pd.DataFrame) -> dict[str, object]:
     cool = group[~group["throttled"].fillna(False).astype(bool)]
     shared = group["shared"].dropna()
     variants = group["variant"].dropna()
+    bounds = energy_bounds(group)
     return {
         "variant": variants.iloc[0] if len(variants) else "",
         "n": len(group),
@@ -79,6 +82,8 @@ def _check(group: pd.DataFrame) -> dict[str, object]:
         "cool_n": len(cool),
         "cool_median": cool["latency_ms"].median() if len(cool) else np.nan,
         "energy_j": energy_of(group),
+        "energy_low": np.nan if bounds is None else bounds.low,
+        "energy_high": np.nan if bounds is None else bounds.high,
         "compile_s": group["compile_s"].max(),
         "shared": bool(shared.any()) if len(shared) else pd.NA,
     }

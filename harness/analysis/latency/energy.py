@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+
+from harness.analysis.intervals import Interval
+from harness.analysis.latency.launches import LAUNCH
+from harness.analysis.laws import t_isf
 
 EnergySource = Literal["counter", "power × time"]
 """Where an energy comes from: what the device counted, or its power, read now and then, times the duration. A counter
@@ -48,3 +53,18 @@ def energy_of(samples: pd.DataFrame) -> float | None:
     """
     energies, _ = energies_of(samples)
     return float(energies.mean()) if len(energies) else None
+
+
+def energy_bounds(samples: pd.DataFrame, confidence: float = 0.95) -> Interval | None:
+    """Interval of `energy_of`: Student's t over the means of the launches, whose samples are not independent.
+
+    Returns:
+        Joules; None with fewer than two launches that were measured.
+    """
+    told = [energy_of(group) for _, group in samples.groupby(LAUNCH, dropna=False)]
+    means = np.array([energy for energy in told if energy is not None])
+    if len(means) < 2:
+        return None
+    middle, error = float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
+    half = float(t_isf((1 - confidence) / 2, len(means) - 1)) * error
+    return Interval(middle - half, middle + half)

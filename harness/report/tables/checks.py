@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.analysis.summary import Summary
-from harness.report.format import NONE, count, known, number, percent, text
+from harness.report.format import NONE, count, known, number, number_interval, percent, text
 from harness.report.names import configuration_names, identity_of
 from harness.report.tables.table import Table, records
 from harness.spec.likeness import LARGEST_SHARE, LEAST_COSINE
@@ -15,8 +15,9 @@ FAR = "DIFFERS"
 """Mark of a variant whose answers are not its reference's."""
 
 CHECK_NOTE = (
-    "J: the device's energy in one decision. cool: median over the samples that are not known to be throttled, and "
-    "their number. parts: sum of the components over e2e (0.97 to 1.03 when they add up). compile: the first call "
+    "J: the device's energy in one decision, its mean; 95 %: over launches, none with one. cool: median over the "
+    "samples that are not known to be throttled, and their number. parts: sum of the components over e2e (0.97 to 1.03 "
+    "when they add up). compile: the first call "
     "beyond a usual one. cosine, largest: least cosine and largest difference to the reference (the same policy, "
     "eager, in the checkpoint's dtype) on the same observations and noise. of observation: root mean square difference "
     f"over that between answers to different observations. {FAR}: cosine below {LEAST_COSINE} or more than "
@@ -31,7 +32,7 @@ def check_table(summary: Summary) -> Table:
     told = records(checks[telling]) if len(checks) else []
     short = configuration_names(told)
     rows = tuple(_row(row, short.names[identity_of(row)]) for row in told)
-    columns = ("configuration", "NFE", "median", "cool", "J", "parts", "compile s")
+    columns = ("configuration", "NFE", "median", "cool", "J", "95 %", "parts", "compile s")
     compared = ("cosine", "largest", "of observation", "mark")
     return Table(
         "Beside the latency: energy, checks and answers", (*columns, *compared), rows, 1, CHECK_NOTE, short.key
@@ -47,6 +48,7 @@ def _row(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
         number(row["median"]),
         cool,
         number(row["energy_j"]),
+        number_interval(row["energy_low"], row["energy_high"]),
         number(row["parts"]),
         number(row["compile_s"]),
         f"{row['cosine']:.6f}" if known(row["cosine"]) else NONE,

@@ -12,6 +12,7 @@ from harness.report.format import (
     count,
     known,
     number,
+    number_interval,
     percent,
     percent_interval,
     points,
@@ -51,7 +52,7 @@ def device_tables(summary: Summary) -> list[Table]:
         ),
         Table(
             "Motion under the latency of devices",
-            ("policy", "clock", "delays", "completion", "stale", "control rate", "hold", "jerk", "J a success"),
+            ("policy", "clock", "delays", "completion", "stale", "control rate", "hold", "jerk", "J a success", "95 %"),
             tuple(_motion_row(row, names) for row in cells if row["n"]),
             3,
             MOTION_NOTE,
@@ -73,7 +74,7 @@ MOTION_NOTE = (
     "completion: median simulated seconds of successes. stale: share of steps that executed an old chunk during a "
     "decision. control rate: actions of the policy a simulated second, Hz. hold: mean seconds that an episode held. "
     "jerk: median RMS of the end effector's, m/s³. J a success: energy of all decisions over the successes, where the "
-    "device's was measured."
+    "device's was measured; 95 %: over episodes."
 )
 
 
@@ -161,4 +162,5 @@ def _motion_row(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, 
         f"{number(row['hold_s'])} s" if known(row["hold_s"]) else NONE,
         number(row["jerk_m_s3"]),
         number(row["joules_per_success"]),
+        number_interval(row["joules_low"], row["joules_high"]),
     )

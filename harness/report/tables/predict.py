@@ -25,6 +25,8 @@ class Predicted(NamedTuple):
     """Milliseconds."""
     anchored: Anchored | None = None
     """What it was corrected by; None where nothing was."""
+    described: bool = False
+    """Whether it is of an architecture's description, of which no timing is known."""
 
     @property
     def error(self) -> float | None:
@@ -65,7 +67,7 @@ def _row(item: Predicted) -> tuple[str, ...]:
 
 def _tested(item: Predicted) -> str:
     if item.anchored is None:
-        return NONE
+        return UNANCHORED if item.described else NONE
     found = score(item.anchored.back_test(item.prediction.target.name))
     return "passes" if found.passes else "FAILS" if found.n else "none"
 
@@ -76,6 +78,12 @@ def _note(found: Sequence[Predicted]) -> str:
     notes.append("No transport and no simulation")
     if any(item.anchored for item in found):
         notes.append(_ANCHORED)
+    bare = list(dict.fromkeys(item.name for item in found if item.described))
+    if bare:
+        notes.append(
+            f"{', '.join(bare)}: {UNANCHORED}, so no known timing corrects these figures and none has tested them; "
+            "with the device, `harness probe --policy arch:NAME`, then --measured"
+        )
     for item in found:
         notes += [*item.prediction.target.notes]
         if item.anchored:
@@ -116,6 +124,8 @@ def anchor_notes(anchored: Anchored, device: str) -> list[str]:
     ]
 
 
+UNANCHORED = "no anchor"
+"""Of a description: no published or own timing corrects it, and none has tested it."""
 GRAPH = "one graph"
 """Stack of a prediction from a description alone."""
 
@@ -203,6 +213,7 @@ def predictions_json(found: Sequence[Predicted]) -> list[dict[str, Any]]:
             "tflop_s": dict(item.prediction.target.rates.tflop_s),
             "host": item.prediction.target.host._asdict(),
             "notes": list(item.prediction.target.notes),
+            "anchored": item.anchored is not None,
             "anchors": [anchor.name for anchor in item.anchored.anchors.anchors] if item.anchored else [],
             "back_test": score(item.anchored.back_test(item.prediction.target.name)).text if item.anchored else None,
         }
