@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Mark = Literal["yes", "no", "open"]
 
+LONGEST_ERROR = 300
+"""Characters of an error message in the answer."""
+
 MAX_ANSWERS = 6
 """Pairs, devices and tasks that are told above; the tables below have all."""
 
@@ -48,16 +51,39 @@ def success_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
     lines = [_success_line(row, names) for row in rows[:MAX_ANSWERS]]
     if not rows:
         lines = [
-            AnswerLine(
-                "yes", f"{names.of(row)} solves {percent(row['rate'])} of {text(row['suite'])}.", _rate_detail(row)
-            )
+            AnswerLine("yes", f"{names.of(row)} solves {percent(row['rate'])} of {_suite(row)}.", _rate_detail(row))
             for row in records(summary.success)
             if row["policy_id"] not in summary.roles and known(row["rate"])
-        ][:MAX_ANSWERS]
+        ][:MAX_ANSWERS] or _error_lines(summary)
     if len(rows) > MAX_ANSWERS:
         more = len(rows) - MAX_ANSWERS
         lines.append(AnswerLine("open", f"{count(more)} more pairs are in the table of pairs.", ""))
     return lines
+
+
+def _error_lines(summary: Summary) -> list[AnswerLine]:
+    """Where no episode has a result: why."""
+    errors, scored = (int(summary.success[name].sum()) for name in ("errors", "n"))
+    if scored or not errors:
+        return []
+    first = records(summary.errors)[0]
+    kinds = len(summary.errors)
+    told = f"{text(first['error_type'])}: {text(first['error_message'])}"
+    return [
+        AnswerLine(
+            "no",
+            f"No episode has a result: {_counted(errors, 'ended')} in an error.",
+            f"{'The most frequent' if kinds > 1 else 'Every time'}: {told[:LONGEST_ERROR]}",
+        )
+    ]
+
+
+def _counted(n: int, verb: str) -> str:
+    return f"the one {verb}" if n == 1 else f"all {count(n)} {verb}"
+
+
+def _suite(row: Mapping[str, Any]) -> str:
+    return str(row["suite"]) if known(row["suite"]) else "an unnamed suite"
 
 
 def _rate_detail(row: Mapping[str, Any]) -> str:
@@ -145,7 +171,7 @@ def _worst_line(place: tuple[Any, ...], rows: Sequence[Mapping[str, Any]], names
         (f"{names.of(row)}: " if len(rows) > 1 else "")
         + f"{count(row['successes'])} of {count(row['n'])} solved, 95 % interval "
         + percent_interval(row["low"], row["high"])
-        + (f", {count(row['errors'])} errors apart" if row["errors"] else "")
+        + (f", {count(row['errors'])} error{'s' if row['errors'] > 1 else ''} apart" if row["errors"] else "")
         for row in rows
     )
     verb = "fails" if len(rows) == 1 else "fail"
