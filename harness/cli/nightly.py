@@ -102,6 +102,7 @@ def command(
         conclude_night,
         conclude_rebase,
         open_night,
+        require_accepted_policy,
         tell_failure,
     )
     from harness.nightly.upkeep import plan_pruning, require_room
@@ -124,6 +125,8 @@ def command(
         spec, values = recipe.spec, () if recipe.nfe is None else (recipe.nfe,)
     if policy is not None:
         spec = parse_policies([policy])[0]
+    if record is not None:
+        require_accepted_policy(record, spec.label)
     if nfe or record is None:
         values = tuple(parse_nfe(nfe)) if nfe else ()
     screen = Screen()

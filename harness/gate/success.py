@@ -245,7 +245,7 @@ def judge_floor(solved: int, n: int, min_rate: float, alpha: float, pass_alpha: 
         alpha: Error of a FAIL.
         pass_alpha: Error of a PASS.
     """
-    figures = f"the candidate solves {solved} of {n}; the floor is {min_rate:.1%}"
+    figures = f"The candidate solves {solved} of {n}; the floor is {min_rate:.1%}"
     if rate_interval(solved, n, 1 - 2 * alpha).high < min_rate:
         return Verdict.FAIL, f"{figures}, which it truly misses (at {1 - alpha:.4g})."
     if rate_interval(solved, n, 1 - 2 * pass_alpha).low >= min_rate:

@@ -129,6 +129,19 @@ def accepted_recipe(night: NightlyRequest) -> tuple[Baseline, Recipe]:
     return record, read_recipe(side)
 
 
+def require_accepted_policy(record: Baseline, policy: str | None) -> None:
+    """Refuse to rebase with another policy where no checkpoint tells the two apart.
+
+    Raises:
+        UsageError: The accepted policy has no checkpoint, and another name.
+    """
+    if record.checkpoint is None and policy != record.policy_id:
+        raise UsageError(
+            f"The accepted policy is {record.policy_id!r}, not {policy!r}; nothing was accepted. Leave --policy out: "
+            "--rebase runs the accepted one again."
+        )
+
+
 def conclude_rebase(night: NightlyRequest, record: Baseline, out: str, now: datetime, template: str | None) -> NightEnd:
     """Make a rerun of the accepted checkpoint the baseline of its new protocol.
 
@@ -136,6 +149,7 @@ def conclude_rebase(night: NightlyRequest, record: Baseline, out: str, now: date
         UsageError: Another checkpoint ran than the accepted one.
     """
     side = _only_side(out)
+    require_accepted_policy(record, side.policy_id)
     if side.checkpoint != record.checkpoint:
         raise UsageError(
             f"The accepted checkpoint is {record.checkpoint!r}, but {side.checkpoint!r} ran: its path holds something "
@@ -191,8 +205,8 @@ def require_known_protocol(
         except UsageError as error:
             raise UsageError(
                 f"The protocol changed since the baseline {night.baseline!r} ({record.ledger}), suite {suite}. {error} "
-                "Run `harness nightly --rebase` once: it runs the accepted checkpoint again under the new protocol, "
-                "as the new baseline."
+                "Run this once with --rebase in place of --policy: the accepted checkpoint is run again under "
+                "the new protocol, as the new baseline."
             ) from error
 
 

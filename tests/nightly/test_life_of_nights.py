@@ -129,6 +129,21 @@ def test_a_rebase_accepts_the_same_checkpoint_under_the_new_protocol_and_no_othe
     }
 
 
+def test_a_rebase_runs_no_other_policy_where_no_checkpoint_tells(
+    make_ledger: Any, night: NightlyRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = make_ledger("20260301-021700", ["+" * 100], policy="mine", checkpoint=None)
+    conclude_night(night, str(first), NOW, None)
+    (record,) = read_baselines(night.root)
+    other = make_ledger("20260302-021700", ["+" * 100], manifest=OTHER, policy="other", checkpoint=None)
+    with pytest.raises(UsageError, match="The accepted policy is 'mine', not 'other'"):
+        conclude_rebase(night, record, str(other), NOW, None)
+    recipe = SimpleNamespace(spec=SimpleNamespace(label="mine"), nfe=None)
+    monkeypatch.setattr("harness.nightly.night.accepted_recipe", lambda _: (record, recipe))
+    assert invoke(["nightly", "--rebase", "-p", "noop", "--rules", night.rules, "--root", night.root]) == 64
+    assert "Leave --policy out" in capsys.readouterr().err
+
+
 def test_old_nights_go_and_baselines_and_other_folders_stay(make_ledger: Any, night: NightlyRequest) -> None:
     names = [f"2026030{day}-021700" for day in range(1, 7)]
     for name in names:

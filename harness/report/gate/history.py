@@ -43,8 +43,8 @@ def baseline_table(records: Sequence[Baseline]) -> Table:
         ),
         left=10,
         note=(
-            "A candidate is judged against the last baseline of its own name, suites, protocol, hardware and NFE. "
-            "Protocol: begin of the digest of the suites' manifests; `harness compare` of two ledgers says which."
+            "A candidate is judged against the last baseline of its name, suites, protocol, hardware and NFE. "
+            "Protocol: first digits of its digest; `harness compare` of two ledgers names what differs."
         ),
     )
 
