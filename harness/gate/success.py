@@ -56,7 +56,7 @@ def judge_success(
         task_rule, alpha = rules.per_task, rules.alpha_of(rules.per_task) / variants
         tasks = table.by_task(anytime=anytime, look=look)
         views = _views(tasks) if overall.errors else _views(tasks)[:1] * 3
-        judged = [_cliffs(members, task_rule, alpha, rules.alpha) for members in views]
+        judged = [_cliffs(members, task_rule, alpha, rules.alpha, outlook=outlook) for members in views]
         results.append(_agreed("per-task cliff", judged, overall))
     if rules.floor:
         floor_rule, alpha = rules.floor, rules.alpha_of(rules.floor) / variants
@@ -172,7 +172,9 @@ def pairs_to_go(evidence: Evidence, rule: SuccessRule, alpha: float, pass_alpha:
     return more_needed(evidence, decides)
 
 
-def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float, pass_alpha: float) -> Judgement:
+def _cliffs(
+    members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float, pass_alpha: float, *, outlook: bool
+) -> Judgement:
     judged = [(name, evidence) for name, evidence in members if evidence.counts.n >= rule.min_pairs]
     if not judged:
         return Verdict.INCONCLUSIVE, f"No task has {rule.min_pairs} pairs."
@@ -201,19 +203,24 @@ def _cliffs(members: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: floa
         )
     if not undecided:
         return Verdict.PASS, f"No drop of {100 * rule.cliff:g} points in any of {scope}. Worst: {worst}."
+    said = f"A collapse of {points(-rule.cliff)} is not excluded for {len(undecided)} of {scope}. Worst: {worst}."
+    if not outlook:
+        return Verdict.INCONCLUSIVE, said
     return Verdict.INCONCLUSIVE, (
-        f"A collapse of {points(-rule.cliff)} is not excluded for {len(undecided)} of {scope}. Worst: {worst}. A task "
-        f"without a loss needs {_least(evidence, rule.cliff, pass_alpha)} pairs, one with losses more: run more "
-        "trials, or raise the cliff."
+        f"{said} A task without a loss needs {_least(evidence, rule.cliff, pass_alpha)} pairs, one with losses more: "
+        "run more trials, or raise the cliff."
     )
 
 
 def _least(evidence: Evidence, cliff: float, pass_alpha: float) -> int:
     """Pairs without any loss that exclude a cliff, by the design of some evidence."""
-    extent = 1
-    while not evidence.without_loss(extent).above(-cliff, pass_alpha):
-        extent += 1
-    return evidence.without_loss(extent).counts.n
+    low, high = 0, 1
+    while not evidence.without_loss(high).above(-cliff, pass_alpha):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if evidence.without_loss(middle).above(-cliff, pass_alpha) else (middle, high)
+    return evidence.without_loss(high).counts.n
 
 
 def _collapsed(judged: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: float) -> list[tuple[str, PairCounts]]:
