@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import PolicyError, UsageError
 from harness.policies.base import Policy
+from harness.policies.flow.shipped import DEFAULT, find_checkpoint, shipped
 from harness.policies.lerobot.hub import looks_local
 from harness.policies.uri import KINDS, LIMIT_GB, LIMIT_VARIABLE, is_uri
 from harness.sim.disk_cache import open_cache
 from harness.spec.policy import PolicySpec
+from harness.spec.resolve import PACKAGE
 
 if TYPE_CHECKING:
     from harness.cluster.ray_session import RaySession
@@ -34,6 +36,10 @@ class Parcel:
     """File → digest of its contents."""
     size: int
     """Bytes of all files."""
+    checkpoint: str
+    """How ledgers name it."""
+    shipped: bool = False
+    """Whether it comes with the harness beside the package, as in a clone: nodes get the package alone."""
     blocks: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """File → what stands for its contents, in order; empty until `filled`."""
 
@@ -107,20 +113,36 @@ def wrap(spec: PolicySpec) -> Parcel | None:
     Raises:
         PolicyError: A file cannot be read.
     """
-    if spec.kind not in KINDS or not spec.path or is_uri(spec.kind, spec.path):
+    if spec.kind not in KINDS or is_uri(spec.kind, spec.path):
         return None
-    if spec.kind == "lerobot" and not looks_local(spec.path):
+    if (own := _shipped(spec)) is not None:
+        folder, checkpoint = own
+    elif not spec.path or (spec.kind == "lerobot" and not looks_local(spec.path)):
         return None
-    folder = Path(spec.path).expanduser().resolve()
+    else:
+        folder = Path(spec.path).expanduser().resolve()
+        checkpoint = str(folder)
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
         digests = {path.name: _digest(path) for path in files}
-        return Parcel(str(folder), digests, sum(path.stat().st_size for path in files)) if files else None
+        size = sum(path.stat().st_size for path in files)
+        return Parcel(str(folder), digests, size, checkpoint, own is not None) if files else None
     except (FileNotFoundError, NotADirectoryError):
-        # A shipped name, or a folder that only the nodes have.
+        # A folder that only the nodes have.
         return None
     except OSError as error:
         raise PolicyError(f"The checkpoint {folder} cannot be read ({error.strerror}).") from error
+
+
+def _shipped(spec: PolicySpec) -> tuple[Path, str] | None:
+    """Folder and name of a checkpoint that lies beside the package; None of one inside it, which nodes get with it."""
+    if spec.kind != "flow" or spec.options.get("weights") is not None:
+        return None
+    name = spec.path or DEFAULT
+    if Path(name).is_dir() or name not in shipped():
+        return None
+    folder, checkpoint = find_checkpoint(name)
+    return None if folder.is_relative_to(PACKAGE) else (folder, checkpoint)
 
 
 def require_within_limit(parcel: Parcel, node: str, environ: Mapping[str, str]) -> None:
@@ -167,22 +189,22 @@ def build_here(
     if parcel is None:
         return build(spec)
     place = parcel.place(get)
-    return build_at(spec, parcel.path, place, build)
+    return build_at(spec, parcel.checkpoint, place, build)
 
 
-def build_at(spec: PolicySpec, path: str, place: str, build: Callable[[PolicySpec], Policy]) -> Policy:
+def build_at(spec: PolicySpec, checkpoint: str, place: str, build: Callable[[PolicySpec], Policy]) -> Policy:
     """Build a policy from another folder of this node than the driver's, under the driver's name for it.
 
     Args:
         spec: The policy, as the driver names it.
-        path: The driver's folder.
+        checkpoint: How ledgers name it.
         place: The folder here.
         build: Builds it.
     """
     policy = build(spec.model_copy(update={"path": place}))
     # Ledgers name the checkpoint as the driver does, on every node.
-    named = policy.info.policy_id.replace(place, spec.path or "")
-    policy.info = replace(policy.info, policy_id=named, checkpoint=path)
+    named = policy.info.policy_id.replace(f":{place}", f":{spec.path}" if spec.path else "")
+    policy.info = replace(policy.info, policy_id=named, checkpoint=checkpoint)
     return policy
 
 
@@ -211,7 +233,8 @@ def send_checkpoints(
         places: Policy label → Ray's ids of the nodes that it is built on.
 
     Returns:
-        Policy label → parcel, of those with weights on the driver's disk that are built on another node.
+        Policy label → parcel, of those with weights on the driver's disk that are built on another node, or that come
+        with the harness.
 
     Raises:
         PolicyError: A node lacks a checkpoint that is larger than the limit; or one cannot be read.
@@ -220,7 +243,11 @@ def send_checkpoints(
     parcels: dict[str, Parcel] = {}
     for label, ids in places.items():
         away = [node_id for node_id in dict.fromkeys(ids) if node_id != session.driver_node_id]
-        if not away or (parcel := wrap(specs[label])) is None:
+        if session.owned or not ids or (parcel := wrap(specs[label])) is None:
+            continue
+        # The driver's node, too, runs the package as it was sent.
+        away = list(dict.fromkeys(ids)) if parcel.shipped else away
+        if not away:
             continue
         ask = session.ray.remote(is_here)
         held = session.ray.get(

@@ -154,7 +154,7 @@ class ProbeLease:
         if parcel is not None:
             import ray
 
-            build = partial(build_at, job.spec, parcel.path, parcel.place(ray.get), make_policy)
+            build = partial(build_at, job.spec, parcel.checkpoint, parcel.place(ray.get), make_policy)
         result = run_isolated(
             build,
             observations=probe_observations(job.batch_sizes, resolution=job.resolution),

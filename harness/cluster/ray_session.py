@@ -271,8 +271,19 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Ray waits half a minute for an address that nobody listens on; a plain connection knows at once."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    """Ray waits half a minute for an address that nobody listens on; a plain connection knows at once.
+
+    Raises:
+        UsageError: The address is one of Ray Client, whose driver is no part of the cluster.
+        NodeError: Nobody listens there.
+    """
+    if address.startswith("ray://"):
+        there = address.removeprefix("ray://").partition("/")[0].rpartition(":")[0] or "HOST"
+        raise UsageError(
+            f"Address {address!r} is Ray Client's, by which a driver stays outside the cluster. Give the head node's "
+            f"own, as {there}:6379 (`ray status` there prints it), from a machine that has joined with `ray start`."
+        )
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return
     try:

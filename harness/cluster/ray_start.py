@@ -83,8 +83,6 @@ def joining_token(environ: Mapping[str, str], address: str) -> dict[str, str]:
         NodeError: The cluster wants a token, and this driver has none, or another one.
     """
     held = token_source(environ)
-    if address.startswith("ray://"):
-        return {"RAY_AUTH_MODE": "token"} if held and "RAY_AUTH_MODE" not in environ else {}
     modes = ["disabled", *(["token"] if held else [])] if "RAY_AUTH_MODE" not in environ else [environ["RAY_AUTH_MODE"]]
     for mode in modes:
         reply = ask({**environ, "RAY_AUTH_MODE": mode}, address)

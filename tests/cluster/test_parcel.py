@@ -93,9 +93,22 @@ def test_more_than_the_limit_is_refused_with_size_node_and_remedy(folder: Path) 
         require_within_limit(parcel, "spark", {"VLA_HARNESS_CHECKPOINT_GB": "much"})
 
 
-@pytest.mark.parametrize("text", ["flow", "flow:student", "lerobot:owner/name", "scripted", "flow:/not/here"])
+@pytest.mark.parametrize("text", ["flow?weights=random", "lerobot:owner/name", "scripted", "flow:/not/here"])
 def test_what_is_not_on_the_drivers_disk_is_not_sent(text: str) -> None:
     assert wrap(parse_policy(text)) is None
+
+
+@pytest.mark.parametrize(("text", "name"), [("flow", "teacher"), ("flow:student", "student")])
+def test_a_shipped_checkpoint_is_sent_from_a_clone_and_keeps_its_name(text: str, name: str, monkeypatch) -> None:
+    """Nodes get the package alone; from a wheel the checkpoints lie inside it."""
+    spec = parse_policy(text)
+    parcel = wrap(spec)
+    assert parcel is not None
+    assert (parcel.path, parcel.shipped) == (str(ROOT / "checkpoints" / "flow" / name), True)
+    built = build_here(spec, parcel, Built, lambda ref: pytest.fail("it is here"))
+    assert (built.info.policy_id, built.info.checkpoint) == (text, f"vla-harness/flow-{name}")
+    monkeypatch.setattr("harness.cluster.parcel.PACKAGE", ROOT)
+    assert wrap(spec) is None
 
 
 SUITE = """
@@ -131,7 +144,18 @@ def test_a_node_of_a_real_cluster_that_does_not_have_the_folder_serves_it_and_ti
         patch.setenv("VLA_HARNESS_CACHE", str(tmp_path / "cache"))
         cluster = Cluster(initialize_head=True, head_node_args={**here, "labels": {"hardware": "a100-sxm-80gb"}})
         command = [sys.executable, "-c", "from harness.cli import main; main()", "run", "apart.yaml", "--out", "led"]
-        command += ["-p", "flow:own/weights", "--on", "dgx-spark-gb10", "--nfe", "1", "--address", cluster.address]
+        command += [
+            "-p",
+            "flow:own/weights",
+            "-p",
+            "flow",
+            "--on",
+            "dgx-spark-gb10",
+            "--nfe",
+            "1",
+            "--address",
+            cluster.address,
+        ]
         # The node ends with the thread that started it.
         with ThreadPoolExecutor(1) as thread:
             try:
@@ -142,7 +166,7 @@ def test_a_node_of_a_real_cluster_that_does_not_have_the_folder_serves_it_and_ti
                 cluster.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr
     ledger = harness.read(tmp_path / "led")
-    assert set(ledger.episodes["checkpoint"]) == {str(tmp_path / "own" / "weights")}
+    assert set(ledger.episodes["checkpoint"]) == {str(tmp_path / "own" / "weights"), "vla-harness/flow-teacher"}
     assert set(ledger.decisions["hardware"]) == {"dgx-spark-gb10"}
     assert set(ledger.latency["hardware"]) == {"dgx-spark-gb10"}
     assert list((tmp_path / "cache" / "checkpoints").iterdir())

@@ -19,7 +19,7 @@ import pytest
 from harness.cluster import ray_start
 from harness.cluster.ray_session import open_session
 from harness.cluster.ray_start import Reply, explain_join, explain_start, joining_token, private_token
-from harness.errors import NodeError
+from harness.errors import NodeError, UsageError
 from harness.surroundings import long_path_fault, ray_directory, shared_memory_fault
 
 USAGE = namedtuple("usage", "total used free")
@@ -73,6 +73,14 @@ def test_without_a_writable_home_a_private_cluster_gets_a_token_of_its_own(monke
     assert private_token({"RAY_AUTH_MODE": "disabled"}) == {}
 
 
+def test_a_client_s_address_is_sent_to_the_cluster_s_own():
+    with (
+        pytest.raises(UsageError, match=r"'ray://h:10001' is Ray Client's.*head node's own, as h:6379"),
+        open_session("ray://h:10001"),
+    ):
+        pass
+
+
 def answering(replies: dict[str, str]):
     """A cluster that answers by the mode that it is asked in."""
     return lambda environ, address: Reply(replies.get(environ["RAY_AUTH_MODE"], "refused"))
@@ -98,7 +106,6 @@ def test_a_cluster_is_brought_the_token_that_it_wants_and_no_other(monkeypatch, 
     assert joining_token({"RAY_AUTH_MODE": "token"}, "h:1") == {}
     monkeypatch.setattr(ray_start, "ask", answering({"disabled": "silent"}))
     assert joining_token({}, "h:1") == {}
-    assert joining_token({}, "ray://h:1") == {"RAY_AUTH_MODE": "token"}
     assert explain_join("connection refused", "h:1") is None
 
 
