@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.intervals import clopper_pearson
+from harness.analysis.laws import t_isf
 from harness.analysis.paired.statistics import PairCounts, difference_bounds, holm, mcnemar_exact
 from harness.analysis.success.rates import CONFIDENCE, VARIANT
 from harness.spec.timing import SYNCHRONOUS
