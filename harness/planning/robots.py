@@ -170,9 +170,9 @@ def service_times(paths: Sequence[str], policy: str, nfe: int | None, hardware: 
     everything = [*zip(probed["policy_id"], probed["nfe"], probed["hardware"], strict=True)]
     everything += zip(served["policy_id"], served["nfe"], served["hardware"], strict=True)
     there = sorted({f"NFE {at} on {where}" for name, at, where in everything if name == policy})
-    asked = " ".join([*([f"NFE {nfe}"] if nfe is not None else []), *([f"on {hardware}"] if hardware else [])])
+    asked = " ".join([*([f"at NFE {nfe}"] if nfe is not None else []), *([f"on {hardware}"] if hardware else [])])
     raise UsageError(
-        f"Nothing says what {policy!r} takes at {asked}; there is {', '.join(there)}. Probe it there (`harness probe`)."
+        f"Nothing says what {policy!r} takes {asked}; there is {', '.join(there)}. Probe it there (`harness probe`)."
     )
 
 
