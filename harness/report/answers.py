@@ -54,11 +54,23 @@ def success_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
             AnswerLine("yes", f"{names.of(row)} solves {percent(row['rate'])} of {_suite(row)}.", _rate_detail(row))
             for row in records(summary.success)
             if row["policy_id"] not in summary.roles and known(row["rate"])
-        ][:MAX_ANSWERS] or _error_lines(summary)
+        ][:MAX_ANSWERS] or [*_error_lines(summary), *_control_lines(summary, names)]
     if len(rows) > MAX_ANSWERS:
         more = len(rows) - MAX_ANSWERS
         lines.append(AnswerLine("open", f"{count(more)} more pairs are in the table of pairs.", ""))
     return lines
+
+
+def _control_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
+    """Where only controls ran: what they did."""
+    rows = [row for row in records(summary.success) if row["policy_id"] in summary.roles and known(row["rate"])]
+    rows = sorted(rows, key=lambda row: summary.roles[row["policy_id"]] == "negative")[:MAX_ANSWERS]
+    if not rows:
+        return []
+    told = "; ".join(f"{names.of(row)} solves {percent(row['rate'])} of {_suite(row)}" for row in rows)
+    begin = "Controls alone" if summary.faults else "The controls did what they should"
+    detail = " ".join(f"{names.of(row)}, {summary.roles[row['policy_id']]}: {_rate_detail(row)}" for row in rows)
+    return [AnswerLine("no" if summary.faults else "yes", f"{begin}: {told}.", detail)]
 
 
 def _error_lines(summary: Summary) -> list[AnswerLine]:
@@ -134,7 +146,20 @@ def latency_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
                 f"{told}{more}.{f' All: {shared}.' if shared else ''}",
             )
         )
-    return lines or _served_lines(summary, names)
+    return lines or _only_lines(summary) or _served_lines(summary, names)
+
+
+def _only_lines(summary: Summary) -> list[AnswerLine]:
+    """Where each device timed one decision: what it takes."""
+    rows = [row for row in records(summary.latency) if row["component"] == "e2e"][:MAX_ANSWERS]
+    return [
+        AnswerLine(
+            "yes",
+            f"A decision of {decision_names([row])[0][0]} takes {_milliseconds(row)} on {text(row['hardware'])}.",
+            f"Median of {count(row['n'])}; p99 {number(row['p99'])} ms. Nothing to compare with.",
+        )
+        for row in rows
+    ]
 
 
 def _served_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:

@@ -79,3 +79,19 @@ def test_short_names_of_decisions_stay_whole(tmp_path: Path) -> None:
     (line,) = latency_lines(summary, variant_names(summary))
     assert line.sentence.startswith("Fastest decision on h100: flow:student, NFE 1, 10.0 ms")
     assert "All:" not in line.detail
+
+
+def test_controls_alone_are_an_answer_too(tmp_path: Path) -> None:
+    summary = episodes(tmp_path, {"noop": "--", "scripted": "++"})
+    names = variant_names(summary)
+    (line,) = success_lines(summary, names)
+    assert line.sentence == "The controls did what they should: scripted solves 100 % of s; noop solves 0 % of s."
+    assert verdict(summary, names) == line.sentence
+
+
+def test_a_single_timed_decision_is_told(tmp_path: Path) -> None:
+    summary = samples(tmp_path, {"flow": 20.0})
+    names = variant_names(summary)
+    (line,) = latency_lines(summary, names)
+    assert line.sentence.startswith("A decision of flow, NFE 1 takes 20.0 ms")
+    assert verdict(summary, names) == line.sentence

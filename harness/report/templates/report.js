@@ -30,10 +30,10 @@ function look(figure, width) {
   const axis = { gridcolor: css("--line"), linecolor: css("--line"), zerolinecolor: css("--line"), automargin: true };
   const narrow = width < 620;
   const layout = merged({
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: narrow ? 420 : 380, hovermode: "closest",
-    font: { family: "inherit", color: css("--ink"), size: 13 }, margin: { l: 56, r: 16, t: 12, b: 52 }, xaxis: axis,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: narrow ? 460 : 380, hovermode: "closest",
+    font: { family: "inherit", color: css("--ink"), size: 13 }, margin: { l: 56, r: 16, t: 12, b: narrow ? 52 + Math.min(20 * figure.data.length, 190) : 52 }, xaxis: axis,
     yaxis: axis, showlegend: figure.data.length > 1,
-    legend: narrow || figure.data.length > 24 ? { orientation: "h", y: -0.22 } : { x: figure.layout.yaxis2 ? 1.1 : 1.02, y: 1 },
+    legend: narrow || figure.data.length > 24 ? { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 } : { x: figure.layout.yaxis2 ? 1.1 : 1.02, y: 1 },
   }, figure.layout);
   if (shapes.length) layout.shapes = shapes;
   // A line of its own has no place while nothing is drawn on this axis, and ticks like those of the other are odd numbers.
@@ -248,7 +248,7 @@ function showEpisode(row) {
   })).filter((trace, part) => flights[part].some((value) => value));
   if (flights[3].some((value) => value)) data.push({ name: "delay, control steps", x, y: flights[3], mode: "lines+markers", yaxis: "y2", meta: { colour: 3 } });
   draw(chart, { data, layout: {
-    barmode: "stack", height: 300, xaxis: { title: { text: `decision (about every ${every} control steps)` } },
+    barmode: "stack", height: 300, xaxis: { title: { text: `decision (about every ${every} steps)` } },
     yaxis: { title: { text: "ms" } }, yaxis2: { title: { text: "steps" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false },
   } });
 }
