@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
-from harness.cli.values import parse_size, require_ledgers
+from harness.cli.values import parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
@@ -69,6 +69,7 @@ def command(
     paired difference with its interval, exact McNemar, a table per task with Holm's correction, and every flip with its
     videos. Latency: ratios of the median and of p99 with intervals over launches, on one machine.
     """
+    embed = parse_embed(embed_videos, html)
     if len(ledgers) != 2:
         _refuse_for_two(base_policy, base_nfe, base_clock, html)
     require_ledgers(*ledgers)
@@ -97,9 +98,7 @@ def command(
         if html:
             from harness.report.gate.html import write_comparison_html
 
-            write_comparison_html(
-                found, html, command=repeated_command(), embed=parse_size(embed_videos, "--embed-videos")
-            )
+            write_comparison_html(found, html, command=repeated_command(), embed=embed)
             screen.say(f"HTML: {html}")
         if found.no_pairs:
             Screen(stderr=True).say(found.no_pairs)

@@ -11,7 +11,7 @@ from harness.cli.attribution import run_attribution
 from harness.cli.compare import Allowed
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
-from harness.cli.values import parse_size, require_ledgers
+from harness.cli.values import parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -92,7 +92,7 @@ def command(
     """
     from harness.spec.rules import load_rules
 
-    given = load_rules(rules)
+    given, embed = load_rules(rules), parse_embed(embed_videos, html)
     _require_sides(ledgers, baseline)
     if not junit:
         # With it, a ledger that is not there is told of in the JUnit file too.
@@ -129,7 +129,7 @@ def command(
     if html:
         from harness.report.gate.html import write_gate_html
 
-        write_gate_html(result, html, command=repeated_command(), embed=parse_size(embed_videos, "--embed-videos"))
+        write_gate_html(result, html, command=repeated_command(), embed=embed)
         screen.say(f"HTML: {html}")
     raise typer.Exit(result.verdict.exit_code)
 

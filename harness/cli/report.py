@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
-from harness.cli.values import parse_size, require_ledgers
+from harness.cli.values import parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -65,7 +65,7 @@ def command(
     require_ledgers(*ledgers)
     if history and not html:
         raise UsageError("--history shows nights on the page: say where it goes with --html FILE.")
-    embed = parse_size(embed_videos, "--embed-videos")
+    embed = parse_embed(embed_videos, html)
     from harness.analysis.summary import Summary
     from harness.ledger import read
     from harness.report import render_terminal

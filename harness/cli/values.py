@@ -46,17 +46,19 @@ def parse_nfe(text: str) -> tuple[int, ...]:
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
 
 
-def parse_size(text: str, option: str) -> int | None:
-    """Parse "20MB" into bytes; None for an empty text.
+def parse_embed(text: str, html: str) -> int | None:
+    """Parse "20MB" of --embed-videos into bytes; None for an empty text.
 
     Raises:
-        UsageError: Neither a number of bytes nor one with kB, MB or GB.
+        UsageError: Neither a number of bytes nor one with kB, MB or GB; or there is no page to carry them.
     """
     if not text:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]b)?", text.strip().lower())
     if found is None:
-        raise UsageError(f"{option} is {text!r}; write a size such as 500kB, 20MB or 1GB.")
+        raise UsageError(f"--embed-videos is {text!r}; write a size such as 500kB, 20MB or 1GB.")
+    if not html:
+        raise UsageError("--embed-videos is about the page: say where it goes with --html FILE.")
     return int(float(found[1]) * _UNITS.get(found[2], 1))
 
 
