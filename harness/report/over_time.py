@@ -20,7 +20,7 @@ class OverTime:
     table: Table
 
 
-class AtTime(NamedTuple):
+class CurvePoint(NamedTuple):
     """One point in time."""
 
     x: Any
@@ -33,10 +33,10 @@ class AtTime(NamedTuple):
     """Whether it was measured to its end; else it is drawn hollow."""
 
 
-def moving_chart(
+def marks_chart(
     name: str,
     title: str,
-    lines: Mapping[str, Sequence[AtTime]],
+    lines: Mapping[str, Sequence[CurvePoint]],
     axes: tuple[str, str],
     *,
     steps: Mapping[float, str] | None = None,
@@ -75,7 +75,7 @@ def moving_chart(
     )
 
 
-def _trace(label: str, marks: Sequence[AtTime], place: int) -> dict[str, Any]:
+def _trace(label: str, marks: Sequence[CurvePoint], place: int) -> dict[str, Any]:
     bounded = any(mark.low is not None for mark in marks)
     ends = {
         "array": rounded((mark.value if mark.high is None else mark.high) - mark.value for mark in marks),

@@ -18,7 +18,7 @@ from harness.gate import gate
 from harness.ledger import read
 from harness.report import write_html
 from harness.report.gate.html import write_comparison_html
-from harness.report.over_time import AtTime, OverTime, moving_chart
+from harness.report.over_time import CurvePoint, OverTime, marks_chart
 from harness.report.tables.table import Table
 from harness.spec.rules import load_rules
 
@@ -40,8 +40,8 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def page(build_ledger: BuildLedger, tmp_path: Path) -> Path:
     path = build_ledger(task_names=(HOSTILE, "b", "c", "d"), error_message=HOSTILE)
-    marks = {"training": [AtTime(100, 40, 20, 60), AtTime(200, 75, 50, 90, whole=False)]}
-    chart = moving_chart("curve", "Success over steps", marks, ("step", "success, %"), steps={150: "40 → 75 %"})
+    marks = {"training": [CurvePoint(100, 40, 20, 60), CurvePoint(200, 75, 50, 90, whole=False)]}
+    chart = marks_chart("curve", "Success over steps", marks, ("step", "success, %"), steps={150: "40 → 75 %"})
     curve = OverTime("Learning curve", "Best: 200.", (chart,), Table("Checkpoints", ("name", "n"), (("100", "20"),)))
     return Path(write_html(read(path), tmp_path / "report.html", command="c", over_time=[curve]))
 

@@ -15,7 +15,7 @@ from harness.gate.baseline import Baseline
 from harness.gate.nights import Night, Series
 from harness.report.format import NONE, count, moment, number, percent, text
 from harness.report.gate.tables import interval_text
-from harness.report.over_time import AtTime, OverTime, moving_chart
+from harness.report.over_time import CurvePoint, OverTime, marks_chart
 from harness.report.tables.table import Table
 
 FORMATS = ("svg", "png", "pdf")
@@ -25,12 +25,11 @@ def baseline_table(records: Sequence[Baseline]) -> Table:
     """Accepted baselines."""
     return Table(
         title="Baselines",
-        columns=("Name", "Suites", "Protocol", "Hardware", "Policy", "NFE", "Ledger", "Checkpoint", "Accepted", "Note"),
+        columns=("Name", "Suites", "Hardware", "Policy", "NFE", "Ledger", "Checkpoint", "Accepted", "Note"),
         rows=tuple(
             (
                 one.name,
                 " + ".join(one.suites),
-                one.protocol[:8],
                 ", ".join(one.hardware) or NONE,
                 text(one.policy_id),
                 text(one.nfe),
@@ -41,11 +40,7 @@ def baseline_table(records: Sequence[Baseline]) -> Table:
             )
             for one in records
         ),
-        left=10,
-        note=(
-            "A candidate is judged against the last baseline of its name, suites, protocol, hardware and NFE. "
-            "Protocol: first digits of its digest; `harness compare` of two ledgers names what differs."
-        ),
+        left=9,
     )
 
 
@@ -72,20 +67,22 @@ def nights_over_time(found: Sequence[Series]) -> list[OverTime]:
 def _over_time(series: Series, place: int) -> OverTime:
     ticks = [_tick(night) for night in series.nights]
     scored = [(at, night, rate_interval(night.successes, night.n)) for at, night in enumerate(series.nights) if night.n]
-    rates = [AtTime(at, 100 * night.successes / night.n, 100 * low, 100 * high) for at, night, (low, high) in scored]
+    rates = [
+        CurvePoint(at, 100 * night.successes / night.n, 100 * low, 100 * high) for at, night, (low, high) in scored
+    ]
     told = {step.position - 0.5: _change(100 * step.before, 100 * step.after, "%") for step in series.success_steps}
     axes = ("night", "success, %")
     charts = [
-        moving_chart(
+        marks_chart(
             f"nights{place}", "Success night by night", {series.key.label: rates}, axes, steps=told, categories=ticks
         )
     ]
-    timed = [AtTime(at, float(series.nights[at].latency_ms or 0)) for at in series.latency_nights]
+    timed = [CurvePoint(at, float(series.nights[at].latency_ms or 0)) for at in series.latency_nights]
     if timed:
         changed = {series.latency_nights[step.position] - 0.5: _latency_change(step) for step in series.latency_steps}
         axes = ("night", "end-to-end latency, ms")
         name, title = f"nights-latency{place}", "Median end-to-end latency night by night"
-        charts.append(moving_chart(name, title, {series.key.label: timed}, axes, steps=changed, categories=ticks))
+        charts.append(marks_chart(name, title, {series.key.label: timed}, axes, steps=changed, categories=ticks))
     changes = len(series.success_steps) + len(series.latency_steps)
     sentence = f"{count(len(series.nights))} nights, " + (
         f"{changes} change{'s' if changes > 1 else ''} of level (dashed)." if changes else "no change of level found."

@@ -14,7 +14,7 @@ import harness
 from harness.ledger.storage import Location
 from harness.report.format import NONE, count, known, number, number_interval, percent, percent_interval
 from harness.report.html import page_template
-from harness.report.over_time import AtTime, OverTime, moving_chart
+from harness.report.over_time import CurvePoint, OverTime, marks_chart
 from harness.report.plots import success_curve
 from harness.report.tables.table import Table
 from harness.watch.backlog.journal import FOLDER, CheckpointStatus
@@ -112,18 +112,18 @@ def curve_over_time(curve: Curve) -> OverTime:
     """The curve as a section of a report's page."""
     scored = [point for point in curve.points if point.n]
     by_step = _marks(scored, "step")
-    charts = [moving_chart("learning-curve", "Success over training steps", by_step, ("training step", "success, %"))]
+    charts = [marks_chart("learning-curve", "Success over training steps", by_step, ("training step", "success, %"))]
     paid = [point for point in scored if point.gpu_hours is not None]
     if len(paid) > 1:
         title, axes = "Success over the cost of training", ("training, GPU-hours", "success, %")
-        charts.append(moving_chart("training-cost", title, _marks(paid, "gpu_hours"), axes))
+        charts.append(marks_chart("training-cost", title, _marks(paid, "gpu_hours"), axes))
     return OverTime("Learning curve", best_sentence(curve), tuple(charts if scored else ()), curve_table(curve))
 
 
-def _marks(points: Sequence[Point], against: str) -> dict[str, list[AtTime]]:
+def _marks(points: Sequence[Point], against: str) -> dict[str, list[CurvePoint]]:
     return {
         _lineage_name(lineage): [
-            AtTime(x, 100 * rate, 100 * low, 100 * high, whole)
+            CurvePoint(x, 100 * rate, 100 * low, 100 * high, whole)
             for x, rate, low, high, whole in _triples(points, lineage, against)
         ]
         for lineage in sorted({point.lineage for point in points})
