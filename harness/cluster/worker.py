@@ -142,7 +142,8 @@ class RolloutWorker:
                 clock=self._clock,
                 limits=setup.limits,
                 attempt=item.attempt,
-                recorder=actions if item.video != "never" else None,
+                # Of every episode, filmed or not: a flip is looked at from both sides.
+                recorder=actions if setup.video_dir is not None else None,
                 timing=timing,
             )
             return result, actions

@@ -30,16 +30,32 @@ def test_a_real_episode_without_delay_is_the_same_under_every_clock(name):
     )
     alarm, clock = Alarm(), WallTime()
     try:
-        found = {}
+        found, told_of, motion = {}, {}, None
         for timed in VIRTUAL:
             timing = Timing() if timed == "synchronous" else Timing(timed, IN_NO_TIME)
             decider = LocalDecider(policy, alarm, clock)
             limits = Limits()
-            result = run_episode(sim, decider, unit, PROTOCOL, policy.info, clock=clock, limits=limits, timing=timing)
+            # One of them keeps its motion, which changes nothing either.
+            told_of[timed] = [] if timed == "blocking" else None
+            result = run_episode(
+                sim,
+                decider,
+                unit,
+                PROTOCOL,
+                policy.info,
+                clock=clock,
+                limits=limits,
+                timing=timing,
+                recorder=told_of[timed],
+            )
             assert result.error_message is None
+            motion = result.motion or motion
             found[timed] = (result.trajectory_sha256, result.steps, len(result.decisions), result.jerk_m_s3)
         assert len(set(found.values())) == 1
         assert found["blocking"][3] > 0
+        assert len(motion.x_m) == len(motion.z_m) == len(motion.gripper) == found["blocking"][1]
+        assert motion.gripper == [float(action[6]) for action in told_of["blocking"]]
+        assert 0.9 < motion.z_m[-1] < 1.5, "above the table, metres"
     finally:
         sim.close()
         alarm.close()

@@ -37,6 +37,7 @@ def test_one_and_two_workers_give_identical_episodes_without_torch_and_without_a
     outcomes = found[2].episodes.groupby("policy_id")["outcome"].agg(set).to_dict()
     assert outcomes == {"scripted": {"success"}, "random": {"timeout"}}
     assert found[2].episodes["render_s"].max() < 0.05
+    assert found[2].motion.empty, "kept by runs with videos alone"
     manifest = found[2].manifest("libero_spatial")
     assert (manifest["renderer"], manifest["max_steps"]) == ("none", 150)
     assert manifest["version.mujoco"]
