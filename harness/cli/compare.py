@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
-from harness.cli.values import parse_embed, require_ledgers
+from harness.cli.values import EmbedVideos, parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import EXIT_INCONCLUSIVE, UsageError
 from harness.screen import Screen
@@ -42,13 +42,7 @@ def command(
     nfe: Annotated[int | None, typer.Option(min=1, help="NFE of the candidate.")] = None,
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
-    embed_videos: Annotated[
-        str,
-        typer.Option(
-            help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
-            show_default="linked where they lie",
-        ),
-    ] = "",
+    embed_videos: EmbedVideos = "",
     hardware: Annotated[
         Literal["same", "any"], typer.Option(help="Whether latency, energy and memory of two machines may be compared.")
     ] = "same",

@@ -11,7 +11,7 @@ from harness.cli.attribution import run_attribution
 from harness.cli.compare import Allowed
 from harness.cli.examples import examples
 from harness.cli.output import repeated_command, write_texts
-from harness.cli.values import parse_embed, require_ledgers
+from harness.cli.values import EmbedVideos, parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -56,13 +56,7 @@ def command(
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     junit: Annotated[str, typer.Option(help="Write JUnit XML to a file, or to standard output with '-'.")] = "",
     html: Annotated[str, typer.Option(help="Write the page of both ledgers, flips with both videos.")] = "",
-    embed_videos: Annotated[
-        str,
-        typer.Option(
-            help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
-            show_default="linked where they lie",
-        ),
-    ] = "",
+    embed_videos: EmbedVideos = "",
     base_clock: Annotated[str | None, typer.Option(help="Clock of the base, CLOCK or CLOCK:SOURCE.")] = None,
     clock: Annotated[str | None, typer.Option(help="Clock of the candidate.")] = None,
     allow: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.examples import examples
 from harness.cli.output import write_texts
-from harness.cli.values import parse_embed, require_ledgers
+from harness.cli.values import EmbedVideos, parse_embed, require_ledgers
 from harness.cli.verb import json_target
 from harness.errors import UsageError
 from harness.screen import Screen
@@ -38,13 +38,7 @@ def command(
     ctx: typer.Context,
     ledgers: Annotated[list[str], typer.Argument(metavar="LEDGER...", help="Directories or URIs of ledgers.")],
     html: Annotated[str, typer.Option(help="Write one self-contained HTML file; path or URI.")] = "",
-    embed_videos: Annotated[
-        str,
-        typer.Option(
-            help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
-            show_default="linked where they lie",
-        ),
-    ] = "",
+    embed_videos: EmbedVideos = "",
     markdown: Annotated[str, typer.Option(help="Write Markdown to a file, or to standard output with '-'.")] = "",
     parquet: Annotated[
         str, typer.Option(help="Write the aggregates, pooled over the ledgers, into this folder or URI.")

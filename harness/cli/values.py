@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
 
 from harness.errors import UsageError, unknown_name
 from harness.spec.policy import OptionValue, PolicySpec, parse_policy
@@ -44,6 +46,16 @@ def parse_nfe(text: str) -> tuple[int, ...]:
 
 
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
+
+
+EmbedVideos = Annotated[
+    str,
+    typer.Option(
+        help="Carry videos inside the page up to this size, e.g. 20MB; others are copied beside it.",
+        show_default="linked where they lie",
+    ),
+]
+"""How much of a page may be videos; see `parse_embed`."""
 
 
 def parse_embed(text: str, html: str) -> int | None:

@@ -25,6 +25,7 @@ from harness.analysis.paired.group_sequential import (
 from harness.analysis.paired.margin import exact_lower_bound, margin_p
 from harness.analysis.paired.sequential import anytime_p, log_evidence_above, log_evidence_below, lower_sequence_bound
 from harness.analysis.paired.statistics import PairCounts, mcnemar_exact
+from harness.gate.outlook import Prolongable
 
 REACH = 0.2
 """A look may FAIL a candidate only when the plan's rest, at half the margin, would show the margin with at most this
@@ -34,7 +35,7 @@ FUTILITY = 0.05
 """A run is given up when neither a PASS nor a FAIL has a larger chance than this to come: the error of futility."""
 
 
-class Evidence(Protocol):
+class Evidence(Prolongable, Protocol):
     """Evidence about candidate minus base."""
 
     @property
@@ -70,21 +71,6 @@ class Evidence(Protocol):
 
     def without_loss(self, extent: int) -> Self:
         """As much evidence by the same design, of which no pair flipped."""
-
-    @property
-    def extent(self) -> int:
-        """See `outlook.Prolongable`."""
-
-    @property
-    def coming(self) -> Sequence[int]:
-        """See `outlook.Prolongable`."""
-
-    @property
-    def whole(self) -> int:
-        """See `outlook.Prolongable`."""
-
-    def prolonged(self, extent: int) -> Self:
-        """See `outlook.Prolongable`."""
 
 
 def scaled(counts: PairCounts, factor: float) -> PairCounts:

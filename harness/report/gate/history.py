@@ -25,11 +25,12 @@ def baseline_table(records: Sequence[Baseline]) -> Table:
     """Accepted baselines."""
     return Table(
         title="Baselines",
-        columns=("Name", "Suites", "Hardware", "Policy", "NFE", "Ledger", "Checkpoint", "Accepted", "Note"),
+        columns=("Name", "Suites", "Protocol", "Hardware", "Policy", "NFE", "Ledger", "Checkpoint", "Accepted", "Note"),
         rows=tuple(
             (
                 one.name,
                 " + ".join(one.suites),
+                one.protocol[:8],
                 ", ".join(one.hardware) or NONE,
                 text(one.policy_id),
                 text(one.nfe),
@@ -40,7 +41,11 @@ def baseline_table(records: Sequence[Baseline]) -> Table:
             )
             for one in records
         ),
-        left=9,
+        left=10,
+        note=(
+            "A candidate is judged against the last baseline of its name, suites, protocol, hardware and NFE. "
+            "Protocol: first digits of its digest; `harness compare` of two ledgers names what differs."
+        ),
     )
 
 
