@@ -31,7 +31,8 @@ def test_the_first_night_becomes_the_baseline_and_the_next_is_judged_against_it(
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "POLICY": "noop",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        "POLICY": "python:rerun_policies:good",
         "SUITE": str(tmp_path / "suite.yaml"),
         "RULES": str(tmp_path / "rules.yaml"),
         "REPORTS": str(tmp_path / "reports"),
