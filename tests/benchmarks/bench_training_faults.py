@@ -4,9 +4,10 @@ Two ranks train a network with `DistributedDataParallel` (gloo on CPUs, `--backe
 60 s on every collective. Two `harness watch` evaluate on the same host, on cores of their own where there are enough:
 real LIBERO where it is installed, else the stub world. One after another: training alone; both evaluate; every process
 of both is stopped (SIGSTOP) for longer than a collective may take; the disk of the first one's ledger runs full; every
-process of the second is killed (SIGKILL); alone again. Reported: ranks that failed, and each phase's steps, their
-median, p99 and longest, with ratios against training alone (bootstrap over blocks of a second). Needs root on Linux,
-for a small tmpfs. Exits 1 when a rank failed.
+process of the second is killed (SIGKILL); alone again. `--apart` gives the second one a network of its own (a
+namespace), as another node has. Reported: ranks that failed, and each phase's steps, their median, p99 and longest,
+with ratios against training alone (bootstrap over blocks of a second). Needs root on Linux, for a small tmpfs. Exits 1
+when a rank failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -183,7 +185,18 @@ def start_watchers(trial: Trial, cores: Sequence[int], stack: contextlib.ExitSta
             "--nice",
             str(trial.options.nice),
         )
-        stack.enter_context(watcher(outbox, ledger, trial.folder / "suite.yaml", *more, log_file=told))
+        inside = namespace(stack) if place and trial.options.apart else ()
+        suite = trial.folder / "suite.yaml"
+        stack.enter_context(watcher(outbox, ledger, suite, *more, log_file=told, inside=inside))
+
+
+def namespace(stack: contextlib.ExitStack) -> tuple[str, ...]:
+    """A command that starts another one in a network of its own, which goes with the stack."""
+    name = f"h{os.getpid()}-apart"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
+    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+    return ("ip", "netns", "exec", name)
 
 
 def send(trial: Trial, number: signal.Signals) -> None:
@@ -249,6 +262,7 @@ def main() -> None:
     parser.add_argument("--stopped", type=float, default=62.0, help="While the evaluations stand still.")
     parser.add_argument("--training-cores", type=int, default=8)
     parser.add_argument("--nice", type=int, default=19, help="Of the evaluations.")
+    parser.add_argument("--apart", action="store_true", help="The second evaluation in a network of its own.")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     # So that a limit of time (`timeout`) lets it take away what it started.

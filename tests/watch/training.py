@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,12 @@ def training(folder: Path, **changes: Any) -> Iterator[Training]:
 
 @contextlib.contextmanager
 def watcher(
-    outbox: Path, ledger: Path, suite: Path, *options: str, log_file: Path | None = None
+    outbox: Path, ledger: Path, suite: Path, *options: str, log_file: Path | None = None, inside: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """`harness watch`, in a process of its own, which does not outlive its test."""
+    """`harness watch`, in a process of its own, which does not outlive its test; `inside`: a command that starts it."""
     log = open(log_file or ledger.with_suffix(".log"), "a", encoding="utf-8")  # noqa: SIM115 - closed below
     command = [
+        *inside,
         *(sys.executable, "-c", "from harness.cli import main; main()", "watch", "--outbox", str(outbox)),
         *("--suite", str(suite), "--policy-kind", "python:checkpoints:Stepper", "--out", str(ledger)),
         *("--poll", "0.2", "--unchanged", "1", *options),
