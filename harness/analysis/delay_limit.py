@@ -1,8 +1,8 @@
 """The largest delay that a policy stands: bisection over delay on paired episodes, not a grid.
 
 Success is taken to fall with delay. A delay stands if success is within the margin of the synchronous run's, over the
-same episodes. A probed delay gets its episodes in batches, and no more once its paired interval lies on one side of the
-margin; when it has had them all, the difference itself decides.
+same episodes. A probed delay gets its episodes in batches that double, since each is a run of its own, and no more once
+its paired interval lies on one side of the margin; when it has had them all, the difference itself decides.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def largest_delay(ask: Ask, longest: int, n: int, margin: float, batch: int | No
         longest: Largest delay that is considered, control steps.
         n: Episodes that a delay gets at most.
         margin: Drop that is tolerated, as a fraction.
-        batch: Episodes between two looks; None for a quarter of `n`.
+        batch: Episodes before the first look, of which each one doubles; None for a quarter of `n`.
     """
     size = batch or max(n // 4, 1)
     probes: dict[int, DelayProbe] = {}
@@ -99,7 +99,7 @@ def largest_delay(ask: Ask, longest: int, n: int, margin: float, batch: int | No
 def _probe(ask: Ask, steps: int, n: int, size: int, margin: float) -> DelayProbe:
     asked = 0
     while True:
-        asked = min(asked + size, n)
+        asked = min(max(2 * asked, size), n)
         base, solved = ask(steps, asked)
         counts = PairCounts.of(base, solved)
         early_low, early_high = _bounds(counts, EARLY)
