@@ -17,7 +17,7 @@ from harness.errors import LedgerError, UsageError
 from harness.gate.device import samples_on_device
 from harness.gate.early_stopping import key_rounds, read_stop_record
 from harness.gate.health import judge_errors, judge_pairs
-from harness.gate.pairs import PairTable
+from harness.gate.pairs import PairTable, cluster_codes
 from harness.gate.planned import planned_tasks
 from harness.gate.speed import (
     judge_budget,
@@ -285,8 +285,7 @@ def tabulate(success: SuccessComparison, rules: GateRules) -> PairTable:
         candidate_scores=None if new is None else new[others],
     )
     if rules.cluster:
-        states = np.unique(details["init_state_id"].fill_null(-1).to_numpy(), return_inverse=True)[1].ravel()
-        return replace(table, cluster=task if rules.cluster == "task" else task * (states.max(initial=0) + 1) + states)
+        return replace(table, cluster=cluster_codes(details, task, rules.cluster))
     if rules.design != "sequential":
         return table
     return _with_rounds(table, success, rules)

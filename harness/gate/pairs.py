@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.analysis.intervals import Floats, Ints
@@ -89,6 +90,18 @@ class PairTable:
             candidate_scores=None if self.candidate_scores is None else self.candidate_scores[kept],
         )
 
+    def alone(self, *, failures: bool = False) -> PairTable:
+        """The candidate beside a base that solves everything, so that the difference is its rate minus 1.
+
+        Args:
+            failures: Count the candidate's failures as its successes, and the reverse.
+        """
+        candidate = self.candidate
+        if failures:
+            swapped = np.where(candidate == SUCCESS, TIMEOUT, SUCCESS).astype(candidate.dtype)
+            candidate = np.where(candidate == ERROR, candidate, swapped)
+        return replace(self, base=np.full_like(self.base, SUCCESS), candidate=candidate)
+
     def score_differences(self, view: View) -> tuple[Floats, NDArray[np.bool_]] | None:
         """Candidate minus base in partial credit, and of which pairs; None where a pair that was scored has none.
 
@@ -154,6 +167,20 @@ class PairTable:
         if self.cluster is not None and won.size:
             clusters = Clusters.of(self.cluster[rows][kept], ~won & solved, won & ~solved)
         return FixedEvidence(counts, clusters)
+
+
+def cluster_codes(details: pa.Table, task: Ints, by: Literal["init_state", "task"]) -> Ints:
+    """Cluster of each episode, numbered.
+
+    Args:
+        details: Its `init_state_id`, one row an episode.
+        task: Its task, numbered.
+        by: What is sampled.
+    """
+    if by == "task":
+        return task
+    states = np.unique(details["init_state_id"].fill_null(-1).to_numpy(), return_inverse=True)[1].ravel()
+    return np.asarray(task * (states.max(initial=0) + 1) + states, dtype=np.int64)
 
 
 def _cells(rounds: Ints, won: NDArray[np.bool_], solved: NDArray[np.bool_], looks: int) -> Ints:

@@ -60,8 +60,7 @@ def judge_success(
         results.append(_agreed("per-task cliff", judged, overall))
     if rules.floor:
         floor_rule, alpha = rules.floor, rules.alpha_of(rules.floor) / variants
-        judged = _each_view(overall, partial(_floor, rule=floor_rule, alpha=alpha, pass_alpha=rules.alpha))
-        results.append(_agreed("floor", judged, overall))
+        results.append(judge_floor(table, floor_rule, alpha, rules.alpha, anytime=anytime, look=look))
     if rules.too_good:
         rise_rule, alpha = rules.too_good, rules.alpha_of(rules.too_good) / variants
         scored, worst, best = _each_view(overall, partial(_too_good, rule=rise_rule, alpha=alpha))
@@ -237,25 +236,45 @@ def _collapsed(judged: Sequence[tuple[str, Evidence]], rule: TaskRule, alpha: fl
     ]
 
 
-def _floor(evidence: Evidence, rule: FloorRule, alpha: float, pass_alpha: float) -> Judgement:
-    counts = evidence.counts
-    return judge_floor(counts.both + counts.gained, counts.n, rule.min_rate, alpha, pass_alpha)
+def judge_floor(
+    table: PairTable,
+    rule: FloorRule,
+    alpha: float,
+    pass_alpha: float,
+    *,
+    anytime: bool = False,
+    look: int | None = None,
+) -> RuleResult:
+    """Judge whether the candidate's own rate is shown to reach a floor, or to miss it.
 
-
-def judge_floor(solved: int, n: int, min_rate: float, alpha: float, pass_alpha: float) -> Judgement:
-    """Whether a success rate is shown to reach a floor, or to miss it, by one-sided Clopper-Pearson bounds.
+    By one-sided Clopper-Pearson bounds; where looks or clusters are weighed, by the tests of a margin, beside a base
+    that solves everything.
 
     Args:
-        solved: Episodes that were solved.
-        n: Episodes.
-        min_rate: The floor, as a fraction.
+        table: The pairs; of the base nothing counts.
+        rule: The rule.
         alpha: Error of a FAIL.
         pass_alpha: Error of a PASS.
+        anytime: Whether it is looked at after every pair.
+        look: Looks that were taken of the planned ones.
     """
-    figures = f"The candidate solves {solved} of {n}; the floor is {min_rate:.1%}"
-    if rate_interval(solved, n, 1 - 2 * alpha).high < min_rate:
+    solved = table.alone().overall(anytime=anytime, look=look)
+    failed = table.alone(failures=True).overall(anytime=anytime, look=look)
+    views = ((solved.scored, failed.scored), (solved.worst, failed.best), (solved.best, failed.worst))
+    return _agreed("floor", [_floor(*view, rule.min_rate, alpha, pass_alpha) for view in views], solved)
+
+
+def _floor(solved: Evidence, failed: Evidence, min_rate: float, alpha: float, pass_alpha: float) -> Judgement:
+    counts = solved.counts
+    figures = f"The candidate solves {counts.both} of {counts.n}; the floor is {min_rate:.1%}"
+    if isinstance(solved, FixedEvidence) and solved.clusters is None:
+        misses = rate_interval(counts.both, counts.n, 1 - 2 * alpha).high < min_rate
+        reaches = rate_interval(counts.both, counts.n, 1 - 2 * pass_alpha).low >= min_rate
+    else:
+        misses, reaches = failed.above(-min_rate, alpha), solved.above(min_rate - 1, pass_alpha)
+    if misses:
         return Verdict.FAIL, f"{figures}, which it truly misses (at {1 - alpha:.4g})."
-    if rate_interval(solved, n, 1 - 2 * pass_alpha).low >= min_rate:
+    if reaches:
         return Verdict.PASS, f"{figures}, which it truly reaches (at {1 - pass_alpha:.4g})."
     return Verdict.INCONCLUSIVE, f"{figures}: too near to tell with so many episodes."
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from harness.analysis.paired.pairing import ERROR, SUCCESS, Side
 from harness.analysis.success.controls import positive_control
+from harness.gate.pairs import PairTable, cluster_codes
 from harness.gate.success import judge_floor
 from harness.gate.verdict import RuleResult, Verdict
-from harness.spec.rules import GateRules
+from harness.spec.rules import FloorRule, GateRules
 
 SCRIPTED_FLOOR = 0.95
 """The positive control solves at least so much where the simulator is sound."""
@@ -35,9 +38,9 @@ def judge_first_night(side: Side, rules: GateRules) -> list[RuleResult]:
     many = scored >= rules.pairs.min
     said = f"{solved} of {scored} episodes solved; wanted: at least {rules.pairs.min} episodes"
     if floor:
-        judged = [judge_floor(solved, n, floor, rules.alpha, rules.alpha) for n in (side.n, scored) if n]
-        reached = many and bool(judged) and all(verdict is Verdict.PASS for verdict, _ in judged)
-        said = f"{said}. {judged[0][1] if judged else 'None has a result.'}"
+        judged = judge_floor(_alone(side, rules), FloorRule(min_rate=floor), rules.alpha, rules.alpha)
+        reached = many and judged.verdict is Verdict.PASS
+        said = f"{said}. {judged.reason if scored else 'None has a result.'}"
     else:
         reached = many and solved > 0
         said = f"{said} and one that is solved."
@@ -51,6 +54,16 @@ def judge_first_night(side: Side, rules: GateRules) -> list[RuleResult]:
             f"{errors} infrastructure errors in {side.n} episodes; limit {limit:.1%}.",
         ),
     ]
+
+
+def _alone(side: Side, rules: GateRules) -> PairTable:
+    """The night's episodes, with the clusters that the rules sample; of a base there is nothing."""
+    columns = [side.details[column].to_pylist() for column in ("suite", "task_id", "task")]
+    names = list(zip(*columns, strict=True))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    task = np.array([numbers[name] for name in names], dtype=np.int64)
+    cluster = cluster_codes(side.details, task, rules.cluster) if rules.cluster else None
+    return PairTable([str(name) for name in numbers], task, side.outcomes, side.outcomes, cluster)
 
 
 def _verdict(met: bool) -> Verdict:

@@ -61,6 +61,15 @@ def test_a_first_night_is_accepted_only_by_absolute_rules(
     assert "first night" in end.lines[0]
 
 
+@pytest.mark.parametrize(("columns", "code"), [({"init_state_id": 0}, 2), ({}, 0)])
+def test_a_first_night_shows_a_floor_over_init_states_where_these_are_sampled(
+    make_ledger: Any, night: NightlyRequest, columns: dict[str, int], code: int
+) -> None:
+    Path(night.rules).write_text("floor: {min_rate: 0.9}\ncluster: init_state\n")
+    out = make_ledger("20260301-021700", ["+" * 10] * 10, **columns)  # ten init states, or a hundred
+    assert conclude_night(night, str(out), NOW, None).exit_code == code
+
+
 def test_a_new_protocol_is_named_and_a_rebase_offered_never_compared_across(
     make_ledger: Any, night: NightlyRequest
 ) -> None:
