@@ -28,6 +28,9 @@ from harness.spec.rules import ANY_HARDWARE, BudgetRule, EnergyRule, GateRules, 
 
 GIB = 2**30
 
+ROUNDING = 1e-9
+"""Share of a limit by which an exponential of a logarithm may miss it."""
+
 Sides = tuple[Sequence[Samples], Sequence[Samples]]
 """Latency samples of base and candidate."""
 
@@ -90,9 +93,9 @@ def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
     candidate = [item for item in samples[1] if item.memory_bytes]
     matched = match_samples(samples[0], samples[1], across=rule.hardware == ANY_HARDWARE)
     pairs = [(old, new) for old, new in matched.pairs if old.memory_bytes and new.memory_bytes and _on(rule, new)]
-    if not candidate or (rule.max_ratio is not None and not pairs):
-        nothing = "Peak memory was not measured on both sides."
-        return RuleResult("memory", Verdict.INCONCLUSIVE, " ".join(matched.refused) or nothing)
+    nothing = " ".join(matched.refused) or "Peak memory was not measured on both sides."
+    if not candidate:
+        return RuleResult("memory", Verdict.INCONCLUSIVE, nothing)
     peak = max(candidate, key=lambda item: item.memory_bytes or 0)
     problems = []
     if rule.max_gib is not None and _gib(peak) > rule.max_gib:
@@ -104,6 +107,8 @@ def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
     figures = f"{peak.machine.name}: peak {_gib(peak):.2f} GiB"
     if problems:
         return RuleResult("memory", Verdict.FAIL, f"{figures}: {'; '.join(problems)}.")
+    if rule.max_ratio is not None and not pairs:
+        return RuleResult("memory", Verdict.INCONCLUSIVE, nothing)
     return RuleResult("memory", Verdict.PASS, f"{figures}.")
 
 
@@ -201,7 +206,7 @@ def _figures(
 
 def _ratio(rule: LatencyRule, old: Samples, new: Samples, alpha: float, pass_alpha: float) -> tuple[Verdict, str]:
     if not np.isfinite([level(side.launches, rule.quantile).log for side in (old, new)]).all():
-        return Verdict.INCONCLUSIVE, f"{_where(old, new)}: a latency is 0 ms, so there is no ratio."
+        return Verdict.INCONCLUSIVE, f"{_where(old, new)}: a latency is 0 ms, so there is no ratio"
     figures, low, high = _figures(rule, old, new, alpha, pass_alpha)
     old_log, new_log = (level(side.launches, rule.quantile).log for side in (old, new))
     over = new_log - old_log > np.log(rule.max_ratio)
@@ -211,6 +216,8 @@ def _ratio(rule: LatencyRule, old: Samples, new: Samples, alpha: float, pass_alp
 
 def _budget(rule: BudgetRule, item: Samples, alpha: float, pass_alpha: float) -> tuple[Verdict, str]:
     low, high = level_limits(item.launches, rule.quantile, alpha, pass_alpha)
+    if not np.isfinite(level(item.launches, rule.quantile).log):
+        return Verdict.INCONCLUSIVE, f"{_where(item, item)}: a latency is 0 ms, which no clock measured"
     figures = (
         f"{_where(item, item)}: {np.exp(level(item.launches, rule.quantile).log):.2f} ms "
         f"(bounds {_bound(low)} … {_bound(high)}, {_basis(rule.quantile, item.launches)}), "
@@ -220,9 +227,10 @@ def _budget(rule: BudgetRule, item: Samples, alpha: float, pass_alpha: float) ->
 
 
 def _against(low: float, high: float, limit: float, figures: str, few: str) -> tuple[Verdict, str]:
-    if low > limit:
+    # Bounds of launches that do not differ are the ratio itself, to the last digit of its logarithm.
+    if low > limit * (1 + ROUNDING):
         return Verdict.FAIL, figures
-    if high <= limit:
+    if high <= limit * (1 + ROUNDING):
         return Verdict.PASS, figures
     return Verdict.INCONCLUSIVE, f"{figures}; {few}"
 

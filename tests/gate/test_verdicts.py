@@ -390,6 +390,30 @@ def test_memory_has_a_ratio_and_a_limit(make_ledger: Any) -> None:
     assert verdicts(gate(base, new, GateRules(memory=MemoryRule(max_gib=4))))["memory"] == "PASS"
 
 
+def test_an_absolute_limit_on_memory_fails_without_a_base(make_ledger: Any) -> None:
+    base = make_ledger("base", ["+" * 100], latency=samples([10.0] * 5))
+    big = make_ledger("big", ["+" * 100], latency=samples([10.0] * 5, memory_bytes=5 * 2**30))
+    assert gate(base, big, GateRules(memory=MemoryRule(max_gib=4, max_ratio=1.1))).verdict is Verdict.FAIL
+    assert gate(base, big, GateRules(memory=MemoryRule(max_gib=6, max_ratio=1.1))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_launches_that_do_not_differ_are_judged_by_their_figures(make_ledger: Any) -> None:
+    def probed(name: str, ms: float) -> Path:
+        rows = [row for launch in range(5) for row in samples([ms] * 20, launch=launch)]
+        return make_ledger(name, ["+" * 100], latency=rows)
+
+    ratio = GateRules(latency=(LatencyRule(max_ratio=1.1),))
+    assert gate(probed("a", 50.0), probed("b", 55.0), ratio).verdict is Verdict.PASS, "the limit itself is tolerated"
+    assert gate(probed("c", 50.0), probed("d", 55.1), ratio).verdict is Verdict.FAIL
+    budget = GateRules(budgets=(BudgetRule(quantile=0.5, hz=20),))
+    assert gate(probed("e", 50.0), probed("f", 50.0), budget).verdict is Verdict.PASS
+    for rules in (ratio, budget):
+        found = gate(probed(f"g{len(rules.budgets)}", 50.0), probed(f"h{len(rules.budgets)}", 0.0), rules)
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert "a latency is 0 ms" in found.results[-1].reason
+        assert ".." not in found.results[-1].reason
+
+
 def test_energy_has_a_ratio_over_launches_and_a_limit(make_ledger: Any) -> None:
     base = make_ledger("base", {}, latency=launched(10, energy_j=2.0))
     for name, joules, expected in (("same", 2.0, "PASS"), ("hungry", 2.6, "FAIL")):
