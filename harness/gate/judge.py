@@ -93,7 +93,7 @@ def gate(
         allow=allow,
     )
     chosen = choice or Choice()
-    _refuse_itself(compared, chosen)
+    _refuse_itself(compared, chosen, given)
     _refuse_contradictions(compared)
     samples = (
         read_samples(base, (chosen.base_policy, chosen.base_nfe)),
@@ -106,12 +106,12 @@ def gate(
     return GateResult(verdict_of(results), tuple(results), compared, given)
 
 
-def _refuse_itself(compared: Comparison, choice: Choice) -> None:
+def _refuse_itself(compared: Comparison, choice: Choice, rules: GateRules) -> None:
     """Refuse to gate something against itself: that passes for ever, whatever happens to the candidate.
 
     Raises:
-        UsageError: A candidate would be judged by rows that its own base has too: one ledger given twice, a copy of
-            it, or two that share a run.
+        UsageError: A candidate would be judged by rows that its own base has too, episodes or, where a rule is about a
+            ratio, latency: one ledger given twice, a copy of it, or two that share a run.
     """
     shared = {
         run
@@ -119,6 +119,14 @@ def _refuse_itself(compared: Comparison, choice: Choice) -> None:
         if (one.base.variant, one.base.timing) == (one.candidate.variant, one.candidate.timing)
         for run in one.base.runs & one.candidate.runs
     }
+    if rules.latency or any(rule is not None and rule.max_ratio is not None for rule in (rules.memory, rules.energy)):
+        sides = [(one.base, one.candidate) for one in compared.latency]
+        shared |= {
+            run
+            for old, new in sides
+            if (old.policy_id, old.nfe, old.build) == (new.policy_id, new.nfe, new.build)
+            for run in old.runs & new.runs
+        }
     same_choice = (choice.base_policy, choice.base_nfe, choice.base_clock) == (choice.policy, choice.nfe, choice.clock)
     same_place = Location.of(compared.base).root == Location.of(compared.candidate).root
     if shared or (same_place and same_choice and not compared.success):

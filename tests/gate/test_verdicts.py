@@ -160,6 +160,18 @@ def test_a_ledger_is_never_gated_against_itself_or_a_copy(make_ledger: Any, tmp_
             gate(base, candidate, SUCCESS)
 
 
+def test_a_probe_is_never_gated_against_a_copy_of_itself(make_ledger: Any, tmp_path: Path) -> None:
+    base = make_ledger("base", [], latency=launched(10.0))
+    shutil.copytree(base, tmp_path / "copy")
+    ratio = GateRules(latency=(LatencyRule(max_ratio=1.1),))
+    with pytest.raises(UsageError, match=r"share the run 'run-base'.*against itself"):
+        gate(base, tmp_path / "copy", ratio)
+    assert gate(base, make_ledger("again", [], latency=launched(10.0)), ratio).verdict is Verdict.PASS
+    # A limit of the candidate's own is judged without a base.
+    budget = GateRules(budgets=(BudgetRule(quantile=0.5, hz=10),))
+    assert gate(base, tmp_path / "copy", budget).verdict is Verdict.PASS
+
+
 def test_a_base_error_counts_as_a_success_that_the_candidate_may_have_lost(make_ledger: Any) -> None:
     result = gate(make_ledger("a", ["+" * 490 + "!" * 30]), make_ledger("b", ["+" * 490 + "-" * 30]), SUCCESS)
     assert "As bad for the candidate as they can have been: FAIL" in reason(result, "success")

@@ -52,6 +52,8 @@ class Samples:
     """Where the energy comes from; None without any."""
     energies_j: tuple[float, ...] = ()
     """Mean energy of each launch that has one."""
+    runs: frozenset[str] = frozenset()
+    """Ids of the runs that took them."""
 
     @property
     def hardware(self) -> str | None:
@@ -256,6 +258,7 @@ def _samples(key: dict[str, object], group: pd.DataFrame) -> Samples:
         energy_source=source,
         energies_j=tuple(by_process.tolist()),
         memory_bytes=None if pd.isna(memory) else int(memory),
+        runs=frozenset(group["run_id"].dropna()),
     )
 
 
