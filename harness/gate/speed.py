@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.analysis.latency.comparison import Samples, match_samples, refused_energies
+from harness.analysis.latency.comparison import Samples, match_samples, refused_energies, telling_names
 from harness.analysis.latency.launches import (
     MOST_LAUNCHES,
     WITHIN,
@@ -71,7 +71,8 @@ def judge_ratio(rule: LatencyRule, samples: Sides, alpha: float, pass_alpha: flo
         return RuleResult(name, Verdict.INCONCLUSIVE, " ".join(matched.refused) or nothing)
     if rule.when == "decidable" and (said := _undecidable(rule, chosen, pass_alpha)):
         return RuleResult(name, Verdict.INCONCLUSIVE, said, reported=True)
-    return _worst(name, [_ratio(rule, *pair, alpha / len(chosen), pass_alpha) for pair in chosen])
+    judged = [_ratio(rule, *pair, alpha / len(chosen), pass_alpha) for pair in chosen]
+    return _worst(name, _told_apart(judged, [new for _, new in chosen]))
 
 
 def latency_rule_name(rule: LatencyRule) -> str:
@@ -85,7 +86,7 @@ def judge_budget(rule: BudgetRule, samples: Sequence[Samples], alpha: float, pas
     chosen = [item for item in samples if item.component == rule.component and _applies(rule, item)]
     if not chosen:
         return RuleResult(name, Verdict.INCONCLUSIVE, f"The candidate has no samples of {rule.component}.")
-    return _worst(name, [_budget(rule, item, alpha / len(chosen), pass_alpha) for item in chosen])
+    return _worst(name, _told_apart([_budget(rule, item, alpha / len(chosen), pass_alpha) for item in chosen], chosen))
 
 
 def judge_memory(rule: MemoryRule, samples: Sides) -> RuleResult:
@@ -131,7 +132,8 @@ def judge_energy(rule: EnergyRule, samples: Sides, alpha: float, pass_alpha: flo
         if not pairs:
             nothing = " ".join(matched.refused) or "The energy was not measured on both sides"
             judged.append((Verdict.INCONCLUSIVE, nothing.rstrip(".")))
-        judged += [_energy_ratio(rule, rule.max_ratio, *pair, alpha / len(pairs), pass_alpha) for pair in pairs]
+        ratios = [_energy_ratio(rule, rule.max_ratio, *pair, alpha / len(pairs), pass_alpha) for pair in pairs]
+        judged += _told_apart(ratios, [new for _, new in pairs])
     return _worst("energy", judged)
 
 
@@ -233,6 +235,12 @@ def _against(low: float, high: float, limit: float, figures: str, few: str) -> t
     if high <= limit * (1 + ROUNDING):
         return Verdict.PASS, figures
     return Verdict.INCONCLUSIVE, f"{figures}; {few}"
+
+
+def _told_apart(judged: Sequence[tuple[Verdict, str]], of: Sequence[Samples]) -> list[tuple[Verdict, str]]:
+    """Put before each reason the policy and the build that it is about, where there are several."""
+    names = telling_names(of)
+    return [(verdict, ", ".join((*name, reason))) for (verdict, reason), name in zip(judged, names, strict=True)]
 
 
 def _worst(rule: str, judged: Sequence[tuple[Verdict, str]]) -> RuleResult:

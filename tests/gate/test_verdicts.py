@@ -15,6 +15,7 @@ from harness.gate import GateResult, Verdict, gate
 from harness.ledger import LedgerWriter, parts
 from harness.ledger.parts import read_rows
 from harness.ledger.storage import Location
+from harness.report.gate.tables import latency_rows
 from harness.spec.rules import (
     BudgetRule,
     EnergyRule,
@@ -407,6 +408,23 @@ def test_an_absolute_limit_on_memory_fails_without_a_base(make_ledger: Any) -> N
     big = make_ledger("big", ["+" * 100], latency=samples([10.0] * 5, memory_bytes=5 * 2**30))
     assert gate(base, big, GateRules(memory=MemoryRule(max_gib=4, max_ratio=1.1))).verdict is Verdict.FAIL
     assert gate(base, big, GateRules(memory=MemoryRule(max_gib=6, max_ratio=1.1))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_reason_names_the_policy_and_the_build_where_there_are_several(make_ledger: Any) -> None:
+    def probed(name: str, slow: float) -> Path:
+        eager = launched(10.0, policy_id="pi", compile="eager")
+        graphs = launched(10.0 * slow, policy_id="pi", compile="eager+graphs")
+        other = launched(10.0 * slow, policy_id="rho", compile="eager")
+        return make_ledger(name, [], latency=[*eager, *graphs, *other])
+
+    base, candidate = probed("base", 1.0), probed("candidate", 2.0)
+    found = gate(base, candidate, GateRules(latency=(LatencyRule(max_ratio=1.1),)))
+    said = reason(found, "latency e2e p50")
+    assert "pi, compile eager+graphs, h100, NFE 10: 9.99" in said
+    assert "rho, compile eager, h100, NFE 10: 9.99" in said
+    rows = [row[0] for row in latency_rows(found.comparison.latency).rows]
+    assert len(set(rows)) == 3
+    assert "h100, pi, NFE 10, compile eager+graphs" in rows
 
 
 def test_launches_that_do_not_differ_are_judged_by_their_figures(make_ledger: Any) -> None:

@@ -101,6 +101,19 @@ class LatencyComparison:
         return _ratio(self.base.memory_bytes, self.candidate.memory_bytes)
 
 
+def telling_names(items: Sequence[Samples]) -> list[tuple[str, ...]]:
+    """What tells configurations of one machine, NFE and batch size apart: policy and build, where there are several."""
+    policies = {item.policy_id for item in items}
+    builds = {(item.policy_id, item.build) for item in items}
+    return [
+        (
+            *((str(item.policy_id),) if len(policies) > 1 else ()),
+            *((item.build,) if len(builds) > len(policies) else ()),
+        )
+        for item in items
+    ]
+
+
 def read_samples(source: str | Path | Ledger, wanted: Wanted = (None, None)) -> list[Samples]:
     """Read the latency samples of a ledger, one entry per configuration and component.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.intervals import Interval
-from harness.analysis.latency.comparison import LatencyComparison
+from harness.analysis.latency.comparison import LatencyComparison, telling_names
 from harness.analysis.latency.launches import WITHIN
 from harness.analysis.latency.ratios import MIN_EFFECTIVE, QuantileRatio
 from harness.analysis.paired.attribution import Attribution, Flake
@@ -166,7 +166,7 @@ def latency_rows(latency: Sequence[LatencyComparison]) -> Table:
             *("Where", "Component", "Launches", "Median ms", "Ratio", "p99 ms", "Ratio", "Slower", "p", "Energy"),
             "Memory",
         ),
-        rows=tuple(_latency(item) for item in latency),
+        rows=tuple(map(_latency, latency, telling_names([item.candidate for item in latency]))),
         left=2,
         note=(
             "Ratios are candidate / base with 95 % intervals: Welch's t on the log quantile of each launch, about "
@@ -347,9 +347,9 @@ def _flip(flip: ListedPair) -> tuple[str, ...]:
     )
 
 
-def _latency(item: LatencyComparison) -> tuple[str, ...]:
+def _latency(item: LatencyComparison, names: Sequence[str]) -> tuple[str, ...]:
     return (
-        _where(item),
+        _where(item, names),
         item.candidate.component,
         _launches(item),
         f"{number(item.median.base)} → {number(item.median.candidate)}",
@@ -371,19 +371,19 @@ def _energy(item: LatencyComparison) -> str:
     return f"{sides}, not compared" if item.energy_refused else sides
 
 
-def _where(item: LatencyComparison) -> str:
+def _where(item: LatencyComparison, names: Sequence[str]) -> str:
     def both(old: object, new: object) -> str:
         return str(new) if old == new else f"{old} → {new}"
 
     same = item.base.machine.is_like(item.candidate.machine)
     parts = [item.candidate.machine.name if same else both(item.base.machine.name, item.candidate.machine.name)]
-    if item.base.policy_id != item.candidate.policy_id:
+    if item.base.policy_id != item.candidate.policy_id or item.candidate.policy_id in names:
         parts.append(both(item.base.policy_id, item.candidate.policy_id))
     if item.candidate.nfe is not None or item.base.nfe is not None:
         parts.append(f"NFE {both(item.base.nfe, item.candidate.nfe)}")
     if item.candidate.batch_size not in (None, 1):
         parts.append(f"batch {item.candidate.batch_size}")
-    if item.base.build != item.candidate.build:
+    if item.base.build != item.candidate.build or item.candidate.build in names:
         parts.append(both(item.base.build, item.candidate.build))
     return ", ".join(parts)
 
