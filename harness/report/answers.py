@@ -121,7 +121,7 @@ def _success_line(row: Mapping[str, Any], names: VariantNames) -> AnswerLine:
     enough = f"about {count(row['needed'])} pairs" if known(row["needed"]) else "more pairs than can be counted"
     asked = f"{100 * row['asked']:.1f} points"
     return AnswerLine(
-        "open", f"{policy} against {base}: success is not decided.", f"{seen} {asked} would be decided by {enough}."
+        "open", f"{better} against {other}: success is not decided.", f"{seen} {asked} would be decided by {enough}."
     )
 
 

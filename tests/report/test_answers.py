@@ -57,6 +57,14 @@ def test_a_ledger_of_errors_alone_says_so_and_why(tmp_path: Path) -> None:
     assert verdict(summary, variant_names(summary)) == line.sentence
 
 
+def test_an_open_pair_names_first_the_policy_that_its_difference_favours(tmp_path: Path) -> None:
+    summary = episodes(tmp_path, {"a": "++-+", "b": "-+-+"})
+    (line,) = success_lines(summary, variant_names(summary))
+    assert line.sentence == "a against b: success is not decided."
+    assert line.detail.startswith("+25.0 points of success")
+    assert "only a solved 1, only b 0" in line.detail
+
+
 def test_policies_that_fail_worst_on_one_task_share_a_line(tmp_path: Path) -> None:
     summary = episodes(tmp_path, {"a": "+-+", "b": "+-+", "c": "++-"})
     shared, alone = worst_lines(summary, variant_names(summary))
