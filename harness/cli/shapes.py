@@ -65,6 +65,7 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
         "sentence": "what was run",
         "notices": "level, title and text of what has to be known",
         "aggregates": "name → columns (name, unit, description) and rows",
+        "tiers": "one a policy and NFE: cost beside success, place on the Pareto front, evidence against what is dominated",
         "published": "of --published: tables (title, columns, rows, note) as they are printed; else null",
     },
     "replay": {
