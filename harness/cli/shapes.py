@@ -65,7 +65,7 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
         "sentence": "what was run",
         "notices": "level, title and text of what has to be known",
         "aggregates": "name → columns (name, unit, description) and rows",
-        "tiers": "one a policy and NFE: cost beside success, place on the Pareto front, evidence against what is dominated",
+        "tiers": "one a policy and NFE: cost, success, place on the Pareto front, what shows that it is dominated",
         "published": "of --published: tables (title, columns, rows, note) as they are printed; else null",
     },
     "replay": {
@@ -81,6 +81,7 @@ SHAPES: Mapping[str, Mapping[str, str]] = {
         "base": "path",
         "candidate": "path",
         "confidence": "of intervals",
+        "notices": "sentences: what to know before the numbers",
         "success": "one a pair of variants: rates, difference, flips",
         "latency": "one a configuration and component: ratios",
     },
