@@ -57,7 +57,8 @@ def success_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
         ][:MAX_ANSWERS] or [*_error_lines(summary), *_control_lines(summary, names)]
     if len(rows) > MAX_ANSWERS:
         more = len(rows) - MAX_ANSWERS
-        lines.append(AnswerLine("open", f"{count(more)} more pairs are in the table of pairs.", ""))
+        told = "1 more pair is" if more == 1 else f"{count(more)} more pairs are"
+        lines.append(AnswerLine("open", f"{told} in the table of pairs.", ""))
     return lines
 
 
@@ -208,6 +209,7 @@ def verdict(summary: Summary, names: VariantNames) -> str:
     if summary.faults:
         broken = ", ".join(dict.fromkeys(fault.policy_id for fault in summary.faults))
         return f"Do not use these numbers: the control {broken} did what it cannot do."
+    names = names.spelled_out  # this line stands alone: on a terminal before the key, in a tracker without it
     success = success_lines(summary, names)
     rows = records(summary.success_answers)
     told = [line.sentence for line in success[:1]]

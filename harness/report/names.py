@@ -158,6 +158,12 @@ class VariantNames:
         """Lines above a table."""
         return self.short.key
 
+    @property
+    def spelled_out(self) -> VariantNames:
+        """The same names without letters, for a sentence that stands where no key does."""
+        names = {identity: self.short.letters.get(name, name) for identity, name in self.short.names.items()}
+        return VariantNames(ShortNames(names, self.short.shared), self.roles)
+
 
 def variant_names(summary: Summary) -> VariantNames:
     """Name the policies of a report: in full while that is short, else by what differs, else by a letter."""

@@ -65,6 +65,15 @@ def test_an_open_pair_names_first_the_policy_that_its_difference_favours(tmp_pat
     assert "only a solved 1, only b 0" in line.detail
 
 
+def test_the_verdict_alone_names_policies_in_full_and_not_by_the_letters_of_a_key(tmp_path: Path) -> None:
+    first, second = (f"python:one.of.many.modules:make?checkpoint={name * 30}" for name in "xy")
+    summary = episodes(tmp_path, {first: "++-+", second: "-+-+"})
+    names = variant_names(summary)
+    assert set(names.short.letters) == {"A", "B"}
+    assert "x" * 30 in verdict(summary, names)
+    assert "y" * 30 in verdict(summary, names)
+
+
 def test_policies_that_fail_worst_on_one_task_share_a_line(tmp_path: Path) -> None:
     summary = episodes(tmp_path, {"a": "+-+", "b": "+-+", "c": "++-"})
     shared, alone = worst_lines(summary, variant_names(summary))

@@ -260,6 +260,15 @@ def test_no_width_overflows(tab: Any, page: Path, width: int) -> None:
     assert tab.run("document.documentElement.scrollWidth") <= width
 
 
+def test_a_long_name_of_a_configuration_folds_on_a_phone_and_its_command_takes_the_keyboard(
+    tab: Any, tmp_path: Path
+) -> None:
+    ledger = read(EXAMPLES / "h100-latency" / "pi05")
+    tab.open(Path(write_html(ledger, tmp_path / "report.html", command="c")), 400)
+    assert tab.run("document.documentElement.scrollWidth") <= 400
+    assert tab.run("[...document.querySelectorAll('pre')].filter((one) => one.tabIndex !== 0).length") == 0
+
+
 @pytest.mark.parametrize(("scheme", "shown"), [("light", "the page"), ("dark", "the page"), ("dark", "an episode")])
 def test_axe_finds_no_serious_violation(tab: Any, page: Path, scheme: str, shown: str) -> None:
     package = pytest.importorskip("axe_core_python")
