@@ -140,11 +140,14 @@ def latency_lines(summary: Summary, names: VariantNames) -> list[AnswerLine]:
             for other, row in list(zip(others, rest, strict=True))[:MAX_ANSWERS]
         )
         more = f"; {len(rest) - MAX_ANSWERS} more below" if len(rest) > MAX_ANSWERS else ""
+        # Processes of one binary differ in level, which the interval of a single one does not show.
+        alone = min(first["launches"], rest[0]["launches"]) < 2
+        within = " Within one launch a side: another may differ (`harness probe --launches 5`)." if alone else ""
         lines.append(
             AnswerLine(
-                "yes" if rest[0]["decided"] else "open",
+                "yes" if rest[0]["decided"] and not alone else "open",
                 f"Fastest decision on {hardware}: {name}, {_milliseconds(first)}.",
-                f"{told}{more}.{f' All: {shared}.' if shared else ''}",
+                f"{told}{more}.{f' All: {shared}.' if shared else ''}{within}",
             )
         )
     return lines or _only_lines(summary) or _served_lines(summary, names)

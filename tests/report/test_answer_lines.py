@@ -29,7 +29,7 @@ def episodes(path: Path, outcomes: dict[str, str], **same: Any) -> Summary:
     return Summary(read(path))
 
 
-def samples(path: Path, policies: dict[str, float]) -> Summary:
+def samples(path: Path, policies: dict[str, float], launches: int = 2) -> Summary:
     """Policy → its latency, ms."""
     LedgerWriter(path).append(
         "latency",
@@ -40,6 +40,7 @@ def samples(path: Path, policies: dict[str, float]) -> Summary:
                 "batch_size": 1,
                 "component": "e2e",
                 "sample": sample,
+                "launch": sample % launches,
                 "latency_ms": ms + sample / 1e3,
             }
             for policy, ms in policies.items()
@@ -112,3 +113,10 @@ def test_a_single_timed_decision_is_told(tmp_path: Path) -> None:
     (line,) = latency_lines(summary, names)
     assert line.sentence.startswith("A decision of flow, NFE 1 takes 20.0 ms")
     assert verdict(summary, names) == line.sentence
+
+
+def test_one_launch_a_side_decides_nothing(tmp_path: Path) -> None:
+    summary = samples(tmp_path, {"slow": 20.0, "fast": 10.0}, launches=1)
+    (line,) = latency_lines(summary, variant_names(summary))
+    assert line.mark == "open"
+    assert "Within one launch a side" in line.detail
